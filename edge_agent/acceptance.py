@@ -1,0 +1,87 @@
+"""From a sensor's reading to a kept observation: its identity, the verdict on it, its place in store and outbox.
+
+Only for the thread that opened the store. Never alters a value.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter, deque
+
+from edge_agent.clock import Clock
+from edge_agent.config import Config, Sensor
+from edge_agent.observation import Flag, Judged, Observation, Reading
+from edge_agent.quality import QualityControl
+from edge_agent.store import Store
+
+DESTINATIONS = ("mqtt",)
+SEED_S = 86_400  # past that quality control remembers from before the start
+SEED_ROWS = 10_000  # of it at most, the newest: more would keep the first reading waiting
+
+
+class Acceptance:
+    """Takes the readings of all sensors of a configuration. `flags`: station -> values kept, by verdict."""
+
+    def __init__(self, config: Config, clock: Clock, store: Store) -> None:
+        self.flags: dict[str, Counter[Flag]] = {station.id: Counter() for station in config.stations}
+        self._config, self._clock, self._store = config, clock, store
+        self._quality = QualityControl(config.stations)
+        self._reminded: set[str] = set()
+        self._ranks = ranks(config)
+        self._boot_id = secrets.token_hex(6)
+        self._seq: Counter[str] = Counter()
+
+    def take(self, sensor: Sensor, reading: Reading, arrived: float) -> tuple[Judged, bool]:
+        """Judge a reading, keep it and queue it for the broker. `arrived`: UTC seconds, its time where it has none.
+
+        Returns:
+            The judged observation, and False if it is a duplicate that was not kept.
+
+        Raises:
+            StoreError: it could not be kept.
+        """
+        observation = self._observation(sensor, reading, arrived)
+        self._remind(observation.station)
+        judged = self._quality.judge(observation)
+        kept = self._store.add(judged, DESTINATIONS)
+        if kept:
+            self.flags[observation.station].update(verdict.flag for verdict in judged.verdicts.values())
+        return judged, kept
+
+    def _observation(self, sensor: Sensor, reading: Reading, arrived: float) -> Observation:
+        station = reading.station or self._config.station_of(sensor)
+        assert station is not None  # an intake lets no message pass whose station it does not know
+        self._seq[sensor.name] += 1
+        return Observation(
+            station=station,
+            source=sensor.name,
+            t=int(arrived) if reading.t is None else reading.t,
+            values=reading.values,
+            boot_id=self._boot_id,
+            seq=self._seq[sensor.name],
+            clock=self._clock.state(),
+            period_s=sensor.period_s,
+            rank=self._ranks[sensor.name],
+        )
+
+    def _remind(self, station: str) -> None:
+        """Tell quality control of the station's recent past, once, so that a restart leaves no blind hours. It is the
+        past of its last reading, not of this device's clock, which may not be set yet."""
+        if station in self._reminded:
+            return
+        self._reminded.add(station)
+        newest = max((t for t, _, _ in self._store.newest(station).values()), default=None)
+        if newest is not None:
+            past = deque(self._store.observations(station, newest - SEED_S), SEED_ROWS)
+            self._quality.seed(judged.observation for judged in past)
+
+
+def ranks(config: Config) -> dict[str, int]:
+    """Sensor -> its position among those of its station, 0 = preferred; one that serves all stations counts for all."""
+    found: dict[str, int] = {}
+    before: Counter[str | None] = Counter()
+    for position, sensor in enumerate(config.sensor):
+        station = config.station_of(sensor)
+        found[sensor.name] = position if station is None else before[station] + before[None]
+        before[station] += 1
+    return found

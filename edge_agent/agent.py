@@ -1,0 +1,332 @@
+"""The running agent: sensors into a queue, one loop that owns the store and the schedule, forecasts out.
+
+Only the loop touches the store. A sensor, broker, model or disk that fails is counted, reported and tried again; it
+never stops acquisition.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import resource
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from edge_agent import __version__
+from edge_agent.acceptance import Acceptance
+from edge_agent.bundle.trial import Loaded, load_session
+from edge_agent.clock import Clock, SystemClock, format_time
+from edge_agent.config import Config, Sensor, Station, load
+from edge_agent.errors import StationcastError, StoreError
+from edge_agent.forecast import Forecast
+from edge_agent.forecast.nowcast import Nowcaster
+from edge_agent.grid import GRID_VARIABLES
+from edge_agent.observation import Flag, Judged, Reading
+from edge_agent.publish.mqtt import Publisher
+from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
+from edge_agent.publish.structs import StatusPayload
+from edge_agent.schedule import Every, Origins
+from edge_agent.sensors import Health, open_sources
+from edge_agent.store import Store
+from edge_agent.store.lock import hold_lock
+from edge_agent.verification import score_due
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+QUEUE = 10_000  # readings that may wait for the loop
+BATCH = 500  # readings taken before the schedule is looked at
+IDLE_S = 0.1  # real seconds the loop waits for a reading
+STATUS_S = 60.0
+FIRST_STATUS_S = 5.0  # after the start, when most sensors have spoken
+CHUNK = 64  # stations whose histories are in memory at once
+DAY_CLOSES_S = 7 * 3600  # after midnight UTC: when a day's last forecasts have come due
+SOURCES_STOP_S = 0.4  # real seconds; the publisher needs up to 1.3 more, and all must be over in 2
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a person watching would want to see. `kind`: `observation` or `duplicate` (with `judged`), `forecast`,
+    or `bundle` (with `text`)."""
+
+    kind: str
+    judged: Judged | None = None
+    forecast: Forecast | None = None
+    text: str = ""
+
+
+def run_agent(path: Path, *, verbose: bool = False) -> int:
+    """`edge-agent run`: until SIGTERM, SIGINT or SIGHUP; 0 after a clean stop.
+
+    Raises:
+        ConfigError, StoreError: as `load` and `Agent.run`.
+    """
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+    config = load(path)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    return Agent(config, SystemClock(), log_event if verbose else None).run(stop)
+
+
+class Agent:
+    """One process for one station or a gateway of many. `on_event` is called from the loop and must return quickly."""
+
+    def __init__(self, config: Config, clock: Clock, on_event: Callable[[Event], None] | None = None) -> None:
+        self._config, self._clock = config, clock
+        self._tell = on_event or (lambda event: None)
+        self._stop = threading.Event()
+        self._stations = {station.id: station for station in config.stations}
+        self._sensors = {sensor.name: sensor for sensor in config.sensor}
+        self._queue: queue.Queue[tuple[Sensor, Reading, float]] = queue.Queue(QUEUE)
+        self._lost: Counter[str] = Counter()  # what the agent itself could not keep or do, by reason
+        self._last: dict[str, Forecast] = {}
+        self._loaded: Loaded | None = None
+        self._nowcaster: Nowcaster | None = None  # none before the bundle has been tried
+        self._stand_in = ""  # why it is not the configured bundle's
+        self._day = ""
+
+    def run(self, stop: threading.Event) -> int:
+        """Work until `stop` is set; returns 0. What sensors handed over before is then in the store.
+
+        Raises:
+            StoreError: the store cannot be opened, another agent works with it, or the last commit failed.
+            ConfigError: a sensor cannot be built.
+        """
+        self._stop = stop
+        settings = self._config.store
+        with (
+            hold_lock(Path(settings.path)),
+            Store.open(settings.path, keep_days=settings.keep_days, outbox_mb=settings.outbox_mb) as store,
+        ):
+            self._store = store
+            self._acceptance = Acceptance(self._config, self._clock, store)
+            self._publisher = Publisher(self._config, self._clock)
+            self._sources = open_sources(self._config, self._take, self._clock)
+            self._start()
+            try:
+                while not stop.is_set():
+                    self._drain()
+                    self._keep_schedule()
+            finally:
+                self._finish()
+        return 0
+
+    def _start(self) -> None:
+        self._begun = begun = self._clock.monotonic()
+        self._origins = Origins()
+        self._status_due = Every(STATUS_S, begun + FIRST_STATUS_S)
+        self._commit_due = Every(self._config.store.commit_s, begun + FIRST_STATUS_S)
+        for source in self._sources:
+            source.start()
+        self._publisher.start()
+        threading.Thread(target=self._load, name="bundle", daemon=True).start()
+        log.info("stationcast %s: %d stations, %d sensors", __version__, len(self._stations), len(self._sources))
+
+    def _load(self) -> None:
+        """Beside the loop, as it takes seconds."""
+        try:
+            self._loaded = load_session(self._config.forecast)
+        except Exception as error:  # the thread's top: a runtime that cannot even be imported leaves persistence
+            log.exception("the bundle cannot be loaded")
+            self._loaded = Loaded(None, why=f"the bundle cannot be loaded ({type(error).__name__}: {error})")
+
+    def _finish(self) -> None:
+        """Leave nothing behind: what sensors handed over is kept, what the broker took is settled."""
+        stopping = [threading.Thread(target=source.stop, daemon=True) for source in self._sources]
+        for thread in stopping:
+            thread.start()
+        deadline = time.monotonic() + SOURCES_STOP_S
+        for thread in stopping:
+            thread.join(max(deadline - time.monotonic(), 0.0))  # one that hangs dies with the process
+        while self._take_one(block_s=0.0):
+            pass
+        self._pump()
+        self._publisher.stop()
+        self._pump()
+        self._guard("status", self._heartbeat)
+        log.info("stopped")
+
+    # --- readings -----------------------------------------------------------------------------------------------------
+
+    def _take(self, sensor: Sensor, reading: Reading, arrived: float) -> bool:
+        """Called from the sources' threads."""
+        try:
+            self._queue.put_nowait((sensor, reading, arrived))
+        except queue.Full:
+            return False
+        return True
+
+    def _drain(self) -> None:
+        """Wait shortly for a reading, then take those that are there."""
+        if self._take_one(block_s=IDLE_S):
+            for _ in range(BATCH):
+                if self._stop.is_set() or not self._take_one(block_s=0.0):
+                    break
+        self._pump()
+
+    def _take_one(self, block_s: float) -> bool:
+        try:
+            sensor, reading, arrived = self._queue.get(block=block_s > 0, timeout=block_s or None)
+        except queue.Empty:
+            return False
+        took = self._guard("store", partial(self._acceptance.take, sensor, reading, arrived))
+        if took is None:
+            self._lost["readings"] += 1
+            return True
+        judged, kept = took
+        if not kept:
+            self._lost["duplicate"] += 1
+        self._tell(Event("observation" if kept else "duplicate", judged=judged))
+        return True
+
+    # --- the schedule -------------------------------------------------------------------------------------------------
+
+    def _keep_schedule(self) -> None:
+        now, steady = self._clock.now(), self._clock.monotonic()
+        if self._nowcaster is None and self._loaded is not None:
+            self._nowcaster = self._take_up(self._loaded)
+        if self._nowcaster is not None:
+            origin = self._origins.due(now, steady)
+            if origin is not None:
+                self._forecast_all(self._nowcaster, origin)
+                self._guard("verification", partial(score_due, self._store, self._config.stations, now))
+                self._guard("daily", partial(self._close_day, now))
+        if self._status_due.due(steady):
+            self._guard("status", self._heartbeat)
+        if self._commit_due.due(steady):
+            self._guard("store", self._store.commit)
+
+    def _guard(self, what: str, work: Callable[[], T]) -> T | None:
+        """What `work` returns, or None where it failed: failures do not stop the agent. They are counted, and told the
+        first time and then now and again."""
+        try:
+            return work()
+        except StationcastError as error:
+            if isinstance(error, StoreError) and error.lost:
+                self._lost["readings"] += error.lost
+            if self._failed(what):
+                log.error("%s (%d times so far)", error, self._lost[what])
+        except Exception:  # the loop's top: our bug must not end acquisition
+            if self._failed("internal-error"):
+                log.exception("internal error, please report it (%d times so far)", self._lost["internal-error"])
+        return None
+
+    def _failed(self, what: str) -> bool:
+        """Count a failure; True if it is time to tell."""
+        self._lost[what] += 1
+        return self._lost[what] == 1 or self._lost[what] % 1000 == 0
+
+    def _pump(self) -> None:
+        self._guard("outbox", partial(self._publisher.pump, self._store))
+
+    def _take_up(self, loaded: Loaded) -> Nowcaster:
+        """The bundle has been tried: say which it is, and forecast with it from now on."""
+        for station in self._config.stations:
+            self._publisher.info(station.id, info_payload(station, GRID_VARIABLES, loaded.name, loaded.digest))
+        if loaded.why:
+            log.error("%s", loaded.why)
+        if loaded.session is not None:
+            self._stand_in = loaded.why
+        self._tell(Event("bundle", text=loaded.why or f"{loaded.name} is ready"))
+        return Nowcaster(loaded.session, loaded.why, CHUNK)
+
+    def _forecast_all(self, nowcaster: Nowcaster, origin: int) -> None:
+        """A nowcast of every station, in chunks that bound the memory: published, then kept."""
+        for part in chunks(self._config.stations, CHUNK):
+            if self._stop.is_set():
+                return
+            for forecast in self._guard("forecast", partial(self._forecasts, nowcaster, part, origin)) or ():
+                self._last[forecast.station] = forecast
+                self._guard("forecast", partial(self._publisher.forecast, forecast))
+                self._guard("store", partial(self._store.add_forecast, forecast))
+                self._tell(Event("forecast", forecast=forecast))
+            self._pump()
+
+    def _forecasts(self, nowcaster: Nowcaster, part: Sequence[Station], origin: int) -> list[Forecast]:
+        ids = [station.id for station in part]
+        history, ages = self._store.history(ids, origin), self._store.ages(ids, origin)
+        found = nowcaster.forecast(part, history, ages, origin, int(self._clock.now()))
+        return [replace(f, why="; ".join(filter(None, (self._stand_in, f.why)))) for f in found]
+
+    def _close_day(self, now: float) -> None:
+        """Once a day publish the scores of the day before and let go of what is too old."""
+        day = (datetime.fromtimestamp(now - DAY_CLOSES_S, UTC) - timedelta(days=1)).strftime("%Y-%m-%d")
+        if day == self._store.get("verified-day"):
+            return
+        if day != self._day:  # believed at the second sight: a clock that is wrong for minutes must not delete the past
+            self._day = day
+            return
+        for station in self._stations:
+            rows = [row for row in self._store.scores(station, day) if row.day == day]
+            if rows:
+                self._publisher.verify_daily(station, verify_payload(day, rows))
+        self._store.prune(now)
+        self._store.set("verified-day", day)
+
+    def _heartbeat(self) -> None:
+        """Publish and keep how each station is doing."""
+        healths = {source.name: source.health() for source in self._sources}
+        broker, books = self._publisher.health(), self._store.counts("mqtt")
+        said: dict[str, StatusPayload] = {}
+        for name, station in self._stations.items():
+            said[name] = status_payload(
+                self._clock.now(),
+                uptime_s=self._clock.monotonic() - self._begun,
+                clock=self._clock.state(),
+                sensors=self._sensors_of(station, healths),
+                outbox={"mqtt": books},
+                forecast=self._last.get(name),
+                flags=self._acceptance.flags[name],
+                broker=broker,
+                lost=self._lost,
+                rss_mb=rss_mb(),
+                store_mb=self._store.size_mb(),
+            )
+            self._publisher.status(name, said[name])
+        self._store.set("status", msgspec.json.encode(said).decode())
+
+    def _sensors_of(self, station: Station, healths: dict[str, Health]) -> Iterator[Health]:
+        for name, health in healths.items():
+            if self._config.station_of(self._sensors[name]) in (None, station.id):
+                yield health
+
+
+def chunks(stations: Sequence[Station], size: int) -> Iterator[Sequence[Station]]:
+    """The stations, `size` at a time."""
+    for start in range(0, len(stations), size):
+        yield stations[start : start + size]
+
+
+def rss_mb() -> float:
+    """Memory this process holds now, MB; its peak where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return pages * resource.getpagesize() / 1e6
+
+
+def log_event(event: Event) -> None:
+    """For `--verbose`."""
+    if event.judged is not None:
+        o = event.judged.observation
+        doubts = {name: v.why for name, v in event.judged.verdicts.items() if v.flag in (Flag.SUSPECT, Flag.FAIL)}
+        values = ", ".join(f"{name} {value:g}" for name, value in o.values.items())
+        log.info("%s %s of %s at %s: %s %s", event.kind, o.id, o.station, format_time(o.t), values, doubts or "")
+    elif event.forecast is not None:
+        f = event.forecast
+        log.info("forecast of %s from %s: %s %s", f.station, format_time(f.origin), f.level.value, f.why)
+    else:
+        log.info("%s: %s", event.kind, event.text)

@@ -1,0 +1,228 @@
+"""The `edge-agent` command. Commands hold no logic: they parse, call a room, print. Rooms are imported late, so that
+`--help` stays fast on a small device."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_agent import __version__
+from edge_agent.errors import StationcastError
+
+_PATH = click.Path(path_type=Path)
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+class _Group(click.Group):
+    """Prints errors a user can act on without a traceback and exits with 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StationcastError as error:
+            click.echo(f"edge-agent: {error}", err=True)
+            ctx.exit(1)
+
+
+def _site(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The three options that say where a station stands."""
+    for flag, text in (
+        ("--elevation", "Metres above sea level."),
+        ("--longitude", "Degrees, east positive."),
+        ("--latitude", "Degrees, north positive."),
+    ):
+        command = click.option(flag, type=float, required=True, help=text)(command)
+    return command
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edge-agent")
+def main() -> None:
+    """Forecasts that live at your weather station.
+
+    \b
+    New here?   edge-agent demo                 watch it work on recorded data
+    Your own?   edge-agent init                 write agent.toml
+                edge-agent check                test it: sensors, broker, store, bundle
+                edge-agent import HISTORY.csv   optional: a forecast on the first day
+                edge-agent run                  go
+    """
+
+
+@main.command()
+@click.option("--station-id", help="3-40 of a-z, 0-9 and -; it becomes part of every topic.")
+@click.option("--latitude", type=float, help="Degrees, north positive.")
+@click.option("--longitude", type=float, help="Degrees, east positive.")
+@click.option("--elevation", type=float, help="Metres above sea level.")
+@click.option("--serial", metavar="PORT", help="Serial port of the sensor; a /dev/serial/by-id path survives replugging.")
+@click.option("--driver", help="How the sensor speaks: json_lines or csv_lines.")
+@click.option("--mqtt", metavar="HOST[:PORT]", help="The broker to publish to.")
+@click.option("--out", type=_PATH, default=Path("agent.toml"), show_default=True, help="The file to write.")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+def init(**answers: Any) -> None:
+    """Write a commented agent.toml.
+
+    Asks on a terminal for what no flag gave; in a script every needed flag must be there. Lists the serial ports it sees
+    by their lasting names.
+    """
+    from edge_agent.setup.init import write_config
+
+    write_config(**answers)
+
+
+@main.command()
+@click.option("--config", type=_FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--offline", is_flag=True, help="Only read the file; open nothing.")
+def check(config: Path, offline: bool) -> None:
+    """Test a configuration: first the file, then each sensor, the broker, the store and the bundle.
+
+    One line each, with what to do about it. Exits with 1 if anything would keep the agent from working.
+    """
+    from edge_agent.setup.check import run_checks
+
+    sys.exit(run_checks(config, offline=offline))
+
+
+@main.command()
+@click.option("--config", type=_FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--verbose", "-v", is_flag=True, help="Log each observation and each publication.")
+def run(config: Path, verbose: bool) -> None:
+    """Run the agent until SIGTERM or Ctrl-C: read, check, store, forecast, publish."""
+    from edge_agent.agent import run_agent
+
+    sys.exit(run_agent(config, verbose=verbose))
+
+
+@main.command()
+@click.argument("history", type=_FILE)
+@_site
+@click.option("--origin", help="Forecast from this time (RFC 3339 with zone, or epoch seconds); default: the last reading.")
+@click.option("--bundle", type=_FILE, help="A bundle file; default: the one shipped with the agent.")
+@click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option("--plot", type=_PATH, metavar="PNG", help="Also draw the fan charts to a file (needs the plot extra).")
+def nowcast(history: Path, latitude: float, longitude: float, elevation: float, **options: Any) -> None:
+    """One forecast from a file: 15-minute steps to 6 hours.
+
+    HISTORY.csv has a `time` column (RFC 3339 with zone, or epoch seconds; the end of each interval) and columns named by
+    the vocabulary in its units: temperature degC, humidity %, dew_point degC, pressure hPa (station level), wind_speed and
+    wind_gust m/s, wind_direction degree, rain mm since the previous row, solar_radiation W/m2. Empty = missing. 24 hours
+    make a forecast, 30 days a good one.
+    """
+    from edge_agent.forecast.from_file import nowcast_command
+
+    nowcast_command(history, latitude, longitude, elevation, **options)
+
+
+@main.command()
+@click.argument("history", type=_FILE)
+@_site
+@click.option("--every", default="3h", show_default=True, help="Spacing of the origins: 15min, 1h, 3h, 1d.")
+@click.option("--start", help="First origin; default: once there are 24 hours of history.")
+@click.option("--end", help="Last origin; default: the last reading.")
+@click.option("--bundle", type=_FILE, help="A bundle file; default: the one shipped with the agent.")
+@click.option("--out", type=_PATH, metavar="FORECASTS.csv", help="Write every forecast beside what came.")
+@click.option("--json", "json_", is_flag=True, help="Print the skill table as JSON.")
+@click.option("--plot", type=_PATH, metavar="PNG", help="Draw skill by lead and an example fan (needs the plot extra).")
+def hindcast(history: Path, latitude: float, longitude: float, elevation: float, **options: Any) -> None:
+    """Would this have worked at my station?
+
+    Forecasts from every origin in HISTORY.csv using only what came before it, scored against what came after: RMSE, MAE,
+    CRPS and 80 % coverage per variable and lead, beside persistence and diurnal-anomaly persistence. HISTORY.csv as for
+    `nowcast`.
+    """
+    from edge_agent.forecast.hindcast import hindcast_command
+
+    hindcast_command(history, latitude, longitude, elevation, **options)
+
+
+@main.command()
+@click.argument("file", type=_FILE)
+@click.option("--port", metavar="PTY", help="Serial port or pseudo-terminal to write to.")
+@click.option("--mqtt", metavar="URL", help="mqtt://[user@]host[:port]/topic to publish to.")
+@click.option("--speed", type=float, default=1.0, show_default=True, help="How many times faster than recorded.")
+@click.option("--loop", is_flag=True, help="Start again at the end.")
+def replay(file: Path, **options: Any) -> None:
+    """Play a recording as a sensor would: one line a message, optionally `time<TAB>message`.
+
+    With times, lines keep their recorded spacing divided by --speed; without, they come once a second divided by --speed.
+    """
+    from edge_agent.replay import replay_command
+
+    replay_command(file, **options)
+
+
+@main.group()
+def bundle() -> None:
+    """Look at bundles."""
+
+
+@bundle.command()
+@click.argument("bundle_", metavar="[BUNDLE]", type=_FILE, required=False)
+@click.option("--json", "json_", is_flag=True, help="Print bundle.json itself.")
+@click.option("--verify", is_flag=True, help="Also run its golden samples here, in a child process.")
+def show(bundle_: Path | None, **options: Any) -> None:
+    """What a bundle says of itself: its bundle.json and card. Without BUNDLE: the one shipped with the agent."""
+    from edge_agent.bundle.show import show_command
+
+    show_command(bundle_, **options)
+
+
+@main.command("import")
+@click.argument("history", type=_FILE)
+@click.option("--config", type=_FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--station", help="Which station, where the configuration has several.")
+@click.option("--source", default="import", show_default=True, help="Name the rows are kept under.")
+def import_(history: Path, **options: Any) -> None:
+    """Seed the store from HISTORY.csv (as for `nowcast`), so that there is a forecast on the first day.
+
+    Rows pass quality control like live ones, are kept as historical, and importing a file twice changes nothing.
+    """
+    from edge_agent.transfer import import_command
+
+    import_command(history, **options)
+
+
+@main.command()
+@click.option("--config", type=_FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--station", help="Which station, where the configuration has several.")
+@click.option("--start", help="First time; default: the oldest row.")
+@click.option("--end", help="Last time; default: the newest row.")
+@click.option("--flags", is_flag=True, help="Add a column with the quality flag beside each variable.")
+@click.option("--out", type=_PATH, help="The file to write; default: standard output.")
+def export(**options: Any) -> None:
+    """Write the store's observations as a HISTORY.csv that `nowcast`, `hindcast` and `import` read."""
+    from edge_agent.transfer import export_command
+
+    export_command(**options)
+
+
+@main.command()
+@click.option("--config", type=_FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+def status(config: Path, json_: bool) -> None:
+    """How the agent is doing: sensors, newest readings, last forecast, what waits for the broker, skill so far."""
+    from edge_agent.status import status_command
+
+    status_command(config, json_=json_)
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Stop with exit 0 after two checked forecasts and one flagged line.")
+@click.option("--speed", type=float, default=120.0, show_default=True, help="How many times faster than recorded.")
+@click.option("--keep", type=_PATH, metavar="DIR", help="Keep the demo's configuration and store in this folder.")
+def demo(**options: Any) -> None:
+    """Watch it work: two recorded stations, one on a serial line and one over MQTT, forecast on the spot.
+
+    Uses Mosquitto if it is installed, else an embedded broker (the demo extra).
+    """
+    from edge_agent.demo.run import demo_command
+
+    sys.exit(demo_command(**options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""A forecast from a file, and what the commands that read files share: the site, the bundle, the warnings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from edge_agent.bundle.reader import default_bundle, read_bundle
+from edge_agent.clock import SystemClock, format_time, parse_time
+from edge_agent.config import Station
+from edge_agent.config_rules import value_problem
+from edge_agent.errors import ConfigError, DataError
+from edge_agent.forecast.fan import fans_of
+from edge_agent.forecast.nowcast import Nowcaster
+from edge_agent.history import History, read_history
+from edge_agent.inference.onnx import OnnxSession
+
+EXPIRY_S = 3600
+
+
+def nowcast_command(
+    history: Path,
+    latitude: float,
+    longitude: float,
+    elevation: float,
+    origin: str | None,
+    bundle: Path | None,
+    format_: str,
+    plot: Path | None,
+) -> None:
+    """`edge-agent nowcast`: one forecast, printed. Raises StationcastError."""
+    station = given_station(history, latitude, longitude, elevation)
+    nowcaster = load_nowcaster(bundle)
+    past = read_history(history)
+    tell(past.warnings)
+    at = given_time("--origin", origin)
+    at = past.last if at is None else at
+    _check_origin(past, at, history)
+    x = past.grid_ending(at)
+    issued = int(SystemClock().now())
+    [forecast] = nowcaster.forecast([station], x[None], [past.ages(at)], at, issued)
+    if format_ == "json":
+        from edge_agent.publish.payloads import forecast_payload, to_json
+
+        click.echo(to_json(forecast_payload(forecast, EXPIRY_S)).decode())
+    elif format_ == "csv":
+        from edge_agent.forecast.rows import forecast_csv
+
+        click.echo(forecast_csv(forecast))
+    else:
+        from edge_agent.forecast.terminal import forecast_table
+
+        click.echo(forecast_table(forecast))
+    if plot is not None:
+        from edge_agent.forecast import plots
+
+        plots.draw_nowcast(plot, fans_of(forecast, x), title=f"{history.name}, from {format_time(at)}")
+
+
+def load_nowcaster(bundle: Path | None) -> Nowcaster:
+    """A nowcaster with the bundle in a file, or with the one shipped. Raises BundleError: refused."""
+    return Nowcaster(OnnxSession(read_bundle(bundle or default_bundle())))
+
+
+def given_station(history: Path, latitude: float, longitude: float, elevation: float) -> Station:
+    """The station that the options describe, named after the file.
+
+    Raises:
+        ConfigError: coordinates that do not exist.
+    """
+    for key, value in (("latitude", latitude), ("longitude", longitude), ("elevation_m", elevation)):
+        problem = value_problem(Station, key, value)
+        if problem:
+            raise ConfigError(f"--{key.removesuffix('_m')} {problem}")
+    slug = re.sub(r"[^a-z0-9]+", "-", history.name.lower().split(".")[0]).strip("-")[:40]
+    id_ = slug if len(slug) >= 3 else "station"
+    return Station(id=id_, latitude=latitude, longitude=longitude, elevation_m=elevation)
+
+
+def given_time(option: str, text: str | None) -> int | None:
+    """An option's time as UTC seconds. Raises ConfigError: not a time, or without a zone."""
+    if text is None:
+        return None
+    try:
+        return parse_time(text)
+    except DataError as error:
+        raise ConfigError(f"{option}: {error}") from None
+
+
+def tell(warnings: Iterable[str]) -> None:
+    """Warnings go to standard error: what is printed stays clean."""
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _check_origin(past: History, origin: int, path: Path) -> None:
+    if not past.ages(origin):
+        raise DataError(
+            f"{path}: no readings in the 30 days up to {format_time(origin)}: they go from {format_time(past.first)} to"
+            f" {format_time(past.last)}; choose another --origin"
+        )

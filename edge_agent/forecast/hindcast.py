@@ -1,0 +1,233 @@
+"""Hindcast: "would this have worked at my station?" Every forecast a recorded series allows, beside what came.
+
+Only readings up to an origin reach its forecast; what came after is looked at for scores alone.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent import grid
+from edge_agent.clock import format_time
+from edge_agent.config import Station
+from edge_agent.errors import ConfigError, DataError
+from edge_agent.forecast import MIN_HISTORY_S, persistence
+from edge_agent.forecast.fan import Fan, fans_of
+from edge_agent.forecast.from_file import given_station, given_time, load_nowcaster, tell
+from edge_agent.forecast.nowcast import Batch, Nowcaster, site_of
+from edge_agent.forecast.rows import ForecastWriter
+from edge_agent.forecast.skill import Skill
+from edge_agent.forecast.windows import Windows
+from edge_agent.history import History, read_history
+from edge_agent.verification import BASELINES
+
+Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
+
+_SPAN = re.compile(r"(\d{1,6})\s*(min|h|d)")
+_UNIT_S = {"min": 60, "h": 3600, "d": 86_400}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Forecasts of S origins and what came, L leads, V variables, E events as the nowcaster has them.
+
+    `observed` [S, L, V] by `grid.verifying`; `outcome` [S, L, E]: 1 where the event came, else 0; NaN where nothing was
+    read. Baselines by source: `base` mean [S, L, V] and quantiles [S, L, V, Q], `chance` [S, L, E].
+    """
+
+    origins: Times
+    batch: Batch
+    observed: Floats
+    outcome: Floats
+    base: dict[str, tuple[Floats, Floats]]
+    chance: dict[str, Floats]
+
+
+def hindcast(
+    history: History, station: Station, nowcaster: Nowcaster, origins: Times, *, chunk: int = 64
+) -> Iterator[Part]:
+    """Forecast from every origin, a chunk at a time (which bounds the memory).
+
+    Args:
+        origins: [N] ascending UTC seconds, multiples of 900 s apart.
+    """
+    if not len(origins):
+        return
+    windows = Windows(history, int(origins[0]), int(origins[-1]))
+    came = _Came(history, nowcaster, int(origins[0]), int(origins[-1]))
+    for start in range(0, len(origins), chunk):
+        part = np.asarray(origins[start : start + chunk], np.int64)
+        x = windows.ending(part)
+        site = np.tile(np.array(site_of(station), np.float32), (len(part), 1))
+        observed = came.after(part)
+        yield Part(
+            origins=part,
+            batch=nowcaster.batch(site, x, windows.ages(part), part),
+            observed=observed,
+            outcome=_outcomes(nowcaster, observed),
+            base={source: _baseline(nowcaster, x, cycle) for source, cycle in BASELINES.items()},
+            chance={source: _chances(nowcaster, x, cycle) for source, cycle in BASELINES.items()},
+        )
+
+
+def origins_between(history: History, every_s: int, start: int | None = None, end: int | None = None) -> Times:
+    """Multiples of `every_s` in UTC from `start` (default: a day after the first reading) to `end` (the last reading).
+
+    Raises:
+        DataError: less than a day of readings, or no origin in the span.
+    """
+    first, last = history.first, history.last
+    if last - first < MIN_HISTORY_S:
+        raise DataError(
+            f"{(last - first) / 3600:.1f} h of readings: a hindcast needs {MIN_HISTORY_S // 3600} h before its first"
+            " origin and should have 30 days; give a longer file"
+        )
+    start = first + MIN_HISTORY_S if start is None else start
+    end = last if end is None else end
+    origins = np.arange(-(-start // every_s) * every_s, end + 1, every_s, dtype=np.int64)
+    if not len(origins):
+        raise DataError(
+            f"no origin from {format_time(start)} to {format_time(end)} at every {every_s // 60} min: the readings go"
+            f" from {format_time(first)} to {format_time(last)}; choose --start, --end or a smaller --every"
+        )
+    return origins
+
+
+def parse_every(text: str) -> int:
+    """ "15min", "3h" or "1d" as seconds.
+
+    Raises:
+        ConfigError: anything else, or no multiple of 15 minutes.
+    """
+    match = _SPAN.fullmatch(text.strip().lower())
+    seconds = int(match[1]) * _UNIT_S[match[2]] if match else 0
+    if not seconds or seconds % grid.STEP_S:
+        raise ConfigError(f'--every "{text}": give a multiple of 15 minutes such as 15min, 1h, 3h or 1d')
+    return seconds
+
+
+def hindcast_command(
+    history: Path,
+    latitude: float,
+    longitude: float,
+    elevation: float,
+    every: str,
+    start: str | None,
+    end: str | None,
+    bundle: Path | None,
+    out: Path | None,
+    json_: bool,
+    plot: Path | None,
+) -> None:
+    """`edge-agent hindcast`: forecast, score, print, write. Raises StationcastError."""
+    every_s = parse_every(every)
+    station = given_station(history, latitude, longitude, elevation)
+    nowcaster = load_nowcaster(bundle)
+    past = read_history(history)
+    tell(past.warnings)
+    origins = origins_between(past, every_s, given_time("--start", start), given_time("--end", end))
+    skill = Skill(nowcaster)
+    with ForecastWriter(out, nowcaster) as writer, _progress(len(origins)) as advance:
+        for part in hindcast(past, station, nowcaster, origins):
+            skill.add(part)
+            writer.write(part)
+            advance(len(part.origins))
+    about = {
+        "history": str(history),
+        "station": {"latitude": latitude, "longitude": longitude, "elevation_m": elevation},
+        "bundle": nowcaster.bundle,
+        "origins": {
+            "n": len(origins),
+            "first": format_time(origins[0]),
+            "last": format_time(origins[-1]),
+            "every_s": every_s,
+        },
+        "warnings": past.warnings,
+    }
+    click.echo(skill.as_json(about) if json_ else skill.as_table(about))
+    if plot is not None:
+        from edge_agent.forecast import plots
+
+        plots.draw_hindcast(plot, skill, example(past, station, nowcaster, origins), title=history.name)
+
+
+def example(history: History, station: Station, nowcaster: Nowcaster, origins: Times) -> list[Fan]:
+    """The fans of one origin, to be drawn: of 64 spread over the period, the fullest, nearest to its middle."""
+    tried = origins[np.unique(np.linspace(0, len(origins) - 1, 64).astype(np.int64))]
+    part = next(hindcast(history, station, nowcaster, tried))
+    pairs = (~np.isnan(part.batch.mean) & ~np.isnan(part.observed)).sum(axis=(1, 2))
+    middle = np.abs(part.origins - (origins[0] + origins[-1]) // 2)
+    row = int(np.lexsort((middle, -pairs))[0])
+    origin = int(part.origins[row])
+    x = history.grid_ending(origin)
+    [forecast] = nowcaster.forecast([station], x[None], [history.ages(origin)], origin, origin)
+    observed = {name: part.observed[row, :, v] for v, name in enumerate(nowcaster.variables)}
+    return fans_of(forecast, x, observed)
+
+
+class _Came:
+    """What came after any of the origins, looked up once."""
+
+    def __init__(self, history: History, nowcaster: Nowcaster, first: int, last: int) -> None:
+        self._leads = np.asarray(nowcaster.leads_s, np.int64)
+        self._first = first
+        valid = np.arange(first, last + int(self._leads.max()) + 1, grid.STEP_S, dtype=np.int64)
+        self._values = np.full((len(valid), len(nowcaster.variables)), np.nan)
+        for v, name in enumerate(nowcaster.variables):
+            if name in history.variables:
+                self._values[:, v] = grid.verifying(history.times, history.values[name], name, valid)
+
+    def after(self, origins: Times) -> Floats:
+        """[S, L, V], NaN where nothing was read at the valid time."""
+        at = (origins[:, None] + self._leads - self._first) // grid.STEP_S
+        return np.asarray(self._values[at])
+
+
+def _outcomes(nowcaster: Nowcaster, observed: Floats) -> Floats:
+    """Whether each event came, [S, L, E]."""
+    out = np.full((*observed.shape[:2], len(nowcaster.events)), np.nan)
+    for e, event in enumerate(nowcaster.events):
+        value = observed[:, :, nowcaster.variables.index(event.variable)]
+        out[:, :, e] = np.where(np.isnan(value), np.nan, value >= event.threshold)
+    return out
+
+
+def _baseline(nowcaster: Nowcaster, x: NDArray[np.float32], cycle: bool) -> tuple[Floats, Floats]:
+    """Mean [S, L, V] and quantiles [S, L, V, Q] of a baseline."""
+    mean = np.full((len(x), len(nowcaster.leads_s), len(nowcaster.variables)), np.nan)
+    quantiles = np.full((*mean.shape, len(nowcaster.levels)), np.nan)
+    for v, name in enumerate(nowcaster.variables):
+        series = np.ascontiguousarray(x[:, :, grid.GRID_VARIABLES.index(name)])
+        if not np.isnan(series).all():
+            mean[:, :, v] = persistence.base(series, name, nowcaster.leads_s, cycle=cycle)
+            quantiles[:, :, v] = persistence.quantiles(series, name, nowcaster.leads_s, nowcaster.levels, cycle=cycle)
+    return mean, quantiles
+
+
+def _chances(nowcaster: Nowcaster, x: NDArray[np.float32], cycle: bool) -> Floats:
+    """Event probabilities of a baseline, [S, L, E]."""
+    out = np.full((len(x), len(nowcaster.leads_s), len(nowcaster.events)), np.nan)
+    for e, event in enumerate(nowcaster.events):
+        series = x[:, :, grid.GRID_VARIABLES.index(event.variable)]
+        out[:, :, e] = persistence.event_probability(series, event.threshold, cycle=cycle)[:, None]
+    return out
+
+
+@contextmanager
+def _progress(origins: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar where somebody watches: on a terminal, on standard error."""
+    if not sys.stderr.isatty():
+        yield lambda n: None
+        return
+    with click.progressbar(length=origins, label="hindcast", file=sys.stderr) as bar:
+        yield bar.update

@@ -1,0 +1,77 @@
+"""What travels from a sensor to the store: readings, observations, and the verdicts on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class Flag(IntEnum):
+    """QARTOD's quality flags."""
+
+    GOOD = 1
+    NOT_EVALUATED = 2
+    SUSPECT = 3
+    FAIL = 4
+    MISSING = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One decoded message: vocabulary names and units. `t` is UTC seconds where the message carries its own time,
+    the end of its interval; None = stamp on arrival. `station` only where a message names its station."""
+
+    values: Mapping[str, float]
+    t: int | None = None
+    station: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """An accepted reading with its identity.
+
+    `t`: UTC seconds, the end of the interval; `period_s`: its length where known; `clock`: `synced`, `holdover` or
+    `unsynced`; `historical`: arrived by import or catch-up, not live. `rank`: position of the source among the
+    station's sources (0 = preferred) for variables that several sources measure.
+    """
+
+    station: str
+    source: str
+    t: int
+    values: Mapping[str, float]
+    boot_id: str
+    seq: int
+    clock: str = "synced"
+    period_s: int | None = None
+    historical: bool = False
+    rank: int = 0
+
+    @property
+    def id(self) -> str:
+        """Unique for ever: receivers deduplicate on it."""
+        return f"{self.boot_id}:{self.source}:{self.seq}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What quality control says of one value. `test` decided; `why` is words with threshold and value in them."""
+
+    flag: Flag
+    test: str = ""
+    why: str = ""
+    threshold: float | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An observation and the verdict on each of its values. The raw values are kept, whatever the verdict."""
+
+    observation: Observation
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+
+    def usable(self) -> dict[str, float]:
+        """Values that forecasts and verification may use: everything not flagged FAIL or MISSING."""
+        bad = (Flag.FAIL, Flag.MISSING)
+        return {k: v for k, v in self.observation.values.items() if k not in self.verdicts or self.verdicts[k].flag not in bad}

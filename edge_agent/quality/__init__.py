@@ -1,0 +1,5 @@
+"""Quality control: what is wrong with a value, how badly, and why. Raw values are kept; nothing here alters one."""
+
+from edge_agent.quality.control import QualityControl
+
+__all__ = ["QualityControl"]

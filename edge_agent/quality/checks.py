@@ -1,0 +1,169 @@
+"""The tests themselves: pure functions from values and what is known about them to a verdict.
+
+None means nothing to object. Nothing here remembers anything; state belongs to `track.py` and `control.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from edge_agent.observation import Flag, Verdict
+from edge_agent.quality import limits
+from edge_agent.variables import VARIABLES
+
+GRAVITY_OVER_R = 9.80665 / 287.05  # K/m: gravity over the gas constant of dry air
+LAPSE = 0.0065  # K/m
+
+Found = tuple[str, Verdict]  # a variable and the objection to its value
+
+
+def range_test(name: str, value: float) -> Verdict | None:
+    """Outside what can be (FAIL) or outside ordinary records (SUSPECT); infinities fail."""
+    variable = VARIABLES[name]
+    low, high = variable.fail
+    if not low <= value <= high:
+        return _outside(Flag.FAIL, name, value, low, high, variable.unit, "is impossible")
+    low, high = variable.suspect
+    if not low <= value <= high:
+        return _outside(Flag.SUSPECT, name, value, low, high, variable.unit, "is beyond ordinary records")
+    return None
+
+
+def sea_level(pressure: float, elevation_m: float, column_k: float) -> float:
+    """Station pressure reduced to sea level, hPa.
+
+    Hypsometric: p0 = p exp(g z / (R_d T_v)), T_v the mean virtual temperature of the column between station and sea
+    level. Worked: 954.61 hPa at 500 m over 286.525 K (the standard atmosphere) -> 1013.2.
+    """
+    return pressure * math.exp(GRAVITY_OVER_R * elevation_m / column_k)
+
+
+def sea_level_test(pressure: float, temperature: float | None, elevation_m: float) -> Verdict | None:
+    """Station pressure that no sea-level pressure explains, wherever the column's temperature lies within its spread.
+
+    The spread makes the test exact at the sea and tolerant on mountains, where a reduction is uncertain. `temperature`:
+    degC at the station, None = unknown (the standard atmosphere's, with more spread).
+    """
+    if temperature is None:
+        column, spread = 288.15 - LAPSE * elevation_m / 2, limits.COLUMN_SPREAD_UNKNOWN_K
+    else:
+        column, spread = temperature + 273.15 + LAPSE * elevation_m / 2, limits.COLUMN_SPREAD_K
+    reduced = sorted(sea_level(pressure, elevation_m, column + side * spread) for side in (-1, 1))
+    for flag, (low, high) in ((Flag.FAIL, limits.SEA_LEVEL_FAIL), (Flag.SUSPECT, limits.SEA_LEVEL_SUSPECT)):
+        if reduced[1] < low or reduced[0] > high:
+            best, threshold = (reduced[1], low) if reduced[1] < low else (reduced[0], high)
+            why = (
+                f"{pressure:g} hPa at {elevation_m:g} m is {best:.1f} hPa at sea level, outside {low:g} to {high:g}: "
+                "is the elevation right, and is it station pressure?"
+            )
+            return Verdict(flag, "range", why, threshold, pressure)
+    return None
+
+
+def mean_sea_level_test(pressure_msl: float) -> Verdict | None:
+    """The suspect limits of reduced pressure for a sensor that reduces by itself; failing is `range_test`'s."""
+    low, high = limits.SEA_LEVEL_SUSPECT
+    if low <= pressure_msl <= high:
+        return None
+    return _outside(Flag.SUSPECT, "pressure_msl", pressure_msl, low, high, "hPa", "is beyond ordinary records")
+
+
+def step_test(name: str, value: float, reference: float, span_s: float, limit: float) -> Verdict | None:
+    """A change since the reference reading larger than `limit`."""
+    jump = value - reference
+    if abs(jump) <= limit:
+        return None
+    why = f"{name} changed by {jump:+.4g} {VARIABLES[name].unit} in {_span(span_s)}; ordinary is up to {limit:.3g}"
+    return Verdict(Flag.SUSPECT, "step", why, limit, value)
+
+
+def persistence_test(name: str, value: float, still_s: float, limit_s: float | None) -> Verdict | None:
+    """A value unchanged for longer than `limit_s` seconds; None = it may stand still."""
+    if limit_s is None or still_s <= limit_s:
+        return None
+    why = f"{name} has been {value:g} {VARIABLES[name].unit} for {_span(still_s)}; ordinary is up to {_span(limit_s)}"
+    return Verdict(Flag.SUSPECT, "persistence", why, limit_s, value)
+
+
+def still_limit(name: str, value: float, resolution: float, wind_speed: float | None) -> float | None:
+    """How long a value may stand still, seconds; None = for ever. `resolution`: the sensor's, as learned; `wind_speed`:
+    m/s at the time, None = not measured (a vane stands still in calm air)."""
+    still = limits.STILL.get(name)
+    if still is None:
+        return None
+    if still.natural[0] <= value <= still.natural[1]:
+        return still.natural_s
+    if name == "wind_direction":
+        if wind_speed is None:
+            return max(still.limit_s, 12 * limits.HOUR)
+        if wind_speed <= limits.CALM_WIND:
+            return limits.STILL["wind_speed"].natural_s
+    return still.coarse_s if resolution >= still.coarse else still.limit_s
+
+
+def repeat_test(values: Mapping[str, float], still_s: Mapping[str, float]) -> Iterator[Found]:
+    """Several measured quantities standing still together: the message repeats, not the weather.
+
+    `still_s`: seconds each value has stood still, only for values that had enough readings and do not stand still
+    naturally.
+    """
+    names = [name for name in limits.REPEAT_VARIABLES if still_s.get(name, 0.0) > limits.REPEAT_S]
+    if len(names) < limits.REPEAT_COUNT:
+        return
+    shortest = min(still_s[name] for name in names)
+    why = f"{', '.join(names)} all unchanged for {_span(shortest)}: the message repeats"
+    for name in names:
+        yield name, Verdict(Flag.SUSPECT, "persistence", why, float(limits.REPEAT_S), values[name])
+
+
+def consistency_test(values: Mapping[str, float]) -> Iterator[Found]:
+    """Values of one observation that contradict each other. Both are suspect: either may be the wrong one."""
+    temperature, dew_point = values.get("temperature"), values.get("dew_point")
+    if temperature is not None and dew_point is not None and dew_point > temperature + limits.DEW_POINT_ABOVE:
+        room = limits.DEW_POINT_ABOVE
+        why = f"dew point {dew_point:g} degC lies above the temperature {temperature:g} degC by more than {room:g}"
+        yield from _both(("dew_point", dew_point), ("temperature", temperature), why, room)
+    speed, gust = values.get("wind_speed"), values.get("wind_gust")
+    if speed is not None and gust is not None:
+        room = max(limits.GUST_BELOW[0], limits.GUST_BELOW[1] * speed)
+        if gust < speed - room:
+            why = f"gust {gust:g} m/s lies below the mean speed {speed:g} m/s by more than {room:.2g}"
+            yield from _both(("wind_gust", gust), ("wind_speed", speed), why, room)
+    rain, humidity = values.get("rain"), values.get("humidity")
+    wet, dry = limits.DRY_RAIN
+    if rain is not None and humidity is not None and rain >= wet and humidity < dry:
+        why = f"rain of {rain:g} mm at {humidity:g} % humidity; below {dry:g} % it would not reach the gauge"
+        yield from _both(("rain", rain), ("humidity", humidity), why, dry)
+
+
+def radiation_test(radiation: float, elevation: float) -> Verdict | None:
+    """Radiation by night, or more than the sun can give. `elevation`: the sun's highest in the interval, degrees."""
+    if elevation < limits.NIGHT_ELEVATION:
+        bound, when = limits.NIGHT_RADIATION, f"the sun is {-elevation:.0f} degrees below the horizon"
+    else:
+        factor, extra = limits.ENHANCEMENT
+        bound = extra + factor * limits.SOLAR_CONSTANT * max(math.sin(math.radians(elevation)), 0.0)
+        when = f"the sun stands at {elevation:.0f} degrees"
+    if radiation <= bound:
+        return None
+    why = (
+        f"solar radiation {radiation:g} W/m2 while {when}; possible is up to {bound:.0f}: are clock and position right?"
+    )
+    return Verdict(Flag.SUSPECT, "consistency", why, bound, radiation)
+
+
+def _both(one: tuple[str, float], other: tuple[str, float], why: str, threshold: float) -> Iterator[Found]:
+    for name, value in (one, other):
+        yield name, Verdict(Flag.SUSPECT, "consistency", why, threshold, value)
+
+
+def _outside(flag: Flag, name: str, value: float, low: float, high: float, unit: str, what: str) -> Verdict:
+    why = f"{name} {value:g} {unit} {what}: outside {low:g} to {high:g}"
+    return Verdict(flag, "range", why, low if value < low else high, value)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * limits.HOUR else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,262 @@
+"""A serial sensor, supervised: opened by its path, read line by line, opened again after unplugging.
+
+One thread each. Never decodes, never ends because of what a device sends or because a port is gone; memory is bounded
+by the sensor's `max_message_bytes`, whatever comes.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import re
+import termios
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import serial  # type: ignore[import-untyped]
+from serial.tools import list_ports  # type: ignore[import-untyped]
+
+from edge_agent.clock import Clock
+from edge_agent.errors import ConfigError, SensorError
+from edge_agent.sensors.source import Health, Intake
+from edge_agent.sensors.supervisor import Backoff, Supervisor
+
+_GONE = (serial.SerialException, OSError, termios.error)  # termios.error is no OSError
+_BY_ID = Path("/dev/serial/by-id")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds, except `chunk` (bytes).
+
+    `backoff`: between attempts to open. `read`: how long a read waits, so also how soon
+    `stop` is heard. `gather`: pause after each read, so that bytes come in handfuls and noise at full speed leaves the
+    processor to others. `half_line`: silence after which the rest of a line is not waited for. `in_step`: silence
+    after opening that proves that the next byte begins a line. `quiet`: silence worth a word to the user.
+    """
+
+    backoff: Backoff = field(default_factory=Backoff)
+    read: float = 0.25
+    gather: float = 0.005
+    half_line: float = 10.0
+    in_step: float = 0.05
+    quiet: float = 900.0
+    chunk: int = 4096
+
+
+class SerialSource:
+    """The port of one sensor."""
+
+    def __init__(self, intake: Intake, clock: Clock, limits: Limits | None = None) -> None:
+        """Raises ConfigError if the sensor has no port."""
+        sensor = intake.sensor
+        if sensor.port is None:
+            raise ConfigError(f'sensor "{sensor.name}": add port = "/dev/serial/by-id/..."')
+        self.name, self.port, self.baud = sensor.name, sensor.port, sensor.baud
+        self._intake, self._clock, self._limits = intake, clock, limits or Limits()
+        self._supervisor = Supervisor(f"sensor {self.name}", self._work, clock, self._bug, self._limits.backoff)
+        self._heard = clock.monotonic()
+        self._lock = threading.Lock()
+        self._port: serial.Serial | None = None
+
+    def start(self) -> None:
+        self._supervisor.start()
+
+    def stop(self) -> None:
+        """End it; the port is closed when this returns, at once unless the device hangs."""
+        self._supervisor.stopping.set()
+        with self._lock:
+            if self._port is not None:
+                self._port.cancel_read()  # not after its time-out: a station may have many sensors
+        self._supervisor.stop()
+
+    def health(self) -> Health:
+        state = self._supervisor.state()
+        found = self._intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened)
+        return replace(found, detail=self._hint(found)) if state.name == "reading" else found
+
+    @property
+    def problem(self) -> str:
+        """Why it is waiting and what to do, empty if it is not."""
+        return self._supervisor.state().problem
+
+    @property
+    def complaint(self) -> str:
+        """The latest refusal in words."""
+        return self._intake.last_complaint
+
+    # --- the thread ---
+
+    def _work(self) -> None:
+        """Raises SensorError: the port cannot be opened, or is gone."""
+        try:
+            port = serial.Serial(self.port, self.baud, timeout=self._limits.in_step, exclusive=True)
+        except (*_GONE, ValueError) as error:
+            raise SensorError(self._why_closed(error)) from None
+        try:
+            with port, self._interruptible(port):
+                self._read(port)
+        except _GONE as error:
+            raise SensorError(self._why_lost(error)) from None
+
+    @contextmanager
+    def _interruptible(self, port: serial.Serial) -> Iterator[None]:
+        """Lets `stop` end a read, and never after the port is closed."""
+        with self._lock:
+            self._port = port
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._port = None
+
+    def _read(self, port: serial.Serial) -> None:
+        """Lines to the intake until told to stop. Raises what pyserial raises when the port goes."""
+        limits, stopping = self._limits, self._supervisor.stopping
+        lines = Lines(self._intake.sensor.max_message_bytes)
+        first = b"" if self._intake.detects_cuts else port.read(1)
+        if first:
+            lines.skip()  # opened in the middle of a line
+            self._intake.refuse("cut-line")
+            self._take(lines, first)
+        port.timeout = limits.read
+        self._supervisor.opened()
+        silence = 0.0
+        try:
+            while not stopping.is_set():
+                chunk = port.read(min(max(port.in_waiting, 1), limits.chunk))
+                if chunk:
+                    silence = 0.0
+                    self._take(lines, chunk)
+                    stopping.wait(limits.gather)
+                    continue
+                silence += limits.read
+                if silence >= limits.half_line and lines.drop():
+                    self._intake.refuse("cut-line", "half a line, and nothing after it")
+        finally:
+            if lines.drop():
+                self._intake.refuse("cut-line", "the port went in the middle of a line")
+
+    def _take(self, lines: Lines, chunk: bytes) -> None:
+        for line in lines.feed(chunk):
+            self._heard = self._clock.monotonic()
+            self._supervisor.progress()
+            if line is None:
+                self._intake.refuse("too-large", f"a line of more than {self._intake.sensor.max_message_bytes} bytes")
+            else:
+                self._intake.message(line)
+
+    def _bug(self, error: Exception) -> None:
+        self._intake.refuse("internal-error", f"{type(error).__name__}: {error}")
+
+    # --- words ---
+
+    def _hint(self, health: Health) -> str:
+        """What to look at when the port is open but no reading comes of it."""
+        silence = self._clock.monotonic() - self._heard
+        if health.rejected and not health.accepted:
+            return f"nothing usable yet ({self._intake.last_complaint}). Is {self.baud} baud right, and the map?"
+        if silence > self._limits.quiet:
+            return f"silent for {silence:.0f} s. Is the sensor powered and its cable sound? Is {self.baud} baud right?"
+        return ""
+
+    def _why_closed(self, error: Exception) -> str:
+        """Why the port cannot be opened, and the remedy."""
+        code = getattr(error, "errno", None)
+        if isinstance(error, ValueError):
+            return f"{self.port} does not take {self.baud} baud. Choose a baud rate that the device has."
+        if code in (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ENOTDIR):
+            seen = ", ".join(path for path, _ in serial_ports()[:4]) or "none"
+            return f"{self.port} is not there. Plug the sensor in, or choose another port (seen: {seen})."
+        if code in (errno.EACCES, errno.EPERM):
+            return f"{self.port} may not be opened by this user. {_how_to_get_access(self.port)}"
+        if code in (errno.EAGAIN, errno.EBUSY):
+            return f"{self.port} is held by another program{_holder(self.port)}. Stop it, or choose another port."
+        return f"{self.port} cannot be opened ({error}). Is it a serial port?"
+
+    def _why_lost(self, error: Exception) -> str:
+        shared = "returned no data" in str(error)  # pyserial's words for a port that two programs read
+        other = _holder(self.port) if shared and os.path.exists(self.port) else ""
+        if other:
+            return f"{self.port} is also read by another program{other}. Stop it, or choose another port."
+        return f"{self.port} went away ({error}). Plug the sensor in again."
+
+
+class Lines:
+    """Bytes to lines, ended by CR, LF or both. Holds at most `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = bytearray()
+        self._skipping = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes | None]:
+        """Lines that this chunk completes, without their ends; None once for a line longer than the limit."""
+        *ended, rest = re.split(rb"[\r\n]", chunk)
+        for piece in ended:
+            yield from self._append(piece)
+            if self._held and not self._skipping:
+                yield bytes(self._held)
+            self._held.clear()
+            self._skipping = False
+        yield from self._append(rest)
+
+    def skip(self) -> None:
+        """Leave out everything up to the next end of a line."""
+        self._held.clear()
+        self._skipping = True
+
+    def drop(self) -> bool:
+        """Forget a line that was begun; True if there was one."""
+        begun = bool(self._held)
+        self._held.clear()
+        self._skipping = False
+        return begun
+
+    def _append(self, piece: bytes) -> Iterator[None]:
+        if self._skipping:
+            return
+        if len(self._held) + len(piece) > self._limit:
+            self.skip()
+            yield None
+        else:
+            self._held += piece
+
+
+def serial_ports() -> list[tuple[str, str]]:
+    """Serial ports of this machine: the path that survives replugging where there is one, and what is said to be
+    there."""
+    lasting: dict[str, str] = {}
+    try:
+        for link in sorted(_BY_ID.iterdir()):
+            lasting.setdefault(os.path.realpath(link), str(link))
+    except OSError:
+        lasting.clear()  # no such folder without a USB port
+    ports = sorted(list_ports.comports(), key=lambda port: str(port.device))
+    return [(lasting.get(os.path.realpath(p.device), str(p.device)), str(p.description)) for p in ports]
+
+
+def _holder(path: str) -> str:
+    """` (pid 812, gpsd)` for a program of another process that has the port open, as far as this user may see."""
+    device = os.path.realpath(path)
+    for process in Path("/proc").glob("[0-9]*"):
+        if int(process.name) == os.getpid():
+            continue
+        try:
+            if any(os.readlink(fd) == device for fd in (process / "fd").iterdir()):
+                return f" (pid {process.name}, {(process / 'comm').read_text().strip()})"
+        except OSError:
+            continue  # ended meanwhile, or another user's
+    return ""
+
+
+def _how_to_get_access(path: str) -> str:
+    try:
+        group = grp.getgrgid(os.stat(path).st_gid).gr_name
+    except (OSError, KeyError):
+        return "Ask for read and write access to it."
+    return f"Add the user to its group: sudo usermod -aG {group} $USER, then log in again."

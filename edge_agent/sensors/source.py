@@ -1,0 +1,190 @@
+"""What every source does with a message once it has one, whatever carried it: bounds, decoding, counting, handing on.
+
+Never blocks: a reading that the agent cannot take is counted and gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from edge_agent.clock import Clock
+from edge_agent.config import Sensor
+from edge_agent.errors import BadMessage
+from edge_agent.observation import Reading
+from edge_agent.sensors.mapping import EARLIEST, Decoder
+from edge_agent.sensors.rain import RainAccumulator, wraps_of
+from edge_agent.variables import conversion
+
+log = logging.getLogger(__name__)
+
+BURST_S = 60.0  # a broker hands over at once what it kept: so many seconds' worth of messages may come together
+AHEAD_S = 600.0  # a message's own time may run so far ahead of this device's
+
+Emit = Callable[[Sensor, Reading, float], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a source is doing. `state`: `opening`, `reading`, `waiting` (to try again) or `stopped`; `detail`: what is
+    wrong and what to do, empty if nothing is. `rejected`: messages and single values left out, by reason. `last_t`: UTC
+    seconds of the last accepted reading."""
+
+    name: str
+    driver: str
+    state: str
+    detail: str
+    accepted: int
+    rejected: dict[str, int]
+    last_t: float | None
+    reopened: int
+
+
+class Source(Protocol):
+    """One sensor, read in the background."""
+
+    @property
+    def name(self) -> str: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def health(self) -> Health: ...
+
+
+class Intake:
+    """The way of one sensor's messages to the agent. Messages come from one thread; `health` may be asked from any."""
+
+    def __init__(self, sensor: Sensor, decoder: Decoder, emit: Emit, clock: Clock, stations: Sequence[str]) -> None:
+        self.sensor = sensor
+        self.detects_cuts = decoder.detects_cuts
+        self._decoder, self._emit, self._clock = decoder, emit, clock
+        self._stations = frozenset(stations)
+        self._bucket = _Bucket(sensor.max_messages_s, clock)
+        self._totals = {
+            field.variable: wraps_of(conversion(field.variable, field.unit)[0])
+            for field in sensor.map.values()
+            if field.counter
+        }
+        self._rain: dict[tuple[str | None, str], RainAccumulator] = {}
+        self._lock = threading.Lock()
+        self._accepted = 0
+        self._rejected: Counter[str] = Counter()
+        self._last_t: float | None = None
+        self._last_complaint = ""
+
+    def message(self, payload: bytes, *, retained: bool = False, station: str | None = None) -> None:
+        """Take one message. `retained`: the broker kept it, nobody knows since when. `station`: named by its topic."""
+        arrived = self._clock.now()
+        if len(payload) > self.sensor.max_message_bytes:
+            self.refuse("too-large", f"{len(payload)} bytes; max_message_bytes is {self.sensor.max_message_bytes}")
+        elif not self._bucket.take():
+            self.refuse("too-fast", f"more than max_messages_s = {self.sensor.max_messages_s:g}")
+        elif station is not None and station not in self._stations:
+            self.refuse("unknown-station", f'"{station[:40]}" is no station of this configuration')
+        else:
+            self._read(payload, arrived, retained, station)
+
+    def refuse(self, reason: str, detail: str = "") -> None:
+        """Count something that was left out."""
+        with self._lock:
+            self._rejected[reason] += 1
+            if detail:
+                self._last_complaint = f"{reason}: {detail}"
+
+    def health(self, state: str, detail: str, reopened: int) -> Health:
+        """The counts so far, with what the connection says of itself."""
+        with self._lock:
+            return Health(
+                self.sensor.name,
+                self.sensor.driver,
+                state,
+                detail,
+                self._accepted,
+                dict(self._rejected),
+                self._last_t,
+                reopened,
+            )
+
+    @property
+    def last_complaint(self) -> str:
+        """The latest refusal in words, empty if there was none."""
+        with self._lock:
+            return self._last_complaint
+
+    def _read(self, payload: bytes, arrived: float, retained: bool, station: str | None) -> None:
+        try:
+            readings = self._decoder.decode(payload, self.refuse)
+        except BadMessage as error:
+            self._complain(error)
+            return
+        for reading in readings:
+            try:
+                self._admit(replace(reading, station=station or reading.station), arrived, retained)
+            except BadMessage as error:
+                self._complain(error)
+
+    def _complain(self, error: BadMessage) -> None:
+        self.refuse(error.reason, str(error).removeprefix(error.reason).removeprefix(": ") or error.reason)
+
+    def _admit(self, reading: Reading, arrived: float, retained: bool) -> None:
+        """Raises BadMessage."""
+        if reading.t is None and retained:
+            raise BadMessage("retained-without-time", "the broker kept it, and it does not say since when")
+        # a device without a battery starts in 1970; its own time is then no measure for a sensor's
+        if reading.t is not None and reading.t > arrived + AHEAD_S and arrived > EARLIEST:
+            raise BadMessage("bad-time", f"{reading.t - arrived:.0f} s ahead of this device's clock")
+        values = self._increments(reading)
+        if not values:
+            return
+        if not self._emit(self.sensor, replace(reading, values=values), arrived):
+            for variable in self._totals.keys() & values.keys():
+                self._rain[reading.station, variable].carry(values[variable])
+            raise BadMessage("queue-full", "the agent cannot keep up")
+        with self._lock:
+            self._accepted += 1
+            self._last_t = arrived if reading.t is None else float(reading.t)
+
+    def _increments(self, reading: Reading) -> Mapping[str, float]:
+        """The reading's values with every running total replaced by what fell since the one before."""
+        if not self._totals:
+            return reading.values
+        t = self._clock.monotonic() if reading.t is None else float(reading.t)
+        values = dict(reading.values)
+        for variable, wraps_at in self._totals.items():
+            total = values.pop(variable, None)
+            if total is None:
+                continue
+            if total < 0:
+                self.refuse("negative-total")
+                continue
+            gauge = self._rain.setdefault((reading.station, variable), RainAccumulator(wraps_at))
+            increment = gauge.add(total, t)
+            if increment.note:
+                self.refuse(increment.note)
+            if increment.mm is not None:
+                values[variable] = increment.mm
+        return values
+
+
+class _Bucket:
+    """Lets `rate` messages a second pass on average, and up to a minute's worth at once."""
+
+    def __init__(self, rate: float, clock: Clock) -> None:
+        self._rate, self._clock = rate, clock
+        self._most = max(rate * BURST_S, 1.0)
+        self._tokens, self._at = self._most, clock.monotonic()
+
+    def take(self) -> bool:
+        now = self._clock.monotonic()
+        self._tokens = min(self._tokens + (now - self._at) * self._rate, self._most)
+        self._at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True

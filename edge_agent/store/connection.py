@@ -1,0 +1,295 @@
+"""One SQLite connection whose transaction stays open between commits, shared fairly with other processes.
+
+Turns every error of the database into a StoreError that says what to do; never retries, never hides a lost transaction.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlite_utils import Database
+
+from edge_agent.errors import StoreError
+from edge_agent.store.schema import KNOWN, SCHEMA
+
+BUSY_S = 120.0
+OLDEST_SQLITE = (3, 24, 0)  # the first with ON CONFLICT DO UPDATE
+WAL_CHECKPOINT_PAGES = 4000  # 16 MB: a lone station checkpoints a few times a day, each costs three fsyncs
+WAL_LIMIT_BYTES = 32 * 1024 * 1024
+CACHE_KIB = 8192
+_POLL_S = 0.01
+
+Row = tuple[Any, ...]
+
+
+class Connection:
+    """A connection to the store's file.
+
+    The first write begins a transaction; `commit` ends it, and none is begun before the next write. Reads see what is
+    written and not yet committed. `before_commit` are called with the transaction open; `forget` whenever what was read
+    may be out of date: another process has written, or a transaction was lost. `unsaved`: readings in the open
+    transaction, as the store counts them.
+    """
+
+    def __init__(self, path: Path, db: Database, *, read_only: bool = False) -> None:
+        self.path = path
+        self.before_commit: list[Callable[[], None]] = []
+        self.forget: list[Callable[[], None]] = []
+        self._db, self._sqlite = db, db.conn
+        self._read_only = read_only
+        self._open = self._has_turn = False
+        self.unsaved = 0
+        self._version = self._data_version()
+
+    def read(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """All rows of a query."""
+        self.refresh()
+        try:
+            return self._sqlite.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def refresh(self) -> None:
+        """Forget what was read if another process has written since; none can while a transaction is open."""
+        if self._open:
+            return
+        try:
+            version = self._data_version()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        if version != self._version:
+            self._version = version
+            self._forget()
+
+    def write(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Execute a statement in the open transaction; the number of rows it changed."""
+        self.begin()
+        try:
+            return self._sqlite.execute(sql, parameters).rowcount
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def write_many(self, sql: str, rows: Iterable[Sequence[object]]) -> int:
+        """Execute a statement for each row; the number of rows changed."""
+        self.begin()
+        try:
+            return self._sqlite.executemany(sql, rows).rowcount
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def begin(self) -> None:
+        """Begin the transaction if there is none. Waits for another process' one, at most 120 s."""
+        if self._open:
+            return
+        if self._read_only:
+            raise StoreError(f"store {self.path}: opened for reading only: nothing can be written")
+        with self.turn():
+            try:
+                self._sqlite.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+        self.refresh()
+        self._open = True
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Writes that happen all or not at all; what came before them in the transaction stays."""
+        self.begin()
+        try:
+            with self._db.atomic():
+                yield
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def commit(self) -> None:
+        """Make durable what was written. Nothing happens without a transaction."""
+        if not self._open:
+            return
+        for prepare in self.before_commit:
+            prepare()
+        try:
+            self._sqlite.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        self._open = False
+        self.unsaved = 0
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Be the next to begin a transaction, and stay so while inside.
+
+        Whoever waits here is let in when the transaction that is open now ends; without it a process that writes all
+        the time would keep the others out for ever, as SQLite has no queue.
+        """
+        with ExitStack() as held:
+            if not self._has_turn:
+                self._wait_for_turn(held)
+                self._has_turn = True
+                held.callback(setattr, self, "_has_turn", False)
+            yield
+
+    def close(self) -> None:
+        """Commit and close. The file is closed also where the commit fails."""
+        try:
+            self.commit()
+        finally:
+            self._open = False
+            self._sqlite.close()
+
+    def _wait_for_turn(self, held: ExitStack) -> None:
+        deadline = time.monotonic() + BUSY_S
+        try:
+            file = os.open(f"{self.path}.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            held.callback(os.close, file)
+            while True:
+                try:
+                    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise StoreError(_busy(self.path)) from None
+                    time.sleep(_POLL_S)
+        except OSError as error:
+            raise StoreError(f"store {self.path}: {error.filename}: {error.strerror}: {_permission()}") from error
+
+    def _data_version(self) -> int:
+        return int(self._sqlite.execute("PRAGMA data_version").fetchone()[0])
+
+    def _forget(self) -> None:
+        for forget in self.forget:
+            forget()
+
+    def _failed(self, error: sqlite3.Error) -> StoreError:
+        text, lost = explain(error, self.path), 0
+        if self._open and not self._sqlite.in_transaction:  # SQLite rolled back by itself
+            lost = self.unsaved
+            text += f". The {lost} readings since the last commit are lost"
+            self._open = False
+            self.unsaved = 0
+            self._forget()
+        return StoreError(text, lost=lost)
+
+
+def connect(path: Path, *, read_only: bool = False) -> Connection:
+    """Open the store's file; for writing it is made where it is not there, its folder too, and brought up to date.
+
+    Raises:
+        StoreError: not there (read only), not permitted, damaged, another program's, or of a newer schema.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise StoreError(
+            f"SQLite {sqlite3.sqlite_version} is too old: at least 3.24 is needed; use a newer Python build"
+        )
+    if read_only and not path.exists():
+        raise StoreError(f"store {path}: not there yet: start the agent with `edge-agent run`, or `edge-agent import`")
+    try:
+        if not read_only:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        sqlite = _open_read_only(path) if read_only else _open(path)
+    except OSError as error:
+        raise StoreError(f"store {path}: {error.filename}: {error.strerror}: {_permission()}") from error
+    except sqlite3.Error as error:
+        raise StoreError(explain(error, path)) from error
+    try:
+        db = Database(sqlite, execute_plugins=False)
+        _check_schema(path, db)
+        if not read_only:
+            _prepare(path, db)
+        elif SCHEMA.pending(db):
+            raise StoreError(
+                f"store {path}: of an older schema: start this version of the agent once to bring it up to date"
+            )
+        return Connection(path, db, read_only=read_only)
+    except sqlite3.Error as error:
+        sqlite.close()
+        raise StoreError(explain(error, path)) from error
+    except StoreError:
+        sqlite.close()
+        raise
+
+
+def explain(error: sqlite3.Error, path: Path) -> str:
+    """What happened to the store and what to do about it, in words."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return _busy(path)
+    remedies = {
+        "SQLITE_FULL": "the disk is full: free space, or lower keep_days and outbox_mb in [store]",
+        "SQLITE_READONLY": f"not writable: {_permission()}",
+        "SQLITE_CANTOPEN": f"cannot be opened: {_permission()}",
+        "SQLITE_PERM": f"not permitted: {_permission()}",
+        "SQLITE_NOTADB": "not a Stationcast store: set another path in [store], or move this file away",
+        "SQLITE_CORRUPT": "damaged: move the file away (and keep it: `sqlite3 FILE .recover` may save rows); the agent "
+        "starts a new one",
+        "SQLITE_IOERR": "the disk failed to read or write: check it (dmesg), and the free space",
+    }
+    for prefix, remedy in remedies.items():
+        if name.startswith(prefix):
+            return f"store {path}: {remedy}"
+    return f"store {path}: {error}"
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    """For reading; a reader that may not write beside the file can still read it while nobody has it open."""
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    sqlite = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
+    try:
+        sqlite.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    except sqlite3.Error as error:
+        sqlite.close()
+        if not isinstance(error, sqlite3.OperationalError) or Path(f"{path}-wal").exists():
+            raise
+        sqlite = sqlite3.connect(uri + "&immutable=1", uri=True, isolation_level=None)
+    return sqlite
+
+
+def _check_schema(path: Path, db: Database) -> None:
+    tables = db.table_names()
+    applied = {migration.name for migration in SCHEMA.applied(db)}
+    if tables and not applied:
+        raise StoreError(f"store {path}: an SQLite file of another program: set another path in [store]")
+    unknown = applied - KNOWN
+    if unknown:
+        raise StoreError(
+            f"store {path}: of a newer schema ({', '.join(sorted(unknown))}): upgrade this edge-agent, or set another "
+            "path in [store]"
+        )
+
+
+def _prepare(path: Path, db: Database) -> None:
+    """Settings, and the migrations that are due."""
+    db.enable_wal()
+    if db.journal_mode != "wal":
+        raise StoreError(f"store {path}: this file system has no shared memory (a network share?): use a local disk")
+    db.execute("PRAGMA synchronous=FULL")
+    db.execute(f"PRAGMA wal_autocheckpoint={WAL_CHECKPOINT_PAGES}")
+    db.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
+    db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    if SCHEMA.pending(db):
+        db.execute("BEGIN IMMEDIATE")  # of two processes that open a new file at once, one migrates
+        with ExitStack() as undo:
+            undo.callback(db.rollback)
+            SCHEMA.apply(db)
+            db.commit()
+
+
+def _busy(path: Path) -> str:
+    return (
+        f"store {path}: another process has been writing to it for {BUSY_S:.0f} s: is a second agent or a long import "
+        "running? Stop it, or give each agent its own [store] path"
+    )
+
+
+def _permission() -> str:
+    return "the agent's user must be able to write the file and its folder (ls -ld), or set another path in [store]"

@@ -1,0 +1,210 @@
+"""The raw observations: a row per station, source and time, with their flags."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
+from operator import itemgetter
+
+import numpy as np
+
+from edge_agent import grid
+from edge_agent.observation import Judged
+from edge_agent.store.cells import DAY_S
+from edge_agent.store.connection import Connection, Row
+from edge_agent.store.outbox import Part
+from edge_agent.store.rows import (
+    OBSERVATION_COLUMNS,
+    OBSERVATION_TABLES,
+    flags_text,
+    grid_values,
+    judged_of,
+    only,
+    readings_text,
+    usable_values,
+)
+
+PAGE_ROWS = 2000  # read at once: no reader holds the write-ahead log back for longer
+COMMIT_ROWS = 50_000  # deleted between two commits
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What an observation brought. `judged`: its new part; `grid`: values that enter the grid; `bytes`: of values and
+    flags. Where it filled up an earlier row: `part`, its own identity, and `earlier`, the names that were there."""
+
+    judged: Judged
+    grid: dict[str, float]
+    bytes: int
+    part: Part | None = None
+    earlier: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Usable readings of equally ranked sources: `times` [N] ascending; per variable [N], NaN = none."""
+
+    times: grid.Times
+    values: dict[str, grid.Values]
+
+
+class Observations:
+    """The rows, and the numbers by which they refer to stations, sources and boots."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._numbers: dict[tuple[str, ...], int] = {}
+        connection.forget.append(self._numbers.clear)
+
+    def station(self, station: str, *, make: bool = False) -> int | None:
+        """A station's number; None where it has no observations, unless it is to be made. Brings what is kept in memory
+        up to date with what other processes wrote."""
+        self._connection.refresh()
+        return self._number(("station", station), "stations", {"station": station}, make)
+
+    def series(self, station: int, source: str) -> int:
+        """A source's number, made where there is none."""
+        key = ("series", str(station), source)
+        return _given(self._number(key, "series", {"station": station, "source": source}, make=True))
+
+    def sources(self, station: str) -> list[str]:
+        """A station's sources, in the order in which they first came."""
+        return [source for _, source in self._series_of(station)]
+
+    def stations(self) -> list[str]:
+        """Every station, by name."""
+        return [row[0] for row in self._connection.read("SELECT station FROM stations ORDER BY station")]
+
+    def insert(self, series: int, judged: Judged) -> Added | None:
+        """Keep an observation, or the variables it adds to the row of the same series and time; None: it adds none."""
+        o, c = judged.observation, self._connection
+        boot = _given(self._number(("boot", o.boot_id), "boots", {"boot_id": o.boot_id}, make=True))
+        readings, flags = readings_text(judged), flags_text(judged)
+        inserted = c.write(
+            "INSERT INTO observations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (series, o.t, readings, flags, boot, o.seq, o.clock, o.period_s, int(o.historical), o.rank),
+        )
+        size = len(readings) + len(flags or "")
+        if inserted:
+            return Added(judged, grid_values(judged), size)
+        return self._fill_up(series, boot, judged, size)
+
+    def between(self, station: str, start: int | None, end: int | None) -> Iterator[Judged]:
+        """A station's observations by time, then rank; `start` <= t <= `end`."""
+        parts = [self._pages(series, start, end) for series, _ in self._series_of(station)]
+        return heapq.merge(*parts, key=lambda judged: (judged.observation.t, judged.observation.rank))
+
+    def usable(self, station: str, start: int, end: int) -> list[Series]:
+        """A station's usable readings, humidity completed, best rank first; `start` <= t <= `end`."""
+        rows: list[Row] = []
+        for series, _ in self._series_of(station):
+            rows += self._connection.read(
+                "SELECT rank, t, readings, flags FROM observations WHERE series = ? AND t BETWEEN ? AND ?",
+                (series, start, end),
+            )
+        rows.sort(key=itemgetter(0, 1))
+        return [_as_series(list(ranked)) for _, ranked in groupby(rows, key=itemgetter(0))]
+
+    def prune(self, before: int) -> int:
+        """Delete rows with t < `before` that no destination waits for; their number. Commits between many."""
+        c, gone, uncommitted = self._connection, 0, 0
+        for (series,) in c.read("SELECT id FROM series"):
+            start = self._first(series, None)
+            while start is not None and start < before:
+                stop = min(start + DAY_S, before)
+                n = c.write(
+                    "DELETE FROM observations WHERE series = ? AND t >= ? AND t < ? AND NOT EXISTS"
+                    " (SELECT 1 FROM outbox q WHERE q.series = observations.series AND q.t = observations.t)",
+                    (series, start, stop),
+                )
+                gone, uncommitted, start = gone + n, uncommitted + n, self._first(series, stop)
+                if uncommitted > COMMIT_ROWS:
+                    c.commit()
+                    uncommitted = 0
+        return gone
+
+    def _fill_up(self, series: int, boot: int, judged: Judged, size: int) -> Added | None:
+        o, c = judged.observation, self._connection
+        (row,) = c.read(
+            f"SELECT {OBSERVATION_COLUMNS} FROM {OBSERVATION_TABLES} WHERE o.series = ? AND o.t = ?", (series, o.t)
+        )
+        earlier = judged_of(row)
+        there = {name: value for name, value in earlier.observation.values.items() if math.isfinite(value)}
+        names = {name for name, value in o.values.items() if name not in there and math.isfinite(value)}
+        if not names:
+            return None
+        new = only(judged, names, o.boot_id, o.seq)
+        whole = Judged(
+            replace(earlier.observation, values={**there, **new.observation.values}),
+            {**earlier.verdicts, **new.verdicts},
+        )
+        c.write(
+            "UPDATE observations SET readings = ?, flags = ? WHERE series = ? AND t = ?",
+            (readings_text(whole), flags_text(whole), series, o.t),
+        )
+        before = grid_values(earlier)
+        entering = {name: value for name, value in grid_values(whole).items() if before.get(name) != value}
+        return Added(new, entering, size, Part(boot, o.seq, sorted(names)), tuple(there))
+
+    def _series_of(self, station: str) -> list[tuple[int, str]]:
+        rows = self._connection.read(
+            "SELECT s.id, s.source FROM series s JOIN stations st ON st.id = s.station WHERE st.station = ?"
+            " ORDER BY s.id",
+            (station,),
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def _pages(self, series: int, start: int | None, end: int | None) -> Iterator[Judged]:
+        after = _BEFORE_ALL if start is None else start - 1
+        last = _AFTER_ALL if end is None else end
+        while True:
+            rows = self._connection.read(
+                f"SELECT {OBSERVATION_COLUMNS} FROM {OBSERVATION_TABLES}"
+                " WHERE o.series = ? AND o.t > ? AND o.t <= ? ORDER BY o.t LIMIT ?",
+                (series, after, last, PAGE_ROWS),
+            )
+            yield from map(judged_of, rows)
+            if len(rows) < PAGE_ROWS:
+                return
+            after = rows[-1][2]
+
+    def _first(self, series: int, start: int | None) -> int | None:
+        rows = self._connection.read(
+            "SELECT MIN(t) FROM observations WHERE series = ? AND t >= ?",
+            (series, _BEFORE_ALL if start is None else start),
+        )
+        return None if rows[0][0] is None else int(rows[0][0])
+
+    def _number(self, key: tuple[str, ...], table: str, names: dict[str, str | int], make: bool) -> int | None:
+        if key in self._numbers:
+            return self._numbers[key]
+        where = " AND ".join(f"{column} = ?" for column in names)
+        query = f"SELECT id FROM {table} WHERE {where}"
+        rows = self._connection.read(query, tuple(names.values()))
+        if not rows and make:
+            marks = ", ".join("?" * len(names))
+            self._connection.write(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", tuple(names.values()))
+            rows = self._connection.read(query, tuple(names.values()))
+        if rows:
+            self._numbers[key] = rows[0][0]
+        return rows[0][0] if rows else None
+
+
+_BEFORE_ALL, _AFTER_ALL = -(2**62), 2**62
+
+
+def _given(number: int | None) -> int:
+    assert number is not None  # it was made
+    return number
+
+
+def _as_series(rows: list[Row]) -> Series:
+    """Rows of (rank, t, readings, flags), ascending in t."""
+    usable = [usable_values(readings, flags) for _, _, readings, flags in rows]
+    columns = {
+        name: np.array([values.get(name, math.nan) for values in usable]) for name in set(chain.from_iterable(usable))
+    }
+    return Series(np.array([row[1] for row in rows], np.int64), columns)

@@ -1,0 +1,163 @@
+"""What still has to reach a destination: a row per observation and destination, bounded, with books that balance.
+
+`accepted = acknowledged + queued + dropped` holds at any time and over restarts: each change and its entry in the books
+are one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from edge_agent.observation import Judged
+from edge_agent.store.connection import Connection
+from edge_agent.store.rows import OBSERVATION_COLUMNS, OBSERVATION_TABLES, judged_of, only
+
+FULL = "outbox-full"
+ROW_BYTES = 160  # what a row and its observation take beside values and flags, rounded up
+_BATCH = 500  # parameters of one statement
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A row that waits. `key` goes back to `acknowledge`. `newest`: time of the newest reading of the same source in
+    the store, so that an older one can be told to be late."""
+
+    key: int
+    judged: Judged
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxCounts:
+    """A destination's books since the store was made: accepted = acknowledged + queued + all `dropped`, by reason."""
+
+    accepted: int
+    acknowledged: int
+    queued: int
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An observation that filled up an earlier one of its source and time: its own identity, and what it brought."""
+
+    boot: int
+    seq: int
+    names: Sequence[str]
+
+
+class Outbox:
+    """The rows and the books, in the connection's open transaction. `limit_bytes` for each destination."""
+
+    def __init__(self, connection: Connection, limit_bytes: int) -> None:
+        self._connection, self._limit = connection, limit_bytes
+
+    def put(self, destination: str, series: int, t: int, size: int, part: Part | None) -> None:
+        """Queue an observation, `size`: bytes of its values and flags. Beyond the limit the oldest rows are dropped."""
+        c = self._connection
+        size += ROW_BYTES
+        own = (part.boot, part.seq, msgspec.json.encode(list(part.names)).decode()) if part else (None, None, None)
+        c.write(
+            "INSERT INTO outbox (destination, series, t, bytes, boot, seq, names) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (destination, series, t, size, *own),
+        )
+        c.write(
+            "INSERT INTO outbox_totals (destination, accepted, bytes) VALUES (?, 1, ?) ON CONFLICT (destination)"
+            " DO UPDATE SET accepted = accepted + 1, bytes = bytes + excluded.bytes",
+            (destination, size),
+        )
+        self._keep_bound(destination)
+
+    def keep_part(self, series: int, t: int, names: Sequence[str]) -> None:
+        """Rows of an observation that is about to be filled up stand for these values only."""
+        text = msgspec.json.encode(list(names)).decode()
+        self._connection.write(
+            "UPDATE outbox SET names = ? WHERE series = ? AND t = ? AND names IS NULL", (text, series, t)
+        )
+
+    def queued(self, destination: str, limit: int, after: int = 0) -> list[Queued]:
+        """The oldest rows, in the order in which they were accepted. `after`: only those with a larger key."""
+        rows = self._connection.read(
+            f"SELECT q.id, q.names, qb.boot_id, q.seq, o.series, {OBSERVATION_COLUMNS} FROM outbox q"
+            f" CROSS JOIN {OBSERVATION_TABLES} LEFT JOIN boots qb ON qb.id = q.boot"
+            " WHERE o.series = q.series AND o.t = q.t AND q.destination = ? AND q.id > ? ORDER BY q.id LIMIT ?",
+            (destination, after, limit),
+        )
+        newest = {series: self._newest(series) for series in {row[4] for row in rows}}
+        found = []
+        for key, names, boot_id, seq, series, *columns in rows:
+            judged = judged_of(tuple(columns))
+            if names is not None:
+                o = judged.observation
+                own = (o.boot_id, o.seq) if boot_id is None else (boot_id, seq)
+                judged = only(judged, set(msgspec.json.decode(names)), *own)
+            found.append(Queued(key, judged, newest[series]))
+        return found
+
+    def acknowledge(self, destination: str, keys: Iterable[int]) -> int:
+        """Rows have arrived. Keys that are not queued (any more) change nothing. The number that were."""
+        done = self._remove(destination, keys)
+        self._connection.write(
+            "UPDATE outbox_totals SET acknowledged = acknowledged + ? WHERE destination = ?", (done, destination)
+        )
+        return done
+
+    def drop(self, destination: str, keys: Iterable[int], reason: str) -> int:
+        """Rows will never arrive, because of `reason`, a short stable word. The number that were still queued."""
+        n = self._remove(destination, keys)
+        if n:
+            self._connection.write(
+                "INSERT INTO outbox_dropped VALUES (?, ?, ?) ON CONFLICT (destination, reason)"
+                " DO UPDATE SET n = n + excluded.n",
+                (destination, reason, n),
+            )
+        return n
+
+    def counts(self, destination: str) -> OutboxCounts:
+        """The books."""
+        c = self._connection
+        totals = c.read("SELECT accepted, acknowledged FROM outbox_totals WHERE destination = ?", (destination,))
+        ((queued,),) = c.read("SELECT COUNT(*) FROM outbox WHERE destination = ?", (destination,))
+        dropped: dict[str, int] = dict(
+            c.read("SELECT reason, n FROM outbox_dropped WHERE destination = ?", (destination,))
+        )
+        accepted, acknowledged = totals[0] if totals else (0, 0)
+        return OutboxCounts(accepted, acknowledged, queued, dropped)
+
+    def destinations(self) -> list[str]:
+        """Every destination that ever had a row."""
+        return [row[0] for row in self._connection.read("SELECT destination FROM outbox_totals ORDER BY destination")]
+
+    def _keep_bound(self, destination: str) -> None:
+        c = self._connection
+        ((held,),) = c.read("SELECT bytes FROM outbox_totals WHERE destination = ?", (destination,))
+        while held > self._limit:
+            oldest = c.read(
+                "SELECT id, bytes FROM outbox WHERE destination = ? ORDER BY id LIMIT ?", (destination, _BATCH)
+            )
+            keys = []
+            for key, size in oldest:
+                if held <= self._limit:
+                    break
+                keys.append(key)
+                held -= size
+            if not keys:
+                return
+            self.drop(destination, keys, FULL)
+
+    def _remove(self, destination: str, keys: Iterable[int]) -> int:
+        """Delete rows that are there; their number."""
+        c, wanted, n = self._connection, list(dict.fromkeys(keys)), 0
+        for start in range(0, len(wanted), _BATCH):
+            batch = wanted[start : start + _BATCH]
+            which = f"destination = ? AND id IN ({','.join('?' * len(batch))})"
+            ((size,),) = c.read(f"SELECT COALESCE(SUM(bytes), 0) FROM outbox WHERE {which}", (destination, *batch))
+            n += c.write(f"DELETE FROM outbox WHERE {which}", (destination, *batch))
+            c.write("UPDATE outbox_totals SET bytes = bytes - ? WHERE destination = ?", (size, destination))
+        return n
+
+    def _newest(self, series: int) -> int:
+        return int(self._connection.read("SELECT MAX(t) FROM observations WHERE series = ?", (series,))[0][0])

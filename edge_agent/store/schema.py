@@ -1,0 +1,75 @@
+"""The tables, and how an older file becomes a current one. A migration that was ever released is never edited."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+SCHEMA = Migrations("stationcast-store")
+
+
+def observations(db: Database) -> None:
+    """A row per station, source and time; names and boot ids stand once, rows refer to them."""
+    db.execute("CREATE TABLE stations (id INTEGER PRIMARY KEY, station TEXT NOT NULL UNIQUE, newest TEXT)")
+    db.execute(
+        "CREATE TABLE series (id INTEGER PRIMARY KEY, station INTEGER NOT NULL REFERENCES stations(id),"
+        " source TEXT NOT NULL, UNIQUE (station, source))"
+    )
+    db.execute("CREATE TABLE boots (id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE)")
+    db.execute(
+        "CREATE TABLE observations (series INTEGER NOT NULL REFERENCES series(id), t INTEGER NOT NULL,"
+        " readings TEXT NOT NULL, flags TEXT, boot INTEGER NOT NULL REFERENCES boots(id), seq INTEGER NOT NULL,"
+        " clock TEXT NOT NULL, period_s INTEGER, historical INTEGER NOT NULL, rank INTEGER NOT NULL,"
+        " PRIMARY KEY (series, t)) WITHOUT ROWID"
+    )
+
+
+def grid_days(db: Database) -> None:
+    """`cells`: a `DayCells`, packed. `day`: days since 1970-01-01 UTC."""
+    db.execute(
+        "CREATE TABLE grid_days (station INTEGER NOT NULL REFERENCES stations(id), day INTEGER NOT NULL,"
+        " cells BLOB NOT NULL, PRIMARY KEY (station, day))"
+    )
+
+
+def outbox(db: Database) -> None:
+    """What waits for a destination. `boot`, `seq`, `names` only where a row stands for a part of its observation."""
+    db.execute(
+        "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL, series INTEGER NOT NULL,"
+        " t INTEGER NOT NULL, bytes INTEGER NOT NULL, boot INTEGER, seq INTEGER, names TEXT)"
+    )
+    db.execute("CREATE INDEX outbox_destination ON outbox (destination)")
+    db.execute("CREATE INDEX outbox_observation ON outbox (series, t)")
+    db.execute(
+        "CREATE TABLE outbox_totals (destination TEXT PRIMARY KEY, accepted INTEGER NOT NULL DEFAULT 0,"
+        " acknowledged INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID"
+    )
+    db.execute(
+        "CREATE TABLE outbox_dropped (destination TEXT NOT NULL, reason TEXT NOT NULL, n INTEGER NOT NULL,"
+        " PRIMARY KEY (destination, reason)) WITHOUT ROWID"
+    )
+
+
+def forecasts_and_scores(db: Database) -> None:
+    """`body`: a forecast, packed. Scores are sums, so rows of the same key add up."""
+    db.execute(
+        "CREATE TABLE forecasts (station TEXT NOT NULL, origin INTEGER NOT NULL, body BLOB NOT NULL,"
+        " PRIMARY KEY (station, origin))"
+    )
+    db.execute("CREATE INDEX forecasts_origin ON forecasts (origin)")
+    db.execute(
+        "CREATE TABLE scores (station TEXT NOT NULL, day TEXT NOT NULL, source TEXT NOT NULL, variable TEXT NOT NULL,"
+        " lead_s INTEGER NOT NULL, n INTEGER NOT NULL, sum_error REAL NOT NULL, sum_abs REAL NOT NULL,"
+        " sum_sq REAL NOT NULL, sum_crps REAL NOT NULL, inside80 INTEGER NOT NULL,"
+        " PRIMARY KEY (station, day, source, variable, lead_s)) WITHOUT ROWID"
+    )
+
+
+def meta(db: Database) -> None:
+    """Small things by name."""
+    db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+
+
+_MIGRATIONS = (observations, grid_days, outbox, forecasts_and_scores, meta)  # in order; new ones at the end
+for _migration in _MIGRATIONS:
+    SCHEMA()(_migration)
+KNOWN = frozenset(_migration.__name__ for _migration in _MIGRATIONS)

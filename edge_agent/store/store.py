@@ -1,0 +1,268 @@
+"""The store's one door: what the agent's main loop adds, asks and keeps. See the package for the loss window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent import grid
+from edge_agent.forecast import Forecast
+from edge_agent.observation import Judged
+from edge_agent.store.cells import DAY_S
+from edge_agent.store.connection import Connection, connect
+from edge_agent.store.forecasts import Forecasts
+from edge_agent.store.observations import Observations, Series
+from edge_agent.store.outbox import Outbox, OutboxCounts, Queued
+from edge_agent.store.state import GridDays, Newest
+from edge_agent.verification import ScoreRow
+
+KEEP_GRID_DAYS = 40
+KEEP_FORECAST_DAYS = 8
+KEEP_SCORE_DAYS = 400
+_VERIFYING_BEFORE_S = 3600 + grid.MATCH_S  # far enough back to tell how often readings come
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many rows were too old and are gone."""
+
+    observations: int
+    grid_days: int
+    forecasts: int
+    scores: int
+
+
+class Store:
+    """Observations, grid, forecasts, scores and outbox of all stations. Every method raises StoreError where the file
+    cannot be read or written. Only for the thread that opened it."""
+
+    def __init__(self, connection: Connection, *, keep_days: int, outbox_bytes: int) -> None:
+        self._connection, self._keep_days = connection, keep_days
+        self._observations = Observations(connection)
+        self._grid, self._newest = GridDays(connection), Newest(connection)
+        self._forecasts = Forecasts(connection)
+        self._outbox = Outbox(connection, outbox_bytes)
+        self._usable: tuple[tuple[str, int, int], list[Series]] | None = None
+        connection.forget.append(self._forget)
+
+    @classmethod
+    def open(cls, path: str | Path, *, keep_days: int = 90, outbox_mb: float = 200.0, read_only: bool = False) -> Store:
+        """The store in that file, made where it is not there.
+
+        `keep_days`: raw observations. `outbox_mb`: bound of what waits for each destination, millions of bytes.
+        `read_only`: for a process beside the agent; sees what was committed.
+
+        Raises:
+            StoreError: not permitted, damaged, another program's file, a newer schema; read only: not there.
+        """
+        connection = connect(Path(path), read_only=read_only)
+        return cls(connection, keep_days=keep_days, outbox_bytes=int(outbox_mb * 1e6))
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._connection.path
+
+    def size_mb(self) -> float:
+        """The file and its write-ahead log, millions of bytes."""
+        files = (self.path, Path(f"{self.path}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists()) / 1e6
+
+    # --- observations ---------------------------------------------------------------------------------------------
+
+    def add(self, judged: Judged, destinations: Sequence[str] = ()) -> bool:
+        """Keep an observation, bring the grid up to date, and queue it for each destination.
+
+        A second observation of the same station, source and time fills up the variables the first did not have; queued
+        for a destination it stands for these alone, under its own id. One that brings no new variable is a duplicate:
+        nothing changes, and the answer is False.
+        """
+        o = judged.observation
+        self._connection.begin()
+        station = self._observations.station(o.station, make=True)
+        assert station is not None
+        series = self._observations.series(station, o.source)
+        self._grid.load(station, o.t)
+        self._newest.of(station)
+        with self._connection.together():
+            added = self._observations.insert(series, judged)
+            if added is None:
+                return False
+            if added.part is not None:
+                self._outbox.keep_part(series, o.t, added.earlier)
+            for destination in destinations:
+                self._outbox.put(destination, series, o.t, added.bytes, added.part)
+        self._grid.put(station, o.t, added.grid, o.rank)
+        self._newest.put(station, added.judged, added.grid)
+        self._usable = None
+        self._connection.unsaved += 1
+        return True
+
+    def observations(self, station: str, start: int | None = None, end: int | None = None) -> Iterator[Judged]:
+        """A station's observations by time, then rank; `start` <= t <= `end`. Few are in memory at once."""
+        return self._observations.between(station, start, end)
+
+    def stations(self) -> list[str]:
+        """Every station with observations, by name."""
+        return self._observations.stations()
+
+    def sources(self, station: str) -> list[str]:
+        """The sources a station's observations came from, in the order in which they first came."""
+        return self._observations.sources(station)
+
+    def newest(self, station: str) -> dict[str, tuple[int, float, int]]:
+        """variable -> (t, value, flag) of its newest reading, whatever its flag."""
+        number = self._observations.station(station)
+        return {} if number is None else dict(self._newest.of(number).newest)
+
+    def verifying(self, station: str, variable: str, valid_times: grid.Times) -> grid.Values:
+        """What came at each valid time, [M] float64, NaN where nothing usable did; as `grid.verifying`. Where several
+        sources measure the variable, the best one that has a value stands."""
+        valid = np.asarray(valid_times, np.int64)
+        out = np.full(len(valid), np.nan)
+        if not len(valid):
+            return out
+        span = (station, int(valid.min()) - _VERIFYING_BEFORE_S, int(valid.max()) + grid.MATCH_S)
+        for series in self._usable_readings(span):
+            if variable in series.values:
+                came = grid.verifying(series.times, series.values[variable], variable, valid)
+                out = np.where(np.isnan(out), came, out)
+        return out
+
+    # --- the grid -------------------------------------------------------------------------------------------------
+
+    def history(self, stations: Sequence[str], origin: int) -> NDArray[np.float32]:
+        """What a bundle reads: the 30 days up to `origin`.
+
+        Args:
+            stations: S names; one that has no observations is all NaN. Memory grows by 92 kB a station: pass chunks.
+            origin: UTC seconds, a multiple of 900.
+
+        Returns:
+            [S, 2880, 8], columns as `grid.GRID_VARIABLES`, usable values only, NaN = missing.
+        """
+        out = np.full((len(stations), grid.HISTORY_STEPS, len(grid.GRID_VARIABLES)), np.nan, np.float32)
+        for row, station in enumerate(stations):
+            number = self._observations.station(station)
+            if number is not None:
+                out[row] = self._grid.history(number, origin)
+        return out
+
+    def ages(self, stations: Sequence[str], origin: int) -> list[dict[str, int]]:
+        """Per station: seconds from each grid variable's newest usable reading to `origin`, a multiple of 900; a
+        variable that was not read in the 30 days before it is left out."""
+        return [self._ages(station, origin) for station in stations]
+
+    # --- forecasts and scores -------------------------------------------------------------------------------------
+
+    def add_forecast(self, forecast: Forecast) -> None:
+        """Keep a forecast, its numbers in single precision; one of the same station and origin is replaced."""
+        self._forecasts.add(forecast)
+
+    def forecasts(self, station: str, *, since: int, until: int) -> Iterator[Forecast]:
+        """A station's forecasts by origin; `since` <= origin <= `until`."""
+        return self._forecasts.between(station, since, until)
+
+    def last_forecast(self, station: str) -> Forecast | None:
+        """The forecast with the newest origin."""
+        return self._forecasts.last(station)
+
+    def add_scores(self, rows: Iterable[ScoreRow]) -> None:
+        """Add sums to those of the same station, day, source, variable and lead."""
+        self._forecasts.add_scores(rows)
+
+    def scores(self, station: str, since_day: str | None = None) -> list[ScoreRow]:
+        """A station's scores from a day (YYYY-MM-DD, UTC) on, by day, source, variable and lead."""
+        return self._forecasts.scores(station, since_day)
+
+    # --- the outbox -----------------------------------------------------------------------------------------------
+
+    def queued(self, destination: str, limit: int, after: int = 0) -> list[Queued]:
+        """The oldest observations that wait, as they were accepted. `after`: only those with a larger key."""
+        return self._outbox.queued(destination, limit, after)
+
+    def acknowledge(self, destination: str, keys: Iterable[int]) -> int:
+        """Observations have arrived; keys that no longer wait change nothing. The number that were waiting."""
+        return self._outbox.acknowledge(destination, keys)
+
+    def drop(self, destination: str, keys: Iterable[int], reason: str) -> int:
+        """Observations will never arrive, because of `reason`, a short stable word. The number that were waiting."""
+        return self._outbox.drop(destination, keys, reason)
+
+    def counts(self, destination: str) -> OutboxCounts:
+        """A destination's books; accepted = acknowledged + queued + dropped."""
+        return self._outbox.counts(destination)
+
+    def destinations(self) -> list[str]:
+        """Every destination that ever had a row, by name."""
+        return self._outbox.destinations()
+
+    # --- small things ---------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> str | None:
+        """A small thing by name; None where it was never set."""
+        rows = self._connection.read("SELECT value FROM meta WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
+
+    def set(self, key: str, value: str) -> None:
+        """Keep a small thing by name."""
+        self._connection.write(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+        )
+
+    # --- the file -------------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Make durable what was written since the last commit. On failure the message says whether it is lost."""
+        self._connection.commit()
+
+    def turn(self) -> AbstractContextManager[None]:
+        """While inside, no other process begins to write between two commits: for an import in batches."""
+        return self._connection.turn()
+
+    def close(self) -> None:
+        """Commit and close."""
+        self._connection.close()
+
+    def prune(self, now: float) -> Pruned:
+        """Delete what is too old: observations after `keep_days` (not those that wait in the outbox), grid days after
+        40, forecasts after 8, scores after 400 days. Commits now and then, so that the write-ahead log stays small."""
+        grid_days = self._grid.prune(int(now) // DAY_S - KEEP_GRID_DAYS)
+        forecasts, scores = self._forecasts.prune(int(now), KEEP_FORECAST_DAYS, KEEP_SCORE_DAYS)
+        observations = self._observations.prune(int(now) - self._keep_days * DAY_S)
+        return Pruned(observations, grid_days, forecasts, scores)
+
+    def _ages(self, station: str, origin: int) -> dict[str, int]:
+        number = self._observations.station(station)
+        if number is None:
+            return {}
+        newest = self._newest.of(number).usable
+        later = [name for name, t in newest.items() if t > origin]
+        before = {**newest, **dict.fromkeys(later), **self._grid.newest(number, later, origin)}
+        oldest = origin - grid.HISTORY_STEPS * grid.STEP_S
+        found = {name: t for name, t in before.items() if t is not None and t > oldest}
+        return {name: origin - found[name] for name in grid.GRID_VARIABLES if name in found}
+
+    def _usable_readings(self, span: tuple[str, int, int]) -> list[Series]:
+        """Those of a station between two times; kept for the next question, which is of another variable."""
+        number = self._observations.station(span[0])
+        if self._usable is None or self._usable[0] != span:
+            self._usable = (span, [] if number is None else self._observations.usable(*span))
+        return self._usable[1]
+
+    def _forget(self) -> None:
+        self._usable = None

@@ -1,0 +1,336 @@
+"""Own forecasts against own observations: pure scores, and the rows a running agent keeps of them.
+
+Scores take arrays and return numbers; a pair with a NaN on either side does not count. A score never sees a value that
+failed quality control, and a forecast is never compared with the analysis it started from (there is no lead 0).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edge_agent.bundle.station_task import RAIN_EVENT
+from edge_agent.circle import near, wrap
+from edge_agent.clock import format_time
+from edge_agent.forecast import LEADS_S, Level, persistence
+from edge_agent.grid import GRID_VARIABLES, MATCH_S
+from edge_agent.variables import VARIABLES, Kind
+
+if TYPE_CHECKING:
+    from edge_agent.config import Station
+    from edge_agent.forecast import Forecast, VariableForecast
+    from edge_agent.store import Store
+
+Floats = NDArray[np.float64]
+
+SOURCES = ("bundle", "fallback", "persistence", "anomaly-persistence")
+BASELINES = {"persistence": False, "anomaly-persistence": True}  # source -> does the mean day move it
+EVENT = "event:"  # prefix of an event's name where variables and events share a column
+EVENTS = (RAIN_EVENT,)  # what the running agent scores beside its variables
+
+MARK = "scored-until"  # in the store: the last origin that was scored
+LATE_S = 600  # readings may come this late and still count
+MAX_DUE = 2000  # forecasts scored at one call
+MAX_LOOK_BACK_S = 86_400  # at the very first call
+CHUNK = 64  # stations whose histories are in memory at a time
+FEW_STATIONS = 50  # up to here every lead is scored, above it only GATEWAY_LEADS_S: the scores of a day must fit
+GATEWAY_LEADS_S = (900, 1800, 3600, 7200, 10_800, 14_400, 18_000, 21_600)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """Sums over the forecasts of one station, UTC day of the valid time, source, variable and lead: rows add up.
+
+    `source`: `bundle` and `fallback` are what was issued, from the model or from the persistence that stood in for it;
+    `persistence` and `anomaly-persistence` are the baselines on the pairs of `bundle`. Errors are forecast minus
+    observed, in the variable's unit, on the circle for directions. `inside80` counts observations within the central
+    80 % interval. An event is the variable `event:<name>`: its error is probability minus outcome, `sum_sq` and
+    `sum_crps` are both the sum of the Brier score, and `inside80` is 0.
+    """
+
+    station: str
+    day: str
+    source: str
+    variable: str
+    lead_s: int
+    n: int
+    sum_error: float
+    sum_abs: float
+    sum_sq: float
+    sum_crps: float
+    inside80: int
+
+    @property
+    def bias(self) -> float:
+        return self.sum_error / self.n if self.n else math.nan
+
+    @property
+    def mae(self) -> float:
+        return self.sum_abs / self.n if self.n else math.nan
+
+    @property
+    def rmse(self) -> float:
+        return math.sqrt(self.sum_sq / self.n) if self.n else math.nan
+
+    @property
+    def crps(self) -> float:
+        return self.sum_crps / self.n if self.n else math.nan
+
+    @property
+    def coverage80(self) -> float:
+        return self.inside80 / self.n if self.n else math.nan
+
+
+def errors(forecast: ArrayLike, observed: ArrayLike, circular: bool = False) -> Floats:
+    """Forecast minus observed; for directions the shorter way round, in -180 to 180. NaN where either is missing."""
+    difference = np.asarray(forecast, np.float64) - np.asarray(observed, np.float64)
+    return wrap(difference) if circular else np.asarray(difference)
+
+
+def bias(forecast: ArrayLike, observed: ArrayLike, circular: bool = False) -> float:
+    """Mean error: (1/n) sum(f - o). Positive = forecast too high. NaN without a pair.
+
+    Source: Wilks (2011), Statistical Methods in the Atmospheric Sciences, 3rd ed., section 8.3.
+
+    >>> bias([1.0, 3.0, 9.0], [0.0, 1.0, float("nan")])
+    1.5
+    """
+    return _mean(errors(forecast, observed, circular))
+
+
+def mae(forecast: ArrayLike, observed: ArrayLike, circular: bool = False) -> float:
+    """Mean absolute error: (1/n) sum |f - o|. NaN without a pair. Source: as `bias`.
+
+    >>> mae([1.0, -3.0], [0.0, 0.0])
+    2.0
+    >>> mae([350.0], [10.0], circular=True)
+    20.0
+    """
+    return _mean(np.abs(errors(forecast, observed, circular)))
+
+
+def rmse(forecast: ArrayLike, observed: ArrayLike, circular: bool = False) -> float:
+    """Root mean square error: sqrt((1/n) sum (f - o)^2), the root last. NaN without a pair. Source: as `bias`.
+
+    >>> rmse([3.0, 4.0, 1.0], [0.0, 0.0, float("nan")])  # sqrt((9 + 16) / 2)
+    3.5355339059327378
+    """
+    return math.sqrt(_mean(errors(forecast, observed, circular) ** 2))
+
+
+def quantile_weights(levels: Sequence[float]) -> Floats:
+    """What each level stands for in an integral over 0..1: trapezoids between levels, the outermost ones reaching to 0
+    and 1. They sum to 1. Worked: (0.1, 0.5, 0.9) -> (0.3, 0.4, 0.3)."""
+    tau = np.asarray(levels, np.float64)
+    edges = np.concatenate([[0.0], (tau[1:] + tau[:-1]) / 2, [1.0]])
+    return np.asarray(np.diff(edges))
+
+
+def crps(quantiles: ArrayLike, observed: ArrayLike, levels: Sequence[float], circular: bool = False) -> Floats:
+    """Continuous ranked probability score of each forecast, in the variable's unit; 0 is perfect.
+
+    CRPS = integral over 0 < tau < 1 of 2 rho_tau(o - q_tau), rho_tau(e) = max(tau e, (tau - 1) e), summed with
+    `quantile_weights`. All quantiles equal: the absolute error, where the levels lie symmetric about 0.5. Sources:
+    Gneiting and Ranjan (2011), J. Bus. Econ. Stat. 29, 411-422 (the integral); Koenker and Bassett (1978), Econometrica
+    46, 33-50 (rho).
+
+    Args:
+        quantiles: [..., Q], along the last axis as `levels`; directions unwrapped.
+        observed: [...].
+
+    Returns:
+        [...]; NaN where an input is.
+
+    >>> crps([[1.0, 2.0, 3.0]], [2.0], (0.1, 0.5, 0.9))  # 0.3 x 2 x 0.1 + 0 + 0.3 x 2 x 0.1
+    array([0.12])
+    """
+    q, o = np.asarray(quantiles, np.float64), np.asarray(observed, np.float64)
+    if circular:
+        o = near(o, q[..., q.shape[-1] // 2])
+    tau = np.asarray(levels, np.float64)
+    error = o[..., None] - q
+    return np.asarray((2.0 * np.maximum(tau * error, (tau - 1.0) * error)) @ quantile_weights(levels))
+
+
+def inside(lower: ArrayLike, upper: ArrayLike, observed: ArrayLike, circular: bool = False) -> Floats:
+    """1 where the observation lies in [lower, upper], 0 where not, NaN where one of the three is missing. Its mean is
+    the coverage: 0.8 for an honest central 80 % interval. Directions: bounds unwrapped, lower <= upper.
+
+    >>> inside([1.0, 1.0, 350.0], [2.0, 2.0, 370.0], [2.0, 3.0, 5.0], circular=True)
+    array([1., 0., 1.])
+    """
+    low, high, o = (np.asarray(x, np.float64) for x in (lower, upper, observed))
+    if circular:
+        o = near(o, (low + high) / 2)
+    missing = np.isnan(low) | np.isnan(high) | np.isnan(o)
+    return np.asarray(np.where(missing, np.nan, (low <= o) & (o <= high)))
+
+
+def coverage(lower: ArrayLike, upper: ArrayLike, observed: ArrayLike, circular: bool = False) -> float:
+    """Share of observations in [lower, upper]. NaN without a pair."""
+    return _mean(inside(lower, upper, observed, circular))
+
+
+def brier(probability: ArrayLike, outcome: ArrayLike) -> float:
+    """Brier score: (1/n) sum (p - o)^2, o = 1 where the event came, else 0. NaN without a pair.
+
+    Source: Brier (1950), Mon. Wea. Rev. 78, 1-3, in the form for one event.
+
+    >>> brier([0.5, 1.0, 0.0], [1.0, 1.0, 0.0])  # 0.25 / 3
+    0.08333333333333333
+    """
+    return _mean(errors(probability, outcome) ** 2)
+
+
+def pair_scores(
+    name: str, mean: ArrayLike, quantiles: ArrayLike, observed: ArrayLike, levels: Sequence[float]
+) -> Floats:
+    """What each pair adds to a `ScoreRow`: [6, ...] in the order n, error, abs, sq, crps, inside80; 0 where no pair is.
+
+    Args:
+        name: the variable; directions are scored on the circle.
+        mean: [...]; quantiles: [..., Q]; observed: [...].
+        levels: [Q], 0.1 and 0.9 among them.
+    """
+    circular = VARIABLES[name].kind is Kind.DIRECTION
+    q = np.asarray(quantiles, np.float64)
+    low, high = (q[..., _at(levels, level)] for level in (0.1, 0.9))
+    error, score = errors(mean, observed, circular), crps(q, observed, levels, circular)
+    pair = ~np.isnan(error) & ~np.isnan(score)
+    parts = (np.ones_like(error), error, np.abs(error), error**2, score, inside(low, high, observed, circular))
+    return np.stack([np.where(pair, part, 0.0) for part in parts])
+
+
+def event_scores(probability: ArrayLike, outcome: ArrayLike) -> Floats:
+    """As `pair_scores` for an event: the score of a pair, in place of sq and crps, is Brier's."""
+    error = errors(probability, outcome)
+    pair = ~np.isnan(error)
+    parts = (np.ones_like(error), error, np.abs(error), error**2, error**2, np.zeros_like(error))
+    return np.stack([np.where(pair, part, 0.0) for part in parts])
+
+
+def score_due(store: Store, stations: Sequence[Station], now: float) -> int:
+    """Score the issued forecasts whose last valid time has passed and keep the sums in the store.
+
+    Baselines are scored beside forecasts that came from a bundle, so that their pairs are the same. A mark in the store
+    says up to which origin this was done; rows and mark go into the same transaction, so whatever stops the agent,
+    every forecast is scored once. About `MAX_DUE` forecasts a call, whole origins, the rest at the next.
+
+    Returns:
+        How many forecasts were scored.
+    """
+    ready = int(now) - LEADS_S[-1] - MATCH_S - LATE_S
+    mark = store.get(MARK)
+    since = int(mark) + 1 if mark is not None else ready - MAX_LOOK_BACK_S
+    ids = [station.id for station in stations]
+    leads_s = LEADS_S if len(ids) <= FEW_STATIONS else GATEWAY_LEADS_S
+    done = 0
+    while done < MAX_DUE:
+        origin = _first_due(store, ids, since, ready)
+        if origin is None:
+            if since <= ready:
+                store.set(MARK, str(ready))
+            break
+        sums = _Sums()
+        for start in range(0, len(ids), CHUNK):
+            part = [f for id_ in ids[start : start + CHUNK] for f in store.forecasts(id_, since=origin, until=origin)]
+            histories = store.history([forecast.station for forecast in part], origin)
+            for forecast, history in zip(part, histories, strict=True):
+                _score_one(store, forecast, history, leads_s, sums)
+            done += len(part)
+        store.add_scores(sums.rows())
+        store.set(MARK, str(origin))
+        since = origin + 1
+    return done
+
+
+class _Sums:
+    """Score sums of one origin by station, day, source, variable and lead."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, str, str, str, int], Floats] = {}
+
+    def add(
+        self, station: str, days: Sequence[str], source: str, name: str, leads_s: Sequence[int], scores: Floats
+    ) -> None:
+        """`scores`: [6, L] as from `pair_scores`."""
+        for i, (day, lead) in enumerate(zip(days, leads_s, strict=True)):
+            if scores[0, i]:
+                key = (station, day, source, name, lead)
+                self._sums[key] = self._sums.get(key, 0.0) + scores[:, i]
+
+    def rows(self) -> Iterator[ScoreRow]:
+        for key, (n, error, absolute, square, score, hits) in self._sums.items():
+            yield ScoreRow(*key, int(n), float(error), float(absolute), float(square), float(score), int(hits))
+
+
+def _first_due(store: Store, stations: Sequence[str], since: int, until: int) -> int | None:
+    """The earliest origin in question that has a forecast."""
+    firsts = (next(store.forecasts(station, since=since, until=until), None) for station in stations)
+    return min((forecast.origin for forecast in firsts if forecast is not None), default=None)
+
+
+def _score_one(
+    store: Store, forecast: Forecast, history: NDArray[np.float32], leads_s: Sequence[int], sums: _Sums
+) -> None:
+    """Add the scores of one issued forecast and, beside a bundle's, those of the baselines. `history`: [2880, 8]."""
+    kept = [i for i, lead in enumerate(forecast.leads_s) if lead in leads_s]
+    leads = tuple(forecast.leads_s[i] for i in kept)
+    valid = forecast.origin + np.asarray(leads, np.int64)
+    days = [format_time(t)[:10] for t in valid]
+    for name, own in forecast.variables.items():
+        if own.mean is None or own.quantiles is None:
+            continue
+        x = np.ascontiguousarray(history[None, :, GRID_VARIABLES.index(name)])
+        observed = store.verifying(forecast.station, name, valid)
+        for source, (mean, quantiles) in _beside(own, kept, x, leads, forecast.levels_q).items():
+            scores = pair_scores(name, mean, quantiles, observed, forecast.levels_q)
+            sums.add(forecast.station, days, source, name, leads, scores)
+        for event in EVENTS:
+            if event.variable == name and event.name in forecast.events:
+                outcome = np.where(np.isnan(observed), np.nan, observed >= event.threshold)
+                for source, chance in _chances(own, forecast.events[event.name][kept], x, event.threshold).items():
+                    sums.add(forecast.station, days, source, EVENT + event.name, leads, event_scores(chance, outcome))
+
+
+def _beside(
+    own: VariableForecast, kept: Sequence[int], x: NDArray[np.float32], leads: Sequence[int], levels: Sequence[float]
+) -> Mapping[str, tuple[Floats, Floats]]:
+    """Source -> mean [L] and quantiles [L, Q]: what was issued, and the baselines beside a bundle's."""
+    assert own.mean is not None and own.quantiles is not None
+    issued = (own.mean[kept], own.quantiles[:, kept].T)
+    if own.level is Level.PERSISTENCE:
+        return {"fallback": issued}
+    baselines = {
+        source: (
+            persistence.base(x, own.variable, leads, cycle=cycle)[0],
+            persistence.quantiles(x, own.variable, leads, levels, cycle=cycle)[0],
+        )
+        for source, cycle in BASELINES.items()
+    }
+    return {"bundle": issued, **baselines}
+
+
+def _chances(own: VariableForecast, issued: Floats, x: NDArray[np.float32], threshold: float) -> Mapping[str, Floats]:
+    """As `_beside` for an event's probability, [L]."""
+    if own.level is Level.PERSISTENCE:
+        return {"fallback": issued}
+    baselines = {
+        source: np.full(len(issued), persistence.event_probability(x, threshold, cycle=cycle)[0])
+        for source, cycle in BASELINES.items()
+    }
+    return {"bundle": issued, **baselines}
+
+
+def _at(levels: Sequence[float], level: float) -> int:
+    return int(np.argmin(np.abs(np.asarray(levels) - level)))
+
+
+def _mean(values: Floats) -> float:
+    kept = values[~np.isnan(values)]
+    return float(kept.mean()) if kept.size else math.nan

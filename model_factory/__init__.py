@@ -1,0 +1,1 @@
+"""Stationcast's factory: station data in; trained, verified, quantized and bundled models out."""

@@ -1,0 +1,294 @@
+"""`model-factory bundle`: a run's model, golden samples, card and provenance become one file, read back before it is
+given out. Trains nothing and scores nothing; a bundle that its own reader refuses is never written."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import msgspec
+import numpy as np
+
+from edge_agent import __version__
+from edge_agent.bundle import station_task
+from edge_agent.bundle.check import installed_runtime
+from edge_agent.bundle.golden import pack_golden, verify_golden
+from edge_agent.bundle.manifest import SCHEMA_VERSION, Budget, FileEntry, Manifest, Provenance, SkillRow
+from edge_agent.bundle.reader import CARD, GOLDEN, MANIFEST, MODEL, Bundle, read_bundle
+from edge_agent.clock import SystemClock, format_time
+from edge_agent.errors import ConfigError, DataError
+from edge_agent.forecast import LEADS_S, QUANTILES
+from edge_agent.inference import Array
+from edge_agent.inference.onnx import open_model
+from edge_agent.variables import VARIABLES, Kind
+from model_factory.bundles.card import Card, Measured, render_card
+from model_factory.bundles.golden_inputs import golden_inputs
+from model_factory.bundles.graph import without_notes
+from model_factory.bundles.memory import peak_rss_mb
+from model_factory.bundles.plot import skill_plot
+from model_factory.quantize.measure import compare_models, median_ms, processor
+
+Precision = Literal["int8", "fp32"]
+
+RUNTIME_FLOOR = "1.20"
+PLOT = "skill.png"
+LICENCE = "Apache-2.0"
+# What rounding may do to a golden answer on another processor: below what a reading itself is worth.
+TOLERANCE = {
+    "temperature": 0.2, "humidity": 2.0, "pressure": 0.3, "wind_speed": 0.3, "wind_gust": 0.5, "wind_direction": 20.0,
+    "rain": 0.3, "eastward_wind": 0.3, "northward_wind": 0.3, "event:rain": 0.05,
+}  # fmt: skip
+PI4_SLOWER = 8.0  # than one core of the machine a bundle is made on: assumed, on the slow side; no Pi was measured
+_TIMED = ((1, 60), (64, 10))  # stations, runs
+
+
+def bundle_command(run: Path, out: Path, name: str, counter: int, precision: Precision) -> None:
+    """`model-factory bundle`: see its help."""
+    bundle = build_bundle(run, out, name=name, counter=counter, precision=precision)
+    manifest = bundle.manifest
+    click.echo(
+        f"{out}: {manifest.name} release {manifest.counter}, {manifest.precision}, {out.stat().st_size / 1e6:.2f} MB"
+    )
+    click.echo(f"golden samples verified; {len(manifest.skill)} cells of skill; sha256 {bundle.digest}")
+    if not manifest.skill:
+        click.echo(f"no {run}/skill.json: the card says that nothing is known about its skill (model-factory evaluate)")
+
+
+def build_bundle(
+    run: Path, out: Path, *, name: str, counter: int, precision: Precision = "int8", version: str = __version__
+) -> Bundle:
+    """Write RUN's model as a bundle to `out` and return it as read back.
+
+    RUN holds model_<precision>.onnx and config.json as training writes them; skill.json and further skill-*.json (of
+    runs of the same recipe) where evaluated; golden_inputs.npz to replace the made-up samples.
+
+    Raises:
+        ConfigError: `counter` below 1.
+        DataError: a file of RUN is missing or unreadable, or the model answers nonsense.
+        BundleError: what was written is refused by the reader or its own golden samples.
+    """
+    if counter < 1:
+        raise ConfigError(f"--release {counter}: release counters start at 1 and only grow")
+    config = _config(run)
+    model = without_notes(_bytes(run / f"model_{precision}.onnx"))
+    inputs = _golden_inputs(run)
+    session = open_model(model)
+    names = [output.name for output in session.get_outputs()]
+    outputs = dict(zip(names, session.run(names, inputs), strict=True))
+    check_answers(inputs, outputs)
+    rows = read_skill(run)
+    files = {MODEL: model, GOLDEN: pack_golden(inputs, outputs)}
+    if rows:
+        files[PLOT] = skill_plot(rows)
+    manifest = _manifest(config, rows, name=name, counter=counter, precision=precision, version=version)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        draft = Path(folder) / "draft.bundle"
+        _write(draft, manifest, files | {CARD: b"# draft\n"})
+        read_bundle(draft)
+        measured = _measure(draft, session, inputs)
+        manifest = msgspec.structs.replace(manifest, budgets=(_pi_budget(measured, len(model)),))
+        card = _card(run, config, manifest, measured, inputs)
+        _write(draft, manifest, files | {CARD: render_card(card).encode()})
+        bundle = read_bundle(draft, device="raspberry_pi_4")
+        verify_golden(draft)
+        os.replace(draft, out)
+    return bundle
+
+
+def check_answers(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    """What any station model must answer to the golden samples.
+
+    Raises:
+        DataError: quantiles that fall, a forecast missing where the last reading is there, or one where there was no
+            reading in the last 2 hours (rain, whose absence is dryness, apart).
+    """
+    if np.any(np.diff(outputs["quantiles"], axis=-1) < -1e-4):
+        raise DataError("the model's quantiles are not monotone")
+    variables = [tensor.name for tensor in station_task.HISTORY.axis]
+    for i, name in enumerate(station_task.OUTPUT_VARIABLES):
+        history = inputs["history"][..., variables.index(name)]
+        needed = (
+            history if name != "wind_direction" else history + inputs["history"][..., variables.index("wind_speed")]
+        )
+        mean = outputs["mean"][..., i]
+        there, silent = ~np.isnan(needed[:, -1]), np.isnan(needed[:, -8:]).all(axis=1)
+        if np.isnan(mean[there]).any():
+            raise DataError(f"the model gives no {name} where its last reading is there")
+        if VARIABLES[name].kind is not Kind.SUM and not np.isnan(mean[silent]).all():
+            raise DataError(f"the model makes up a {name} where there was no reading for two hours: it must be NaN")
+
+
+def read_skill(run: Path) -> tuple[SkillRow, ...]:
+    """Rows of RUN/skill.json and RUN/skill-*.json with pairs in them, rounded to five digits.
+
+    Raises:
+        DataError: a file is not a list of skill rows, or two rows describe the same cell.
+    """
+    rows: list[SkillRow] = []
+    for path in [*run.glob("skill.json"), *sorted(run.glob("skill-*.json"))]:
+        try:
+            rows += msgspec.json.decode(path.read_bytes(), type=list[SkillRow])
+        except msgspec.DecodeError as error:
+            raise DataError(f"{path}: not a list of skill rows ({error}): evaluate again") from error
+    cells = [(row.setting, row.network, row.variable, row.lead_s) for row in rows]
+    if len(set(cells)) != len(cells):
+        twice = next(cell for cell in cells if cells.count(cell) > 1)
+        raise DataError(f"{run}: two skill rows for {', '.join(map(str, twice))}")
+    return tuple(_rounded(row) for row in rows if row.n > 0)
+
+
+def _rounded(row: SkillRow) -> SkillRow:
+    values = {key: value for key, value in msgspec.structs.asdict(row).items() if isinstance(value, float)}
+    return msgspec.structs.replace(row, **{key: float(f"{value:.5g}") for key, value in values.items()})
+
+
+def _manifest(
+    config: Mapping[str, Any],
+    rows: tuple[SkillRow, ...],
+    *,
+    name: str,
+    counter: int,
+    precision: Precision,
+    version: str,
+) -> Manifest:
+    """The manifest without files and budgets."""
+    return Manifest(
+        schema=SCHEMA_VERSION,
+        name=name,
+        version=version,
+        counter=counter,
+        task="station",
+        created=format_time(SystemClock().now()),
+        inputs=station_task.INPUTS,
+        outputs=station_task.outputs(),
+        step_s=station_task.TASK_STEP_S,
+        leads_s=LEADS_S,
+        quantiles=QUANTILES,
+        events=(station_task.RAIN_EVENT,),
+        precision=precision,
+        runtime={"onnxruntime": RUNTIME_FLOOR},
+        files=(),
+        budgets=(),
+        tolerance=TOLERANCE,
+        skill=rows,
+        provenance=Provenance(
+            data=tuple(dict(network) for network in _networks(config)),
+            code={str(key): str(value) for key, value in config.get("software", {}).items()}
+            | {"stationcast": __version__},
+            training=dict(_flat({k: v for k, v in config.items() if k not in ("networks", "software")})),
+        ),
+        licence=LICENCE,
+    )
+
+
+def _write(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    """The zip: bundle.json first, everything stored as it is, with one fixed date."""
+    entries = tuple(FileEntry(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items())
+    raw = msgspec.json.encode(msgspec.structs.replace(manifest, files=entries))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in ({MANIFEST: raw} | dict(files)).items():
+            archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), data)
+
+
+def _measure(draft: Path, session: Any, inputs: Mapping[str, Array]) -> Measured:
+    """Time and memory of the model on this machine."""
+    speed = []
+    for stations, runs in _TIMED:
+        feed = {name: np.resize(value, (stations, *value.shape[1:])) for name, value in inputs.items()}
+        speed.append((stations, *median_ms(session, feed, runs)))
+    return Measured(processor(), installed_runtime(), peak_rss_mb(draft), tuple(speed))
+
+
+def _pi_budget(measured: Measured, model_bytes: int) -> Budget:
+    _, p50, p95 = measured.speed[0]
+    note = (
+        f"one station, one thread: {p50:.2g} and {p95:.2g} ms measured on {measured.processor}, times {PI4_SLOWER:g} "
+        "(assumed); memory as measured there, of a process that runs the golden samples; nothing was run on a Pi"
+    )
+    return Budget(
+        device="raspberry_pi_4",
+        basis="estimated",
+        model_bytes=model_bytes,
+        peak_rss_mb=round(measured.peak_rss_mb, 1),
+        p50_ms=round(PI4_SLOWER * p50, 1),
+        p95_ms=round(PI4_SLOWER * p95, 1),
+        note=note,
+    )
+
+
+def _card(
+    run: Path, config: Mapping[str, Any], manifest: Manifest, measured: Measured, inputs: Mapping[str, Array]
+) -> Card:
+    both = (run / "model_fp32.onnx", run / "model_int8.onnx")
+    samples = {name: np.resize(value, (64, *value.shape[1:])) for name, value in inputs.items()}
+    return Card(
+        manifest=manifest,
+        networks=_networks(config),
+        hold_out=tuple(config["hold_out"]),
+        test_fraction=float(config["test_fraction"]),
+        measured=measured,
+        comparison=compare_models(*both, samples) if all(path.exists() for path in both) else None,
+        plot=PLOT if manifest.skill else None,
+    )
+
+
+def _config(run: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(_bytes(run / "config.json"))
+        float(config["test_fraction"]), list(config["hold_out"]), [dict(network) for network in config["networks"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{run}/config.json: {error!r}: train the run again") from error
+    return dict(config)
+
+
+def _networks(config: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Each network trained on as text, its name first and lists joined."""
+    rows = []
+    for network in config["networks"]:
+        named = {"name": network.get("name", network.get("network", "?"))} | network
+        rows.append(
+            {key: "; ".join(v) if isinstance(v, list) else str(v) for key, v in named.items() if v not in ("", [])}
+        )
+    return rows
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str | int | float]]:
+    """Nested settings as dotted names with plain values."""
+    rows: list[tuple[str, str | int | float]] = []
+    for key, entry in value.items():
+        if isinstance(entry, Mapping):
+            rows += _flat(entry, f"{prefix}{key}.")
+        elif isinstance(entry, (list, tuple)):
+            rows.append((prefix + key, " ".join(map(str, entry))))
+        else:
+            rows.append(
+                (prefix + key, entry if isinstance(entry, (int, float)) and not isinstance(entry, bool) else str(entry))
+            )
+    return rows
+
+
+def _golden_inputs(run: Path) -> dict[str, Array]:
+    path = run / "golden_inputs.npz"
+    if not path.exists():
+        return golden_inputs()
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}: train, quantize and evaluate first") from error

@@ -1,0 +1,136 @@
+"""The `model-factory` command. Commands hold no logic; heavy rooms are imported late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_agent.errors import StationcastError
+from model_factory.sources.stations import KINDS
+
+_PATH = click.Path(path_type=Path)
+_DIR = click.Path(path_type=Path, exists=True, file_okay=False)
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+class _Group(click.Group):
+    """Prints errors a user can act on without a traceback and exits with 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StationcastError as error:
+            click.echo(f"model-factory: {error}", err=True)
+            ctx.exit(1)
+
+
+def _split(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say which rows are for what."""
+    command = click.option("--test-fraction", default=0.2, show_default=True, help="Final part of each series, kept out.")(command)
+    return click.option("--hold-out", multiple=True, metavar="NETWORK", help="Leave a whole network out of training.")(command)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="stationcast", prog_name="model-factory")
+def main() -> None:
+    """From station data to a bundle a station can run.
+
+    \b
+    model-factory import zurich-lake RAW/ DATA/   raw folders -> the vocabulary's CSV form
+    model-factory train station DATA/ --out RUN/  -> FP32 weights
+    model-factory quantize RUN/                   -> INT8
+    model-factory evaluate RUN/ DATA/             -> scores beside persistence, ridge and LightGBM
+    model-factory bundle RUN/ --out FILE.bundle   -> golden samples, card, one file
+    """
+
+
+@main.command("import")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("raw", type=_DIR)
+@click.argument("data", type=_PATH)
+def import_(kind: str, raw: Path, data: Path) -> None:
+    """Turn a raw folder RAW into DATA/<network>/: one <station>.csv each, stations.csv and network.json.
+
+    KIND `all` takes every known folder below RAW.
+    """
+    from model_factory.sources.stations import import_network
+
+    import_network(kind, raw, data)
+
+
+@main.group()
+def train() -> None:
+    """Train a model."""
+
+
+@train.command()
+@click.argument("data", type=_DIR)
+@click.option("--out", type=_PATH, required=True, help="The run's folder: checkpoints, log, weights.")
+@_split
+@click.option("--seed", default=0, show_default=True)
+@click.option("--steps", default=None, type=int, help="Optimizer steps; default: the recipe's.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out.")
+@click.option("--export/--no-export", default=True, show_default=True, help="Write model_fp32.onnx at the end.")
+def station(data: Path, **options: Any) -> None:
+    """Train the station model on every network below DATA (folders as `import` writes them)."""
+    from model_factory.training.station import train_command
+
+    train_command(data, **options)
+
+
+@main.command()
+@click.argument("run", type=_DIR)
+@click.argument("data", type=_DIR)
+def export(run: Path, data: Path) -> None:
+    """Write RUN/model_fp32.onnx from its weights, where training left that out (as on a machine without onnxscript)."""
+    from model_factory.training.station import export_command
+
+    export_command(run, data)
+
+
+@main.command()
+@click.argument("run", type=_DIR)
+@click.argument("data", type=_DIR)
+@click.option("--calibration", default=256, show_default=True, help="Calibration samples, from the training part.")
+def quantize(run: Path, data: Path, **options: Any) -> None:
+    """Static INT8 (QDQ, per channel) of RUN's model, calibrated on the training part of DATA."""
+    from model_factory.quantize.int8 import quantize_command
+
+    quantize_command(run, data, **options)
+
+
+@main.command()
+@click.argument("run", type=_DIR)
+@click.argument("data", type=_DIR)
+@click.option("--network", multiple=True, help="Only these networks.")
+@click.option("--setting", default="final-period", show_default=True, help="What to call this evaluation in the card.")
+@click.option("--baselines/--no-baselines", default=True, show_default=True, help="Ridge and LightGBM per station.")
+@click.option("--every", default="1h", show_default=True, help="Spacing of the test origins.")
+@click.option("--plot", type=_PATH, metavar="PNG", help="Skill by lead.")
+def evaluate(run: Path, data: Path, **options: Any) -> None:
+    """RMSE, MAE, CRPS and coverage on the final part of DATA, beside persistence, diurnal-anomaly persistence, ridge and
+    LightGBM on the same pairs. Appends to RUN/skill.json."""
+    from model_factory.verification.evaluate import evaluate_command
+
+    evaluate_command(run, data, **options)
+
+
+@main.command()
+@click.argument("run", type=_DIR)
+@click.option("--out", type=_PATH, required=True, metavar="FILE.bundle")
+@click.option("--name", default="station-default", show_default=True)
+@click.option("--release", "counter", type=int, default=1, show_default=True, help="Release counter; grows with every release.")
+@click.option("--precision", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True)
+def bundle(run: Path, **options: Any) -> None:
+    """Put RUN's model, golden samples, card and provenance into one bundle file, and read it back."""
+    from model_factory.bundles.build import bundle_command
+
+    bundle_command(run, **options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,433 @@
+"""The station model: 30 days of one station's history in, its next six hours out, all in physical units.
+
+Three parts, in the order data passes them. `Front` has no weights: it finds the station's own diurnal cycle, a base
+forecast (diurnal-anomaly persistence), the base's usual errors, and states everything in units of these errors. `Core` is
+the network: it forecasts the base's error. `Back` returns to physical units, bounds and monotone quantiles.
+Shapes: S stations, T = 2,880 steps of 15 minutes, L = 24 leads, Q = 11 quantiles.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge_agent.forecast import LEADS_S, QUANTILES
+from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS, STEPS_PER_DAY
+
+DAYS = HISTORY_STEPS // STEPS_PER_DAY
+LEADS = len(LEADS_S)
+OUTPUT_VARIABLES = ("temperature", "humidity", "pressure", "wind_speed", "wind_gust", "wind_direction", "rain")
+
+# What the network works on: the linear variables, with the wind also as a vector.
+CHANNELS = ("temperature", "humidity", "pressure", "wind_speed", "wind_gust", "u", "v")
+SCALARS = CHANNELS[:5]
+LAGS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 92, 96)
+CYCLE_LEADS = (1, 2, 4, 8, 12, 16, 20, 24)
+ERROR_LEADS = (2, 4, 8, 12, 16, 20, 24)
+SCALE_LEADS = (1, 2, 4, 8, 16, 24)
+SUN_HOURS = tuple(range(-6, 7))
+SMOOTHING_STEPS = 2.0  # width of the kernel that smooths the diurnal cycle
+CYCLE_MIN_STEPS = 5 * STEPS_PER_DAY  # below five days there is no cycle
+NOW_STEPS = 5  # `now` may be this many steps old, the current one included
+PRIOR_WEIGHT = 48.0  # the prior scale counts as so many verified errors
+
+# Usual error of the base after 15 min, 30 min, 1 h, 2 h, 4 h, 6 h: the prior where a station has little history, and a
+# tenth of it the floor of any scale. Rounded averages over the training networks.
+_PRIOR = {
+    "temperature": (0.35, 0.55, 0.85, 1.25, 1.8, 2.2),
+    "humidity": (2.2, 3.4, 4.8, 7.0, 9.5, 11.0),
+    "pressure": (0.2, 0.3, 0.5, 0.8, 1.5, 2.1),
+    "wind_speed": (0.6, 0.75, 0.9, 1.1, 1.35, 1.5),
+    "wind_gust": (1.1, 1.3, 1.5, 1.8, 2.1, 2.4),
+    "u": (0.8, 0.95, 1.15, 1.4, 1.7, 1.9),
+    "v": (0.8, 0.95, 1.15, 1.4, 1.7, 1.9),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the network is: `members` small networks whose forecasts are averaged. `dropout` and `input_noise` (in
+    standard deviations of a feature) act in training only."""
+
+    members: int = 4
+    width: int = 128
+    blocks: int = 2
+    dropout: float = 0.3
+    input_noise: float = 0.6
+
+
+@dataclass(slots=True)
+class Framed:
+    """What `Front` finds. features [S, F]; base, scale [S, L, C]; now [S, C]; rain_mean [S], the 30-day mean per step,
+    NaN where there is no rain gauge."""
+
+    features: Tensor
+    base: Tensor
+    scale: Tensor
+    now: Tensor
+    rain_mean: Tensor
+
+
+@dataclass(slots=True)
+class Departure:
+    """What `Core` forecasts, in units of the base's usual error: mean [S, L, C]; quantiles [S, L, 5, Q] of the scalars;
+    direction [S, L, Q] degrees around the mean direction; rain [S, L, Q] as log(1 + mm), rain_mean [S, L] mm;
+    event [S, L] logit."""
+
+    mean: Tensor
+    quantiles: Tensor
+    direction: Tensor
+    rain: Tensor
+    rain_mean: Tensor
+    event: Tensor
+
+
+class StationModel(nn.Module):
+    """history [S, T, 8], site [S, 4], origin [S] -> mean [S, L, 7], quantiles [S, L, 7, Q], wind_uv [S, L, 2],
+    probability [S, L, 1]; a variable without a recent reading comes back as NaN. Rows do not see each other."""
+
+    def __init__(self, size: Size | None = None) -> None:
+        super().__init__()
+        self.front = Front()
+        self.core = Core(self.front.count, size or Size())
+        self.back = Back()
+
+    def forward(self, history: Tensor, site: Tensor, origin: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        framed = self.front(history, site, origin)
+        return self.back(framed, self.core(framed.features))
+
+
+def wind_vector(speed: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """(u, v) of a wind of `speed` blowing from `direction` degrees: u = -speed sin, v = -speed cos."""
+    radians = torch.deg2rad(direction)
+    return -speed * torch.sin(radians), -speed * torch.cos(radians)
+
+
+def wind_from(u: Tensor, v: Tensor) -> Tensor:
+    """Direction the wind (u, v) comes from, degrees 0-360."""
+    return torch.remainder(torch.rad2deg(torch.atan2(-u, -v)), 360.0)
+
+
+def channels_of(values: Tensor) -> Tensor:
+    """[..., 8] grid variables -> [..., 7] channels."""
+    temperature, humidity, pressure, speed, gust, direction = values[..., :6].unbind(-1)
+    u, v = wind_vector(speed, direction)
+    return torch.stack((temperature, humidity, pressure, speed, gust, u, v), -1)
+
+
+def sine_of_sun(origin: Tensor, latitude: Tensor, longitude: Tensor, hours: Tensor) -> tuple[Tensor, Tensor]:
+    """Sine of the sun's elevation [S, H] at `hours` from the origin, and the solar hour angle [S] at the origin, radians.
+
+    Declination and equation of time by Spencer's Fourier series (J. W. Spencer, Search 2(5), 1971, p. 172);
+    sin(elevation) = sin(lat) sin(decl) + cos(lat) cos(decl) cos(hour angle). Good to about 0.05 degree in declination.
+    """
+    day = torch.div(origin, 86_400, rounding_mode="floor")
+    seconds = (origin - day * 86_400).float()
+    leap = (day - 10_957).float()  # days since 2000-01-01
+    year = torch.remainder(leap, 365.2425) * (2 * math.pi / 365.2425)
+    c1, s1, c2, s2, c3, s3 = (f(k * year) for k in (1, 2, 3) for f in (torch.cos, torch.sin))
+    declination = (
+        0.006918 - 0.399912 * c1 + 0.070257 * s1 - 0.006758 * c2 + 0.000907 * s2 - 0.002697 * c3 + 0.00148 * s3
+    )
+    equation = 0.000075 + 0.001868 * c1 - 0.032077 * s1 - 0.014615 * c2 - 0.040849 * s2
+    angle = seconds * (2 * math.pi / 86_400) - math.pi + torch.deg2rad(longitude) + equation
+    lat = torch.deg2rad(latitude)
+    at = angle[:, None] + hours[None, :] * (math.pi / 12)
+    sine = (torch.sin(lat) * torch.sin(declination))[:, None] + (torch.cos(lat) * torch.cos(declination))[
+        :, None
+    ] * torch.cos(at)
+    return sine, angle
+
+
+class Front(nn.Module):
+    """History to features, base and scales: no weights, everything causal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        slot = torch.arange(STEPS_PER_DAY)
+        apart = torch.remainder(slot[:, None] - slot[None, :] + STEPS_PER_DAY // 2, STEPS_PER_DAY) - STEPS_PER_DAY // 2
+        self.kernel: Tensor
+        self.spread: Tensor
+        self.prior: Tensor
+        self.hours: Tensor
+        self.register_buffer("kernel", torch.exp(-0.5 * (apart / SMOOTHING_STEPS) ** 2), persistent=False)
+        self.register_buffer("spread", interpolation(SCALE_LEADS, LEADS), persistent=False)
+        self.register_buffer("prior", torch.tensor([_PRIOR[c] for c in CHANNELS]).T.contiguous(), persistent=False)
+        self.register_buffer("hours", torch.tensor(SUN_HOURS, dtype=torch.float32), persistent=False)
+        with torch.no_grad():
+            probe = self(
+                torch.zeros(1, HISTORY_STEPS, len(GRID_VARIABLES)), torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64)
+            )
+        self.count = probe.features.shape[-1]
+
+    def forward(self, history: Tensor, site: Tensor, origin: Tensor) -> Framed:
+        y = channels_of(history)
+        now = _newest(y)
+        apart = y - now[:, None]  # everything below is relative to now: no large numbers, no units
+        there = ~torch.isnan(apart)
+        apart = torch.where(there, apart, 0.0)
+        cycle, has_cycle = self._cycle(apart, there)
+        change = cycle[:, :LEADS] - cycle[:, -1:]  # slot 95 is the origin's, slot 0 the next step's
+        base = now[:, None] + change
+        anomaly = (apart.unflatten(1, (DAYS, STEPS_PER_DAY)) - cycle[:, None]).flatten(1, 2)
+        scale = self._scale(anomaly, there)
+        parts = [
+            *_recent(apart, there, scale),
+            *_climate(apart, there, anomaly, cycle, change, scale),
+            has_cycle.float(),
+            there.float().sum(1) / HISTORY_STEPS,
+            *self._surroundings(history, site, origin),
+        ]
+        features = torch.cat([p.flatten(1) for p in parts], 1)
+        return Framed(torch.clamp(torch.nan_to_num(features), -8.0, 8.0), base, scale, now, _rain_mean(history[..., 6]))
+
+    def _cycle(self, apart: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        """Smoothed 30-day mean by time of day, [S, 96, C]; zero where there are fewer than five days."""
+        sums = self.kernel @ apart.unflatten(1, (DAYS, STEPS_PER_DAY)).sum(1)
+        counts = there.float().unflatten(1, (DAYS, STEPS_PER_DAY)).sum(1)
+        has = counts.sum(1) >= CYCLE_MIN_STEPS
+        cycle = sums / torch.clamp(self.kernel @ counts, min=1e-6)
+        return torch.where(has[:, None], cycle, 0.0), has
+
+    def _scale(self, anomaly: Tensor, there: Tensor) -> Tensor:
+        """Root mean square error of the base over the 30 days, [S, L, C], from hourly origins at a few leads."""
+        rows = []
+        for i, lead in enumerate(SCALE_LEADS):
+            first = (HISTORY_STEPS - 1 - lead) % 4
+            before, after = slice(first, HISTORY_STEPS - lead, 4), slice(first + lead, HISTORY_STEPS, 4)
+            both = (there[:, before] & there[:, after]).float()
+            error = (anomaly[:, after] - anomaly[:, before]) * both
+            prior = self.prior[i]
+            square = ((error * error).sum(1) + PRIOR_WEIGHT * prior * prior) / (both.sum(1) + PRIOR_WEIGHT)
+            rows.append(torch.log(torch.maximum(torch.sqrt(square), 0.1 * prior)))
+        return torch.exp(torch.einsum("slc,lk->skc", torch.stack(rows, 1), self.spread))
+
+    def _surroundings(self, history: Tensor, site: Tensor, origin: Tensor) -> list[Tensor]:
+        """Absolute values that bound what can happen: moisture, wind, rain, sun; [S, *] each."""
+        now = _newest(history)
+        temperature, humidity, speed = now[:, 0], now[:, 1], now[:, 3]
+        moisture = torch.log(torch.clamp(humidity, min=1.0) / 100.0)
+        exponent = 17.625 * temperature / (243.04 + temperature) + moisture
+        dew_point = 243.04 * exponent / (17.625 - exponent)  # Magnus form, Alduchov and Eskridge (1996)
+        rain, sun = history[..., 6], history[..., 7]
+        wet = [torch.log1p(_sum_last(rain, steps)) for steps in (1, 4, 12, 96)]
+        light = [_mean_last(sun, steps) / 500.0 for steps in (1, 4, 12)]
+        sine, angle = sine_of_sun(origin, site[:, 0], site[:, 1], self.hours)
+        clear = torch.clamp(sine[:, len(SUN_HOURS) // 2], min=0.0)
+        ratio = torch.where(clear > 0.1, light[0] / (2.0 * clear + 0.1), 0.0)
+        rows = [
+            temperature / 20.0, humidity / 50.0 - 1.0, (temperature - dew_point) / 10.0, speed / 5.0, torch.log1p(speed),
+            *wet, *light, ratio, torch.sin(angle), torch.cos(angle),
+            torch.isnan(rain[:, -4:]).all(1).float(), torch.isnan(sun[:, -4:]).all(1).float(), torch.isnan(site[:, 0]).float(),
+        ]  # fmt: skip
+        return [torch.stack(rows, 1), sine]
+
+
+class Core(nn.Module):
+    """The network: the average of a few members that differ by their random start."""
+
+    def __init__(self, count: int, size: Size) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(count))
+        self.register_buffer("width", torch.ones(count))
+        self.members = nn.ModuleList(Member(count, size) for _ in range(size.members))
+
+    def forward(self, features: Tensor) -> Departure:
+        raw = [member(self.standardize(features)) for member in self.members]
+        return departure(torch.stack(raw).sum(0) / len(raw))
+
+    def standardize(self, features: Tensor) -> Tensor:
+        """[S, F] with mean 0 and variance 1 over the training samples."""
+        return (features - self.center) / self.width  # type: ignore[operator]
+
+
+# What a member says, side by side: name -> numbers per lead.
+SECTIONS = {
+    "mean": len(CHANNELS),
+    "quantiles": len(SCALARS) * len(QUANTILES),
+    "direction": len(QUANTILES),
+    "rain": len(QUANTILES),
+    "rain_mean": 1,
+    "event": 1,
+}
+
+
+class Member(nn.Module):
+    """[S, F] -> [S, sum of SECTIONS, each L wide]: a residual MLP, with a linear skip for the means."""
+
+    def __init__(self, count: int, size: Size) -> None:
+        super().__init__()
+        self.noise = size.input_noise
+        self.skip = nn.Linear(count, LEADS * SECTIONS["mean"])
+        self.inward = nn.Linear(count, size.width)
+        self.blocks = nn.ModuleList(Block(size.width, size.dropout) for _ in range(size.blocks))
+        self.norm = nn.LayerNorm(size.width)
+        self.outward = nn.Linear(size.width, LEADS * sum(SECTIONS.values()))
+        for last in (self.skip, self.outward):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            x = x + self.noise * torch.randn_like(x)
+        h = F.relu(self.inward(x))
+        for block in self.blocks:
+            h = block(h)
+        out = self.outward(self.norm(h))
+        mean, rest = out.split([self.skip.out_features, out.shape[1] - self.skip.out_features], 1)
+        return torch.cat((mean + self.skip(x), rest), 1)
+
+
+def departure(raw: Tensor) -> Departure:
+    """A member's numbers (or their average), [S, *], as what they mean."""
+    parts = dict(zip(SECTIONS, raw.split([LEADS * n for n in SECTIONS.values()], 1), strict=True))
+    mean = parts["mean"].unflatten(1, (LEADS, len(CHANNELS)))
+    around = _monotone(parts["quantiles"].unflatten(1, (LEADS, len(SCALARS), len(QUANTILES))), 0.35)
+    wet = parts["rain"].unflatten(1, (LEADS, len(QUANTILES)))
+    return Departure(
+        mean,
+        mean[..., : len(SCALARS), None] + around,
+        _monotone(parts["direction"].unflatten(1, (LEADS, len(QUANTILES))), 15.0),
+        torch.cumsum(torch.cat((wet[..., :1] - 1.0, 0.2 * F.softplus(wet[..., 1:] - 1.0)), -1), -1),
+        0.2 * F.softplus(parts["rain_mean"] - 1.0),
+        parts["event"] - 3.0,
+    )
+
+
+class Block(nn.Module):
+    """h + W2 relu(W1 norm(h))."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm, self.drop = nn.LayerNorm(width), nn.Dropout(dropout)
+        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.drop(self.second(F.relu(self.first(self.norm(h)))))  # type: ignore[no-any-return]
+
+
+class Back(nn.Module):
+    """Departures to physical units: bounded, monotone in the quantile, NaN where there is no reading to start from."""
+
+    def forward(self, framed: Framed, departure: Departure) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        mean = framed.base + framed.scale * departure.mean
+        scalars = len(SCALARS)
+        quantiles = framed.base[..., :scalars, None] + framed.scale[..., :scalars, None] * departure.quantiles
+        low, high = _bounds(mean.device)
+        wind = mean[..., 5:7]
+        direction = wind_from(wind[..., 0], wind[..., 1])
+        direction = torch.where(torch.isnan(wind[..., 0]), wind[..., 0], direction)  # exported, atan2 forgets a NaN
+        turned = direction[..., None] + torch.clamp(departure.direction, -180.0, 180.0)
+        gauge = (framed.rain_mean * 0.0)[:, None]  # NaN without a rain gauge, else 0
+        rain_mean = departure.rain_mean + gauge
+        rain = torch.expm1(torch.relu(departure.rain)) + gauge[..., None]
+        return (
+            torch.cat((torch.clamp(mean[..., :scalars], low, high), direction[..., None], rain_mean[..., None]), -1),
+            torch.cat(
+                (torch.clamp(quantiles, low[:, None], high[:, None]), turned[..., None, :], rain[..., None, :]), -2
+            ),
+            wind,
+            (torch.sigmoid(departure.event) + gauge)[..., None],
+        )
+
+
+def _bounds(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Physical limits of the scalars, [5] each."""
+    inf = float("inf")
+    return torch.tensor([-inf, 0.0, 0.0, 0.0, 0.0], device=device), torch.tensor(
+        [inf, 100.0, inf, inf, inf], device=device
+    )
+
+
+def _monotone(raw: Tensor, step: float) -> Tensor:
+    """[..., Q] free numbers to [..., Q] increasing ones: the middle is the median's offset, the others steps away."""
+    middle = len(QUANTILES) // 2
+    steps = step * F.softplus(raw)
+    up = torch.cumsum(steps[..., middle + 1 :], -1)
+    down = torch.flip(torch.cumsum(torch.flip(steps[..., :middle], (-1,)), -1), (-1,))
+    median = step * raw[..., middle : middle + 1]
+    return torch.cat((median - down, median, median + up), -1)
+
+
+def _newest(y: Tensor) -> Tensor:
+    """[S, T, C] -> [S, C]: the newest value of the last hour, NaN where there is none."""
+    now = y[:, -1]
+    for back in range(2, NOW_STEPS + 1):
+        now = torch.where(torch.isnan(now), y[:, -back], now)
+    return now
+
+
+def _recent(apart: Tensor, there: Tensor, scale: Tensor) -> list[Tensor]:
+    """The last day as differences from now, in units of the base's error at that distance."""
+    lags = torch.tensor([HISTORY_STEPS - 1 - k for k in LAGS], device=apart.device)
+    unit = torch.stack([scale[:, min(k, LEADS) - 1] for k in LAGS], 1)
+    out = [apart.index_select(1, lags) / unit]
+    for steps, lead in ((12, 12), (96, 24)):
+        count = torch.clamp(there[:, -steps:].float().sum(1), min=1.0)
+        out.append(apart[:, -steps:].sum(1) / count / scale[:, lead - 1])
+    for steps in (4, 12):
+        ok = there[:, -steps - 1 :].float()
+        count = torch.clamp(ok.sum(1), min=1.0)
+        mean = apart[:, -steps - 1 :].sum(1) / count
+        spread = ((apart[:, -steps - 1 :] - mean[:, None]) * ok).square().sum(1) / count
+        out.append(torch.sqrt(spread + 1e-8) / scale[:, 3])
+    return out
+
+
+def _climate(
+    apart: Tensor, there: Tensor, anomaly: Tensor, cycle: Tensor, change: Tensor, scale: Tensor
+) -> list[Tensor]:
+    """Where now stands in the station's own climate, and how the base did at this hour on the days before."""
+    at_cycle = [k - 1 for k in CYCLE_LEADS]
+    at_error = [k - 1 for k in ERROR_LEADS]
+    days, seen = anomaly.unflatten(1, (DAYS, STEPS_PER_DAY)), there.unflatten(1, (DAYS, STEPS_PER_DAY))
+    begin, begun = days[:, :-1, -1:], seen[:, :-1, -1:]
+    both = torch.stack([seen[:, 1:, k] for k in at_error], 2) & begun
+    error = torch.where(both, torch.stack([days[:, 1:, k] for k in at_error], 2) - begin, 0.0)
+    unit = torch.stack([scale[:, k] for k in at_error], 1)
+    week = both[:, -7:].float().sum(1)
+    count = torch.clamp(there.float().sum(1), min=1.0)
+    return [
+        torch.stack([change[:, k] / scale[:, k] for k in at_cycle], 1),
+        error[:, -1] / unit,
+        error[:, -7:].sum(1) / (week + 2.0) / unit,
+        cycle[:, -1] / scale[:, -1],
+        apart.sum(1) / count / scale[:, -1],
+        *(torch.log(scale[:, k - 1]) for k in (1, 4, 12, 24)),
+    ]
+
+
+def _sum_last(x: Tensor, steps: int) -> Tensor:
+    """[S, T] -> [S]: sum of the last steps, missing ones as 0."""
+    return torch.nan_to_num(x[:, -steps:]).sum(1)
+
+
+def _mean_last(x: Tensor, steps: int) -> Tensor:
+    """[S, T] -> [S]: mean of those of the last steps that are there, 0 where none is."""
+    last = x[:, -steps:]
+    there = ~torch.isnan(last)
+    return torch.where(there, last, 0.0).sum(1) / torch.clamp(there.float().sum(1), min=1.0)
+
+
+def _rain_mean(rain: Tensor) -> Tensor:
+    """[S, T] -> [S]: mean rain per step that has a value, NaN where none has."""
+    there = ~torch.isnan(rain)
+    return torch.where(there, rain, 0.0).sum(1) / there.float().sum(1)
+
+
+def interpolation(known: tuple[int, ...], count: int) -> Tensor:
+    """[K, L]: weights that interpolate values at the leads `known` to leads 1..count, linear in the log of the lead."""
+    weights = torch.zeros(len(known), count)
+    for lead in range(1, count + 1):
+        right = next(i for i, k in enumerate(known) if k >= lead)
+        left = max(right - 1, 0)
+        if known[right] == lead:
+            weights[right, lead - 1] = 1.0
+            continue
+        part = math.log(lead / known[left]) / math.log(known[right] / known[left])
+        weights[left, lead - 1], weights[right, lead - 1] = 1.0 - part, part
+    return weights

@@ -1,0 +1,175 @@
+"""Station series as tensors to train on: every series on the 15-minute grid, with what came at each step.
+
+Splits are by time within each station: nothing after the split enters training, not even as a target.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_agent.errors import DataError
+from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS, STEP_S, STEPS_PER_DAY, cadence_s, on_grid, step_of, verifying
+from edge_agent.history import History, read_history
+from model_factory.models.station import LEADS, OUTPUT_VARIABLES
+
+log = logging.getLogger(__name__)
+
+# Share of training samples per network; a network not named here gets the default. Real stations count more than
+# reanalysis points, which are smoother than any sensor.
+SHARES = {
+    "zurich-lake": 0.20,
+    "macleish-2015": 0.18,
+    "nerrs-apaeb": 0.14,
+    "vlinder-2022-09": 0.10,
+    "beijing-prsa": 0.15,
+    "nyc-airports-2013": 0.07,
+}
+DEFAULT_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class StationFile:
+    """One station of DATA/<network>/: its place and its CSV."""
+
+    network: str
+    station: str
+    latitude: float
+    longitude: float
+    elevation: float
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One station on one phase of the grid: history [T, 8] and target [T, 7] at `steps` [T]; `end`: first step index
+    that belongs to the part kept out."""
+
+    network: str
+    site: tuple[float, float, float]
+    steps: NDArray[np.int64]
+    history: NDArray[np.float32]
+    target: NDArray[np.float32]
+    end: int
+
+
+def station_files(data: Path, hold_out: tuple[str, ...] = ()) -> list[StationFile]:
+    """All stations below DATA, less the networks held out.
+
+    Raises:
+        DataError: no network there, or a stations.csv that names a missing file.
+    """
+    found = []
+    for listing in sorted(data.glob("*/stations.csv")):
+        network = listing.parent.name
+        if network in hold_out:
+            continue
+        with listing.open(newline="") as file:
+            for row in csv.DictReader(file):
+                path = listing.parent / f"{row['station']}.csv"
+                if not path.exists():
+                    raise DataError(f"{listing}: station {row['station']} has no {path.name}; import the network again")
+                place = (float(row[k] or "nan") for k in ("latitude", "longitude", "elevation"))
+                found.append(StationFile(network, row["station"], *place, path))
+    if not found:
+        raise DataError(f"{data}: no <network>/stations.csv below it; run `model-factory import` first")
+    return found
+
+
+def split_time(times: NDArray[np.int64], test_fraction: float) -> int:
+    """UTC seconds at which a series' final, kept-out part begins."""
+    return int(times[0] + (times[-1] - times[0]) * (1.0 - test_fraction))
+
+
+def phases_of(history: History) -> tuple[int, ...]:
+    """Offsets of the grid from quarter hours worth training on: finer readings can meet it at several."""
+    return (0,) if cadence_s(history.times) >= STEP_S else (0, 300, 600)
+
+
+def load_series(file: StationFile, test_fraction: float) -> Iterator[Series]:
+    """A station's series, one per phase of the grid."""
+    history = read_history(file.path)
+    split = split_time(history.times, test_fraction)
+    for phase in phases_of(history):
+        steps = np.arange(step_of(history.times[:1], phase)[0], history.times[-1] + 1, STEP_S, dtype=np.int64)
+        nothing = np.full(len(history.times), np.nan)
+        on = [on_grid(history.times, history.values.get(v, nothing), v, steps) for v in GRID_VARIABLES]
+        came = [verifying(history.times, history.values.get(v, nothing), v, steps) for v in OUTPUT_VARIABLES]
+        if file.network.startswith("era5"):
+            _finer_pressure(history, steps, on, came)
+        yield Series(
+            file.network,
+            (file.latitude, file.longitude, file.elevation),
+            steps,
+            np.stack(on, 1).astype(np.float32),
+            np.stack(came, 1).astype(np.float32),
+            int(np.searchsorted(steps, split)),
+        )
+
+
+def _finer_pressure(
+    history: History, steps: NDArray[np.int64], on: list[NDArray[np.float64]], came: list[NDArray[np.float64]]
+) -> None:
+    """Reanalysis pressure between its hours: smooth enough for a straight line, so that it teaches short leads too."""
+    pressure = history.values.get("pressure")
+    if pressure is None or np.isnan(pressure).any():
+        return
+    line = np.interp(steps, history.times, pressure)
+    on[GRID_VARIABLES.index("pressure")] = line
+    came[OUTPUT_VARIABLES.index("pressure")] = line
+
+
+class Corpus:
+    """Series end to end in two tensors, with windows drawn by share of network. Before each series lie 30 days of NaN."""
+
+    def __init__(self, series: list[Series], device: torch.device) -> None:
+        """Raises DataError when no series is long enough to train on."""
+        histories, targets, self.rows = [], [], []
+        offset = 0
+        for one in series:
+            first, last = STEPS_PER_DAY, one.end - LEADS  # targets end before the split
+            if last <= first:
+                continue
+            pad = HISTORY_STEPS
+            histories += [np.full((pad, len(GRID_VARIABLES)), np.nan, np.float32), one.history[: one.end]]
+            targets += [np.full((pad, len(OUTPUT_VARIABLES)), np.nan, np.float32), one.target[: one.end]]
+            self.rows.append((offset + pad, first, last, one))
+            offset += pad + one.end
+        if not self.rows:
+            raise DataError("no series is long enough to train on: more than 30 hours of readings are needed")
+        self.history = torch.from_numpy(np.concatenate(histories)).to(device)
+        self.target = torch.from_numpy(np.concatenate(targets)).to(device)
+        self._prepare(device)
+
+    def _prepare(self, device: torch.device) -> None:
+        """Per series: where it starts, its place, and how often it is drawn."""
+        length = np.array([last - first for _, first, last, _ in self.rows], float)
+        networks = [one.network for *_, one in self.rows]
+        total = {n: sum(le for le, m in zip(length, networks, strict=True) if m == n) for n in set(networks)}
+        chance = [SHARES.get(n, DEFAULT_SHARE) * le / total[n] for n, le in zip(networks, length, strict=True)]
+        self.chance = torch.tensor(chance, dtype=torch.float64, device=device)
+        self.start = torch.tensor([at for at, *_ in self.rows], device=device)
+        self.first = torch.tensor([first for _, first, _, _ in self.rows], device=device)
+        self.span = torch.tensor(length, device=device)
+        self.site = torch.tensor([one.site for *_, one in self.rows], device=device, dtype=torch.float32)
+        self.time = torch.tensor([int(one.steps[0]) for *_, one in self.rows], device=device)
+        self.window = torch.arange(-HISTORY_STEPS + 1, 1, device=device)
+        self.ahead = torch.arange(1, LEADS + 1, device=device)
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A random batch: history [B, 2880, 8], site [B, 4], origin [B], target [B, L, 7]."""
+        which = torch.multinomial(self.chance, count, replacement=True, generator=generator)
+        place = torch.rand(count, generator=generator, device=self.chance.device, dtype=torch.float64)
+        step = self.first[which] + (place * self.span[which]).long()
+        at = self.start[which] + step
+        site = torch.cat((self.site[which], torch.full((count, 1), torch.nan, device=at.device)), 1)
+        origin = self.time[which] + step * STEP_S
+        return self.history[at[:, None] + self.window], site, origin, self.target[at[:, None] + self.ahead]

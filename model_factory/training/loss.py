@@ -1,0 +1,81 @@
+"""What the station model is trained to do: be right on average, honest in its quantiles, in units of the base's errors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edge_agent.forecast import QUANTILES
+from model_factory.models.station import CHANNELS, SCALARS, Departure, Framed, wind_from, wind_vector
+
+HUBER = 4.0  # beyond this many usual errors a miss counts linearly
+WEIGHT_RANGE = (0.3, 3.0)  # bounds of a sample's weight by how lively the station is
+CHANNEL_WEIGHT = {
+    "temperature": 1.0,
+    "humidity": 1.0,
+    "pressure": 1.0,
+    "wind_speed": 1.0,
+    "wind_gust": 0.6,
+    "u": 0.4,
+    "v": 0.4,
+}
+RAIN_EVENT_MM = 0.2
+CALM = 0.5  # m/s: below this a direction says nothing
+RAIN_CAP = 20.0  # mm a step: beyond this an amount is as good as certain to be a fault
+
+
+def station_loss(framed: Framed, departure: Departure, target: Tensor, prior: Tensor) -> dict[str, Tensor]:
+    """The parts of the loss, already weighted; their sum is minimized.
+
+    Args:
+        target: [S, L, 7] in OUTPUT_VARIABLES order, NaN where nothing came.
+        prior: [L, C] usual scales; a station livelier than usual weighs more, a calmer one less.
+    """
+    u, v = wind_vector(target[..., 3], target[..., 5])
+    wanted = torch.cat((target[..., :5], torch.stack((u, v), -1)), -1)
+    error = (wanted - framed.base) / framed.scale
+    there = ~torch.isnan(error)
+    error = torch.where(there, torch.nan_to_num(error), 0.0)
+    weight = torch.clamp(framed.scale / prior, *WEIGHT_RANGE)
+    weight = weight * there * torch.tensor([CHANNEL_WEIGHT[c] for c in CHANNELS], device=error.device)
+    mean = F.huber_loss(departure.mean, error, reduction="none", delta=HUBER) * weight
+    scalars = len(SCALARS)
+    spread = pinball(error[..., :scalars, None] - departure.quantiles).mean(-1) * weight[..., :scalars]
+    return {
+        "mean": mean.sum() / weight.sum().clamp(min=1.0),
+        "quantiles": 2.0 * spread.sum() / weight[..., :scalars].sum().clamp(min=1.0),
+        "direction": 0.2 * _direction(framed, departure, target),
+        **_rain(departure, target[..., 6]),
+    }
+
+
+def pinball(error: Tensor) -> Tensor:
+    """rho(e) = max(tau e, (tau - 1) e) for the house's quantiles along the last axis; e = observed - forecast."""
+    tau = torch.tensor(QUANTILES, device=error.device)
+    return torch.maximum(tau * error, (tau - 1.0) * error)
+
+
+def _direction(framed: Framed, departure: Departure, target: Tensor) -> Tensor:
+    """Pinball of the direction's quantiles around the forecast mean, in units of 30 degrees."""
+    wind = (framed.base + framed.scale * departure.mean)[..., 5:7].detach()
+    off = torch.remainder(target[..., 5] - wind_from(wind[..., 0], wind[..., 1]) + 180.0, 360.0) - 180.0
+    there = ~torch.isnan(off) & (target[..., 3] > CALM)
+    error = torch.where(there, torch.nan_to_num(off), 0.0)[..., None] - departure.direction
+    return (pinball(error / 30.0).mean(-1) * there).sum() / there.sum().clamp(min=1)
+
+
+def _rain(departure: Departure, rain: Tensor) -> dict[str, Tensor]:
+    """Chance, quantiles (of log(1 + mm)) and mean of the step's rain."""
+    there = ~torch.isnan(rain)
+    count = there.sum().clamp(min=1)
+    amount = torch.clamp(torch.nan_to_num(rain), 0.0, RAIN_CAP)
+    event = F.binary_cross_entropy_with_logits(departure.event, (amount >= RAIN_EVENT_MM).float(), reduction="none")
+    quantile = pinball(
+        torch.log1p(amount)[..., None] - torch.relu(departure.rain) - 0.01 * torch.clamp(departure.rain, max=0.0)
+    )
+    return {
+        "event": 0.3 * (event * there).sum() / count,
+        "rain": 2.0 * (quantile.mean(-1) * there).sum() / count,
+        "rain_mean": 0.05 * ((departure.rain_mean - amount).square() * there).sum() / count,
+    }

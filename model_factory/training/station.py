@@ -1,0 +1,316 @@
+"""Training the station model, in reading order: settings, data, loop, checkpoint, export. Seeded and resumable.
+
+Runs on torch 2.11 and newer, on a CPU or one GPU; the same file made the bundle that ships.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edge_agent import __version__
+from edge_agent.errors import ConfigError
+from edge_agent.grid import GRID_VARIABLES
+from model_factory.models.station import (
+    LEADS,
+    SCALE_LEADS,
+    Core,
+    Framed,
+    Front,
+    Size,
+    StationModel,
+    departure,
+    interpolation,
+)
+from model_factory.training.augment import augment
+from model_factory.training.data import Corpus, load_series, station_files
+from model_factory.training.loss import station_loss
+
+log = logging.getLogger(__name__)
+
+FRAME_AT_ONCE = 500
+CALIBRATION = 256
+CALIBRATION_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that decides a run."""
+
+    steps: int = 400
+    batch: int = 1024
+    samples: int = 300_000  # windows drawn, broken and framed once, before the loop
+    rate: float = 2e-3
+    weight_decay: float = 0.5
+    average: float = 0.995  # of the weights, per step
+    seed: int = 0
+    test_fraction: float = 0.2
+    hold_out: tuple[str, ...] = ()
+    size: Size = field(default_factory=Size)
+
+
+@dataclass(slots=True)
+class Bank:
+    """Windows already through `Front`, which has no weights, so that the loop only pays for the network. Rows: features
+    [N, F], base and scale [N, L, C], target [N, L, 7]."""
+
+    features: Tensor
+    base: Tensor
+    scale: Tensor
+    target: Tensor
+
+    def rows(self, index: Tensor) -> tuple[Framed, Tensor]:
+        """The chosen rows, as a batch."""
+        base = self.base[index]
+        nothing = base[:, 0, 0]  # the loss needs neither now nor the rain's mean
+        return Framed(self.features[index].float(), base, self.scale[index], nothing, nothing), self.target[index]
+
+
+@dataclass(slots=True)
+class State:
+    """What a checkpoint holds."""
+
+    model: StationModel
+    averaged: StationModel
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    generator: torch.Generator
+    step: int = 0
+
+
+def train_command(
+    data: Path,
+    out: Path,
+    hold_out: tuple[str, ...],
+    test_fraction: float,
+    seed: int,
+    steps: int | None,
+    device: str,
+    resume: bool,
+    export: bool,
+) -> None:
+    """`model-factory train station`: see its help."""
+    settings = Settings(steps=steps or Settings().steps, seed=seed, test_fraction=test_fraction, hold_out=hold_out)
+    where = torch.device(
+        "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / "checkpoint.pt").exists() and not resume:
+        raise ConfigError(f"{out} holds a run already: add --resume to go on with it, or choose another folder")
+    corpus = read_corpus(data, settings, where)
+    state = train(corpus, settings, out, where)
+    write_run(state.averaged, settings, data, out, where)
+    if export:
+        export_run(out, corpus)
+
+
+def export_command(run: Path, data: Path) -> None:
+    """`model-factory export`: see its help."""
+    held = json.loads((run / "config.json").read_text())["settings"]
+    settings = Settings(**held | {"hold_out": tuple(held["hold_out"]), "size": Size(**held["size"])})
+    export_run(run, read_corpus(data, settings, torch.device("cpu")))
+
+
+def read_corpus(data: Path, settings: Settings, device: torch.device) -> Corpus:
+    """All series to train on, with a progress bar."""
+    from rich.progress import track
+
+    files = station_files(data, settings.hold_out)
+    return Corpus([s for f in track(files, "reading stations") for s in load_series(f, settings.test_fraction)], device)
+
+
+def train(corpus: Corpus, settings: Settings, out: Path, device: torch.device) -> State:
+    """Run the loop to its end from the newest checkpoint in `out`, or from the start."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bank = fill_bank(corpus, settings, device)
+    state = begin(bank, settings, device)
+    if (out / "checkpoint.pt").exists():
+        load_checkpoint(state, settings, out, device)
+    prior = (state.model.front.prior.T @ interpolation(SCALE_LEADS, LEADS).to(device)).T
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as progress, (out / "log.jsonl").open("a") as journal:
+        task = progress.add_task("", total=settings.steps, completed=state.step, loss="-")
+        while state.step < settings.steps:
+            losses = one_step(state, bank, settings, prior)
+            if state.step % 100 == 0 or state.step == settings.steps:
+                row = {
+                    "step": state.step,
+                    "time": round(time.time(), 1),
+                    **{k: round(float(v), 5) for k, v in losses.items()},
+                }
+                journal.write(json.dumps(row) + "\n")
+                journal.flush()
+                progress.update(task, loss=f"{sum(map(float, losses.values())):.4f}")
+            progress.update(task, completed=state.step)
+            if state.step % 500 == 0 or state.step == settings.steps:
+                save_checkpoint(state, settings, out)
+    return state
+
+
+def fill_bank(corpus: Corpus, settings: Settings, device: torch.device) -> Bank:
+    """Draw, break and frame the samples of a run; the same seed gives the same bank."""
+    from rich.progress import track
+
+    generator = torch.Generator(device=device).manual_seed(settings.seed)
+    front = Front().to(device)
+    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    with torch.no_grad():
+        for _ in track(range(max(settings.samples // FRAME_AT_ONCE, 1)), "framing samples"):
+            history, site, origin, target = corpus.draw(FRAME_AT_ONCE, generator)
+            history, site, target = augment(history, site, target, generator)
+            framed = front(history, site, origin)
+            parts.append((framed.features.half(), framed.base, framed.scale, target))
+    return Bank(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def begin(bank: Bank, settings: Settings, device: torch.device) -> State:
+    """A fresh model with its inputs standardized on what it will see."""
+    torch.manual_seed(settings.seed)
+    model = StationModel(settings.size).to(device)
+    some = bank.features[:8192].float()
+    model.core.center.copy_(some.mean(0))
+    model.core.width.copy_(some.std(0).clamp(min=0.1))
+    averaged = StationModel(settings.size).to(device)
+    averaged.load_state_dict(model.state_dict())
+    averaged.eval()
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=settings.rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.rate, total_steps=settings.steps + 1, pct_start=0.15
+    )
+    return State(model, averaged, optimizer, schedule, torch.Generator(device=device).manual_seed(settings.seed))
+
+
+def one_step(state: State, bank: Bank, settings: Settings, prior: Tensor) -> dict[str, Tensor]:
+    """Forecast a batch, learn from what came; returns the loss's parts."""
+    count = len(bank.features)
+    index = torch.randint(count, (settings.batch,), generator=state.generator, device=bank.features.device)
+    framed, target = bank.rows(index)
+    state.model.train()
+    losses = ensemble_loss(state.model.core, framed, target, prior)
+    state.optimizer.zero_grad(set_to_none=True)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    for member in state.model.core.members:
+        nn.utils.clip_grad_norm_(member.parameters(), 1.0)
+    state.optimizer.step()
+    state.schedule.step()
+    state.step += 1
+    keep = min(settings.average, 1.0 - 10.0 / (state.step + 10.0))
+    with torch.no_grad():
+        for slow, fast in zip(state.averaged.parameters(), state.model.parameters(), strict=True):
+            slow.lerp_(fast, 1.0 - keep)
+    return {name: part.detach() for name, part in losses.items()}
+
+
+def ensemble_loss(core: Core, framed: Framed, target: Tensor, prior: Tensor) -> dict[str, Tensor]:
+    """Each member learns by itself, so that their errors differ and the average gains; the parts are sums over members."""
+    x = core.standardize(framed.features)
+    each = [station_loss(framed, departure(member(x)), target, prior) for member in core.members]
+    return {name: torch.stack([losses[name] for losses in each]).sum() for name in each[0]}
+
+
+def save_checkpoint(state: State, settings: Settings, out: Path) -> None:
+    """Everything needed to go on, written beside and moved into place."""
+    held = {
+        "settings": asdict(settings),
+        "step": state.step,
+        "model": state.model.state_dict(),
+        "averaged": state.averaged.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "schedule": state.schedule.state_dict(),
+        "generator": state.generator.get_state().cpu(),
+    }
+    torch.save(held, out / "checkpoint.tmp")
+    (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
+
+
+def load_checkpoint(state: State, settings: Settings, out: Path, device: torch.device) -> None:
+    """Continue where the newest checkpoint stopped.
+
+    Raises:
+        ConfigError: the checkpoint was made with other settings.
+    """
+    held = torch.load(out / "checkpoint.pt", map_location=device, weights_only=True)
+    if held["settings"] != asdict(settings):
+        differ = [k for k, v in asdict(settings).items() if held["settings"].get(k) != v]
+        raise ConfigError(
+            f"{out}/checkpoint.pt was made with other settings ({', '.join(differ)}): use them, or another folder"
+        )
+    state.model.load_state_dict(held["model"])
+    state.averaged.load_state_dict(held["averaged"])
+    state.optimizer.load_state_dict(held["optimizer"])
+    state.schedule.load_state_dict(held["schedule"])
+    state.generator.set_state(held["generator"].cpu())
+    state.step = held["step"]
+
+
+def write_run(model: StationModel, settings: Settings, data: Path, out: Path, device: torch.device) -> None:
+    """weights.pt and config.json: the model, and how it came about."""
+    torch.save(model.state_dict(), out / "weights.pt")
+    networks = sorted({file.network for file in station_files(data, settings.hold_out)})
+    config: dict[str, Any] = {
+        "task": "station",
+        "settings": asdict(settings),
+        "test_fraction": settings.test_fraction,
+        "hold_out": list(settings.hold_out),
+        "networks": [json.loads((data / n / "network.json").read_text()) | {"network": n} for n in networks],
+        "presentations": settings.steps * settings.batch,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "software": {"stationcast": __version__, "torch": torch.__version__},
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+    }
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def export_run(run: Path, corpus: Corpus) -> None:
+    """model_fp32.onnx, and calibration.npz: inputs from the training part, unbroken, to calibrate and to test with."""
+    generator = torch.Generator(device=corpus.history.device).manual_seed(CALIBRATION_SEED)
+    drawn = corpus.draw(CALIBRATION, generator)[:3]
+    named = zip(("history", "site", "origin"), drawn, strict=True)
+    np.savez_compressed(run / "calibration.npz", **{k: v.cpu().numpy() for k, v in named})
+    export_onnx(load_model(run), run / "model_fp32.onnx")
+
+
+def load_model(run: Path) -> StationModel:
+    """The trained model of a run's folder, ready to forecast."""
+    size = Size(**json.loads((run / "config.json").read_text())["settings"]["size"])
+    model = StationModel(size)
+    model.load_state_dict(torch.load(run / "weights.pt", map_location="cpu", weights_only=True))
+    return model.eval()
+
+
+def export_onnx(model: StationModel, path: Path) -> None:
+    """The whole model as one ONNX graph with a free number of stations."""
+    model = model.cpu().eval()
+    history = torch.randn(2, model.front.kernel.shape[0] * 30, len(GRID_VARIABLES)).abs()
+    site = torch.tensor([[47.0, 8.0, 400.0, float("nan")]] * 2)
+    origin = torch.tensor([1_500_000_000, 1_600_000_200])
+    stations = torch.export.Dim("S", min=1, max=65_536)
+    program = torch.onnx.export(
+        model,
+        (history, site, origin),
+        dynamo=True,
+        opset_version=18,
+        input_names=["history", "site", "origin"],
+        output_names=["mean", "quantiles", "wind_uv", "probability"],
+        dynamic_shapes=({0: stations}, {0: stations}, {0: stations}),
+        external_data=False,
+        verbose=False,
+    )
+    program.save(str(path), external_data=False)

@@ -1,0 +1,150 @@
+"""The forecast without a model: its laws, and its own uncertainty."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_agent import grid
+from edge_agent.circle import wrap
+from edge_agent.forecast import LEADS_S, QUANTILES, persistence
+from tests.forecast.series import windows
+
+STEPS = grid.HISTORY_STEPS
+LINEAR = ("temperature", "humidity", "pressure", "wind_speed", "wind_gust")
+
+
+def column(name: str, rows: int = 3, seed: int = 0, gaps: float = 0.0) -> np.ndarray:
+    return np.ascontiguousarray(windows(rows, seed, gaps)[:, :, grid.GRID_VARIABLES.index(name)])
+
+
+def daily(amplitude: float = 5.0, level: float = 10.0) -> np.ndarray:
+    """[1, 2880]: nothing but a daily cycle."""
+    return (level + amplitude * np.sin(2 * np.pi * np.arange(STEPS) / 96))[None]
+
+
+@settings(max_examples=20, deadline=None)
+@given(name=st.sampled_from(LINEAR), days=st.floats(0.1, 4.9), seed=st.integers(0, 99))
+def test_without_a_cycle_the_base_is_the_last_value(name, days, seed):
+    x = column(name, seed=seed)
+    x[:, : STEPS - int(days * 96)] = np.nan
+    moved = persistence.base(x, name, LEADS_S)
+    np.testing.assert_array_equal(moved, persistence.base(x, name, LEADS_S, cycle=False))
+    np.testing.assert_allclose(moved, np.repeat(x[:, -1:], len(LEADS_S), axis=1), rtol=1e-6)
+
+
+def test_a_station_that_only_has_a_daily_cycle_is_forecast_by_it():
+    x = daily()
+    ahead = np.arange(STEPS, STEPS + len(LEADS_S))
+    came = 10.0 + 5.0 * np.sin(2 * np.pi * ahead / 96)
+    error = persistence.base(x, "temperature", LEADS_S)[0] - came
+    assert np.abs(error).max() < 0.1  # the smoothing takes 1 % off the amplitude
+    plain = persistence.base(x, "temperature", LEADS_S, cycle=False)[0] - came
+    assert np.abs(plain).max() > 4.0
+
+
+def test_the_cycle_is_found_through_gaps_and_in_hourly_series():
+    full = daily()
+    for step, gaps in ((4, 0.0), (1, 0.6)):
+        x = np.where(np.arange(STEPS) % step == STEPS % step, full, np.nan)
+        x[np.random.default_rng(1).random(x.shape) < gaps] = np.nan
+        x[:, -1] = full[:, -1]
+        difference = persistence.diurnal_cycle(x) - persistence.diurnal_cycle(full)
+        assert np.abs(difference - difference.mean()).max() < 0.5
+
+
+def test_the_base_is_now_plus_the_change_of_the_cycle():
+    x = column("temperature")
+    cycle = persistence.diurnal_cycle(x)
+    for lead, step in ((900, 0), (6 * 3600, 23)):
+        expected = x[:, -1] + cycle[:, step] - cycle[:, -1]
+        np.testing.assert_allclose(persistence.base(x, "temperature", (lead,))[:, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("missing", range(6))
+def test_now_is_the_newest_value_of_the_last_hour(missing):
+    x = column("pressure")
+    x[:, STEPS - missing :] = np.nan
+    now = persistence.newest(x)
+    if missing <= 4:
+        np.testing.assert_allclose(now, x[:, STEPS - 1 - missing])
+    else:
+        assert np.isnan(now).all() and np.isnan(persistence.base(x, "pressure", LEADS_S)).all()
+        assert np.isnan(persistence.quantiles(x, "pressure", LEADS_S, QUANTILES)).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    name=st.sampled_from((*LINEAR, "wind_direction", "rain")),
+    gaps=st.floats(0, 0.95),
+    days=st.floats(0, 30),
+    seed=st.integers(0, 99),
+    cycle=st.booleans(),
+)
+def test_quantiles_ascend_stay_possible_and_are_always_there(name, gaps, days, seed, cycle):
+    x = column(name, seed=seed, gaps=gaps)
+    x[:, : int((30 - days) * 96)] = np.nan
+    x[:, -1] = 1.0
+    q = persistence.quantiles(x, name, LEADS_S, QUANTILES, cycle=cycle)
+    assert q.shape == (3, len(LEADS_S), len(QUANTILES)) and np.isfinite(q).all()
+    assert (np.diff(q, axis=2) >= -1e-9).all()
+    low, high = persistence.BOUNDS.get(name, (-np.inf, np.inf))
+    assert (q >= low).all() and (q <= high).all()
+    if name == "wind_direction":
+        assert (np.abs(q - persistence.base(x, name, LEADS_S)[..., None]) <= 180.0).all()
+
+
+def test_rows_are_forecast_each_for_itself():
+    order = np.array([2, 0, 1])
+    for name in (*LINEAR, "wind_direction", "rain"):
+        x = column(name)
+        together = persistence.quantiles(x, name, LEADS_S, QUANTILES)
+        for rows in (order, [1]):
+            alone = persistence.quantiles(x[rows], name, LEADS_S, QUANTILES)
+            np.testing.assert_allclose(together[rows], alone, rtol=1e-6, atol=1e-6)
+
+
+def test_the_spread_is_that_of_the_errors_the_base_made():
+    """A random walk of known step: after k steps the error is normal with k times the variance."""
+    rng = np.random.default_rng(3)
+    x = np.cumsum(0.1 * rng.standard_normal((8, STEPS)), axis=1).astype(np.float32)
+    q = persistence.quantiles(x, "temperature", (3600, 14_400), QUANTILES, cycle=False)
+    width = (q[:, :, 9] - q[:, :, 1]).mean(axis=0) / (2 * 1.2816)
+    np.testing.assert_allclose(width, [0.1 * 2, 0.1 * 4], rtol=0.15)
+
+
+def test_a_new_station_has_a_wide_fan_that_its_own_errors_narrow():
+    x = 10.0 + 0.01 * np.random.default_rng(0).standard_normal((1, STEPS)).astype(np.float32)
+    widths = []
+    for days in (0.1, 2, 30):
+        known = x.copy()
+        known[:, : STEPS - int(days * 96)] = np.nan
+        q = persistence.quantiles(known, "temperature", (3600,), QUANTILES)[0, 0]
+        widths.append(q[-1] - q[0])
+    assert widths[0] > 2.0 > widths[1] > widths[2]
+
+
+def test_direction_stays_and_errors_go_round_north():
+    x = np.tile(np.array([[358.0, 2.0]]), (1, STEPS // 2)).astype(np.float32)
+    assert (persistence.base(x, "wind_direction", LEADS_S) == 2.0).all()
+    q = persistence.quantiles(x, "wind_direction", (3600,), QUANTILES)[0, 0]
+    assert q[0] > -15 and q[-1] < 20 and np.abs(wrap(q[5] - 2.0)) < 5
+
+
+def test_rain_is_what_the_30_days_were_like():
+    x = np.zeros((1, STEPS), np.float32)
+    x[0, :288] = 0.4  # a tenth of the steps
+    assert persistence.base(x, "rain", (900, 3600))[0] == pytest.approx([0.04, 0.04], rel=1e-3)
+    q = persistence.quantiles(x, "rain", (900,), (0.05, 0.5, 0.89, 0.95))[0, 0]
+    assert q.tolist() == pytest.approx([0.0, 0.0, 0.0, 0.4])
+    assert persistence.event_probability(x, 0.2)[0] == pytest.approx(0.1, abs=0.01)
+    assert persistence.event_probability(x, 0.2, cycle=False).tolist() == [0.0]
+    assert persistence.base(x, "rain", (900,), cycle=False)[0, 0] == 0.0
+
+
+def test_a_few_dry_hours_do_not_make_rain_impossible():
+    x = np.full((1, STEPS), np.nan, np.float32)
+    x[0, -8:] = 0.0
+    assert 0.02 < persistence.event_probability(x, 0.2)[0] < 0.06

@@ -1,0 +1,132 @@
+"""What happens to a message whatever carried it: bounds, times, running totals, and an account of everything."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+MAP = {"t": ("temperature", "degC")}
+
+
+def message(**values) -> bytes:
+    return json.dumps(values).encode()
+
+
+def test_a_message_larger_than_the_bound_is_counted_and_not_read(make_sensor, make_desk):
+    desk = make_desk(make_sensor("mqtt_json", MAP, max_message_bytes=100))
+    desk.intake.message(message(t=1, pad="x" * 100))
+    assert desk.rejected == {"too-large": 1} and not desk.readings
+
+
+def test_messages_beyond_the_rate_are_counted_and_time_lets_more_pass(make_sensor, make_desk):
+    desk = make_desk(make_sensor("mqtt_json", MAP, max_messages_s=2.0))
+    for _ in range(1000):
+        desk.intake.message(message(t=1))
+    assert desk.accepted == 120 and desk.rejected == {"too-fast": 880}  # a minute's worth may come at once
+    desk.clock.advance(10.0)
+    for _ in range(100):
+        desk.intake.message(message(t=1))
+    assert desk.accepted == 140
+
+
+def test_a_retained_message_is_a_reading_only_if_it_says_when(make_sensor, make_desk):
+    desk = make_desk(make_sensor("mqtt_json", MAP))
+    desk.intake.message(message(t=1), retained=True)
+    assert desk.rejected == {"retained-without-time": 1} and not desk.readings
+    timed = make_desk(make_sensor("mqtt_json", MAP, time="at"))
+    timed.intake.message(message(t=1, at=1_699_999_000), retained=True)
+    assert timed.readings[0].t == 1_699_999_000
+
+
+@pytest.mark.parametrize(("ahead", "accepted"), [(-86400, 1), (0, 1), (600, 1), (601, 0), (86400, 0)])
+def test_a_time_far_in_the_future_is_refused(make_sensor, make_desk, ahead, accepted):
+    desk = make_desk(make_sensor("json_lines", MAP, time="at"))
+    desk.intake.message(message(t=1, at=desk.clock.now() + ahead))
+    assert desk.accepted == accepted and desk.rejected.get("bad-time", 0) == 1 - accepted
+
+
+def test_a_device_that_woke_up_in_1970_does_not_call_its_sensors_wrong(make_sensor, make_desk):
+    desk = make_desk(make_sensor("json_lines", MAP, time="at"), now=60.0)
+    desk.intake.message(message(t=1, at=1_700_000_000))
+    assert desk.accepted == 1
+
+
+def test_a_station_in_the_topic_must_be_one_of_ours(make_sensor, make_desk):
+    desk = make_desk(make_sensor("mqtt_json", MAP, topic="raw/{station}"), stations=("home", "hill"))
+    for station in ("hill", "elsewhere", "", "home"):
+        desk.intake.message(message(t=1), station=station)
+    assert [reading.station for reading in desk.readings] == ["hill", "home"]
+    assert desk.rejected == {"unknown-station": 2}
+
+
+def test_what_the_agent_cannot_take_is_counted(make_sensor, make_desk):
+    desk = make_desk(make_sensor("json_lines", MAP))
+    desk.full = True
+    desk.intake.message(message(t=1))
+    assert desk.rejected == {"queue-full": 1} and desk.accepted == 0
+
+
+RAIN = {"t": ("temperature", "degC"), "r": ("rain", "in", True)}
+
+
+def test_a_running_total_becomes_rain_since_the_last_reading(make_sensor, make_desk):
+    desk = make_desk(make_sensor("json_lines", RAIN))
+    for total in (10.0, 10.0, 10.01):
+        desk.intake.message(message(t=1, r=total))
+        desk.clock.advance(60)
+    assert [reading.values.get("rain") for reading in desk.readings] == [None, 0.0, pytest.approx(0.254)]
+    assert desk.rejected == {"first-total": 1}
+
+
+def test_each_station_of_a_topic_has_its_own_total(make_sensor, make_desk):
+    desk = make_desk(make_sensor("mqtt_json", RAIN, topic="raw/{station}"), stations=("home", "hill"))
+    for station, total in (("home", 10.0), ("hill", 90.0), ("home", 10.01), ("hill", 90.02)):
+        desk.intake.message(message(t=1, r=total), station=station)
+        desk.clock.advance(60)
+    assert [r.values.get("rain") for r in desk.readings[2:]] == [pytest.approx(0.254), pytest.approx(0.508)]
+
+
+def test_a_negative_total_is_counted_and_its_neighbours_stay(make_sensor, make_desk):
+    desk = make_desk(make_sensor("json_lines", RAIN))
+    desk.intake.message(message(t=1, r=-1))
+    assert desk.readings[0].values == {"temperature": 1.0} and desk.rejected == {"negative-total": 1}
+
+
+def test_rain_is_not_lost_while_the_agent_cannot_take_it(make_sensor, make_desk):
+    desk = make_desk(make_sensor("json_lines", RAIN))
+    for i in range(10):
+        desk.full = 3 <= i < 6
+        desk.intake.message(message(t=1, r=i / 100))
+        desk.clock.advance(60)
+    assert sum(r.values.get("rain", 0.0) for r in desk.readings) == pytest.approx(9 * 0.254)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(payloads=st.lists(st.binary(max_size=40) | st.just(b'{"t": 1}') | st.just(b'{"t": null}'), max_size=30))
+def test_every_message_is_accounted_for(make_sensor, make_desk, payloads):
+    """Accepted, or refused under at least one name; only blank lines and comments are neither."""
+    desk = make_desk(make_sensor("json_lines", MAP))
+    for payload in payloads:
+        before = desk.accepted + sum(desk.rejected.values())
+        desk.intake.message(payload)
+        silent = not payload.strip(b" \t\r\n\0") or payload.strip(b" \t\r\n\0").startswith(b"#")
+        assert (desk.accepted + sum(desk.rejected.values()) > before) != silent
+    assert desk.accepted == len(desk.readings)
+
+
+def test_health_tells_when_the_last_reading_was(make_sensor, make_desk):
+    desk = make_desk(make_sensor("json_lines", MAP))
+    assert desk.intake.health("reading", "", 0).last_t is None
+    desk.intake.message(message(t=1))
+    health = desk.intake.health("waiting", "gone", 2)
+    assert health.last_t == desk.clock.now()
+    assert (health.name, health.driver, health.state, health.detail, health.reopened) == (
+        "roof",
+        "json_lines",
+        "waiting",
+        "gone",
+        2,
+    )

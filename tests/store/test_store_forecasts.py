@@ -1,0 +1,100 @@
+"""Forecasts and scores stay as long as they are needed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_agent.forecast import LEADS_S, QUANTILES, Level
+from edge_agent.store import Pruned, Store
+from edge_agent.verification import ScoreRow
+from tests.store.readings import DAY, forecast, judged
+
+
+def row(day: str, **changed: object) -> ScoreRow:
+    values = {"station": "roof", "day": day, "source": "bundle", "variable": "temperature", "lead_s": 3600}
+    sums = {"n": 2, "sum_error": 0.5, "sum_abs": 1.5, "sum_sq": 2.5, "sum_crps": 0.75, "inside80": 1}
+    return ScoreRow(**(values | sums | changed))  # type: ignore[arg-type]
+
+
+def test_a_forecast_comes_back_with_all_that_stands_on_it(store: Store) -> None:
+    given = forecast(DAY)
+    store.add_forecast(given)
+    found = store.last_forecast("roof")
+    assert found is not None
+    assert (found.station, found.origin, found.issued) == ("roof", DAY, DAY + 5)
+    assert (found.leads_s, found.levels_q) == (LEADS_S, QUANTILES)
+    assert (found.level, found.source, found.bundle, found.why) == (
+        Level.NOWCAST_ONLY, "small", "small-1", "why not better",
+    )  # fmt: skip
+    one, none = found.variables["temperature"], found.variables["pressure"]
+    np.testing.assert_allclose(one.mean, given.variables["temperature"].mean, rtol=1e-6)
+    np.testing.assert_allclose(one.quantiles, given.variables["temperature"].quantiles, rtol=1e-6)
+    assert (one.level, one.age_s, one.why) == (Level.NOWCAST_ONLY, 12, "")
+    assert (none.level, none.mean, none.quantiles, none.age_s) == (Level.NONE, None, None, None)
+    assert none.why == "no reading for 60 min"
+    np.testing.assert_array_equal(found.events["rain"], np.full(len(LEADS_S), 0.25))
+
+
+def test_forecasts_come_by_origin_and_both_ends_count(store: Store) -> None:
+    for origin in (DAY + 900, DAY, DAY + 1800):
+        store.add_forecast(forecast(origin))
+    store.add_forecast(forecast(DAY, station="other"))
+    assert [f.origin - DAY for f in store.forecasts("roof", since=DAY, until=DAY + 900)] == [0, 900]
+    assert store.last_forecast("nowhere") is None
+    assert list(store.forecasts("nowhere", since=0, until=DAY)) == []
+
+
+def test_a_second_forecast_of_the_same_origin_replaces_the_first(store: Store) -> None:
+    store.add_forecast(forecast(DAY))
+    store.add_forecast(forecast(DAY, first=-3.0))
+    (only,) = store.forecasts("roof", since=DAY, until=DAY)
+    assert only.variables["temperature"].mean is not None
+    assert only.variables["temperature"].mean[0] == -3.0
+
+
+def test_scores_of_the_same_day_add_up(store: Store) -> None:
+    store.add_scores([row("2024-05-01"), row("2024-05-02"), row("2024-05-01", lead_s=7200)])
+    store.add_scores([row("2024-05-01", n=3, inside80=3)])
+    assert store.scores("roof") == [
+        row("2024-05-01", n=5, sum_error=1.0, sum_abs=3.0, sum_sq=5.0, sum_crps=1.5, inside80=4),
+        row("2024-05-01", lead_s=7200),
+        row("2024-05-02"),
+    ]
+    assert store.scores("roof", "2024-05-02") == [row("2024-05-02")]
+    assert store.scores("nowhere") == []
+
+
+def test_scores_are_added_all_or_not_at_all(store: Store) -> None:
+    with pytest.raises(Exception, match="NOT NULL"):
+        store.add_scores([row("2024-05-01"), row("2024-05-02", n=None)])
+    assert store.scores("roof") == []
+
+
+def test_what_is_too_old_goes_and_the_rest_stays(store: Store) -> None:
+    now = DAY + 500 * 86_400
+    for days in (7, 9, 39, 42, 89, 91):
+        store.add(judged(now - days * 86_400, {"temperature": 1.0}))
+        store.add_forecast(forecast(now - days * 86_400))
+    store.add_scores([row("2023-11-15"), row("2024-12-01")])  # 500 and 117 days before
+    assert store.prune(now) == Pruned(observations=1, grid_days=3, forecasts=5, scores=1)
+    assert len(list(store.observations("roof"))) == 5
+    assert [f.origin for f in store.forecasts("roof", since=0, until=now)] == [now - 7 * 86_400]
+    assert [r.day for r in store.scores("roof")] == ["2024-12-01"]
+    assert store.prune(now) == Pruned(0, 0, 0, 0)
+    assert np.isfinite(store.history(["roof"], now)[0, :, 0]).sum() > 0
+
+
+def test_rows_of_a_long_past_go_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decades apart, in many slices, with commits between."""
+    monkeypatch.setattr("edge_agent.store.observations.COMMIT_ROWS", 3)
+    for t in [*range(-2_000_000_000, -2_000_000_000 + 900 * 40, 900), *range(DAY, DAY + 900 * 40, 900)]:
+        store.add(judged(t, {"rain": 0.1}))
+    assert store.prune(DAY + 200 * 86_400).observations == 80
+
+
+def test_small_things_are_kept_by_name(store: Store) -> None:
+    assert store.get("golden:abc") is None
+    store.set("golden:abc", "passed")
+    store.set("golden:abc", "failed")
+    assert store.get("golden:abc") == "failed"

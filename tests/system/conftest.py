@@ -1,0 +1,99 @@
+"""Real brokers for system tests: each on its own free port of the loopback interface, stopped and started at will."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+
+class Mosquitto:
+    """One Mosquitto on a fixed free port; `stop` is SIGTERM (it saves its sessions), `kill` SIGKILL (it does not).
+
+    `config` is appended to the listener's own lines, so listener options (certfile, ...) can stand in it. `log` is the
+    broker's log file, for a test that wants to know what was said.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(self, executable: str, folder: Path, config: str = "") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = _free_port()
+        self.log = folder / "mosquitto.log"
+        self._file = folder / "mosquitto.conf"
+        self._executable = executable
+        self._process: subprocess.Popen[bytes] | None = None
+        lines = ["persistence true", f"persistence_location {folder}/", "log_dest stderr", "log_type all"]
+        if os.geteuid() == 0:
+            lines.append("user root")  # else it drops to a user that cannot write to the test's folder
+        if "allow_anonymous" not in config:
+            lines.append("allow_anonymous true")
+        self._file.write_text("\n".join([*lines, f"listener {self.port} {self.host}", config, ""]))
+
+    def start(self) -> None:
+        """Start and wait until it accepts connections; nothing if it runs already."""
+        if self._process is not None:
+            return
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen([self._executable, "-c", str(self._file)], stderr=log, stdout=log)
+        for _ in range(200):
+            if self._process.poll() is not None:
+                break
+            with socket.socket() as probe:
+                if probe.connect_ex((self.host, self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        self.kill()
+        pytest.fail(f"mosquitto did not come up on port {self.port}: {self.log.read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """End it as a service manager would."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=10)
+            self._process = None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def start_mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
+    """Starts a broker with the given lines of configuration, as often as a test wants; all end with the test."""
+    executable = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if executable is None:
+        pytest.skip("mosquitto is not installed (apt-get install mosquitto)")
+    brokers: list[Mosquitto] = []
+
+    def start(config: str = "") -> Mosquitto:
+        broker = Mosquitto(executable, tmp_path / f"broker-{len(brokers)}", config)
+        brokers.append(broker)
+        broker.start()
+        return broker
+
+    yield start
+    for broker in brokers:
+        broker.kill()
+
+
+@pytest.fixture
+def mosquitto(start_mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
+    """A running broker that takes anyone: `host`, `port`, `stop()`, `kill()`, `start()`."""
+    return start_mosquitto()

@@ -1,0 +1,364 @@
+"""MQTT sensors against a real Mosquitto: what comes, what is never a reading, and a broker that goes and comes back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import paho.mqtt.publish as publish
+import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge_agent.clock import SystemClock
+from edge_agent.config import Config, Sensor
+from edge_agent.errors import ConfigError, NetworkError, SensorError
+from edge_agent.observation import Reading
+from edge_agent.replay import mqtt_writer, replay_command
+from edge_agent.sensors import Source, open_sources, probe
+from edge_agent.sensors.mqtt import MqttSource
+
+pytestmark = pytest.mark.system
+
+
+def until(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
+    """Wait for something that happens in another thread."""
+    for _ in range(int(timeout_s / 0.01)):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail(f"waited in vain for: {what}")
+
+
+def a_sensor(topic: str = "raw/roof", **more: object) -> dict[str, object]:
+    fields = {"t": {"variable": "temperature", "unit": "degC"}}
+    return {"name": "roof", "driver": "mqtt_json", "topic": topic, "map": fields, **more}
+
+
+def a_config(broker, *sensors: dict[str, object], stations: tuple[str, ...] = ("home",), **mqtt: object) -> Config:
+    site = {"latitude": 47, "longitude": 8, "elevation_m": 400}
+    return msgspec.convert(
+        {
+            "station": [{"id": name, **site} for name in stations],
+            "store": {"path": "unused"},
+            "mqtt": {"host": broker.host, "port": broker.port, **mqtt},
+            "sensor": list(sensors),
+        },
+        Config,
+    )
+
+
+def send(broker, topic: str, payload: object, retain: bool = False) -> None:
+    """Publish as a device of another make would: 3.1.1, QoS 1, done when the broker has it."""
+    data = payload if isinstance(payload, bytes) else json.dumps(payload)
+    publish.single(topic, data, qos=1, retain=retain, hostname=broker.host, port=broker.port)
+
+
+class Agent:
+    """Started sources and what came of them."""
+
+    def __init__(self, config: Config, *, ready: bool = True) -> None:
+        self.readings: list[tuple[str, Reading]] = []
+        self.sources: list[Source] = open_sources(config, self._emit, SystemClock())
+        for source in self.sources:
+            source.start()
+        if ready:
+            self.await_state("reading")
+
+    def _emit(self, sensor: Sensor, reading: Reading, arrived: float) -> bool:
+        self.readings.append((sensor.name, reading))
+        return True
+
+    def await_state(self, state: str) -> None:
+        until(lambda: {source.health().state for source in self.sources} == {state}, state)
+
+    def temperatures(self, name: str = "roof") -> list[float]:
+        return [reading.values["temperature"] for sensor, reading in self.readings if sensor == name]
+
+    def rejected(self, index: int = 0) -> dict[str, int]:
+        return self.sources[index].health().rejected
+
+    def stop(self) -> None:
+        for source in self.sources:
+            source.stop()
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Agent]]:
+    running: list[Agent] = []
+
+    def start(config: Config, *, ready: bool = True) -> Agent:
+        running.append(Agent(config, ready=ready))
+        return running[-1]
+
+    yield start
+    for agent in running:
+        agent.stop()
+        assert {source.health().state for source in agent.sources} <= {"stopped"}
+
+
+@pytest.fixture(params=["5", "3.1.1"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_messages_become_readings_by_topic(mosquitto, run, protocol):
+    agent = run(a_config(mosquitto, a_sensor(), a_sensor("raw/+/out", name="out"), protocol=protocol))
+    for topic, t in (("raw/roof", 1), ("raw/x/out", 2), ("raw/none", 3), ("raw/roof", 4)):
+        send(mosquitto, topic, {"t": t})
+    until(lambda: len(agent.readings) == 3, "three readings")
+    assert agent.temperatures() == [1, 4] and agent.temperatures("out") == [2]
+    assert agent.rejected() == {} and agent.sources[0].health().accepted == 2
+
+
+def test_one_message_is_one_reading_whatever_the_topics_overlap(mosquitto, run, protocol):
+    sensors = [
+        a_sensor("raw/#", name="all"),
+        a_sensor("raw/roof"),
+        a_sensor("raw/+", name="level"),
+        a_sensor(name="twin"),
+    ]
+    agent = run(a_config(mosquitto, *sensors, protocol=protocol))
+    for t in range(5):
+        send(mosquitto, "raw/roof", {"t": t})
+    until(lambda: len(agent.readings) >= 20, "five readings from each")
+    send(mosquitto, "raw/end", {"t": 99})
+    until(lambda: 99 in agent.temperatures("all"), "the last one")
+    assert agent.temperatures() == agent.temperatures("twin") == [0, 1, 2, 3, 4]
+    assert agent.temperatures("all") == agent.temperatures("level") == [0, 1, 2, 3, 4, 99]
+
+
+def test_a_retained_message_without_its_own_time_is_never_a_reading(mosquitto, run, protocol):
+    send(mosquitto, "raw/roof", {"t": 1}, retain=True)
+    agent = run(a_config(mosquitto, a_sensor(), protocol=protocol))
+    until(lambda: agent.rejected() == {"retained-without-time": 1}, "the retained one being counted")
+    send(mosquitto, "raw/roof", {"t": 2}, retain=True)  # live now, though the broker keeps it too
+    until(lambda: agent.temperatures() == [2], "the live one")
+
+
+def test_a_retained_message_with_its_own_time_is_a_reading_of_that_time(mosquitto, run, protocol):
+    send(mosquitto, "raw/roof", {"t": 1, "at": "2023-11-14T22:13:20Z"}, retain=True)
+    agent = run(a_config(mosquitto, a_sensor(time="at"), protocol=protocol))
+    until(lambda: agent.readings, "the reading")
+    assert agent.readings[0][1].t == 1_700_000_000
+
+
+def test_the_agents_own_topics_are_never_ingested(mosquitto, run):
+    agent = run(a_config(mosquitto, a_sensor("#"), a_sensor("wx/+/home/obs", name="other")))
+    send(mosquitto, "wx/v1/home/obs", {"t": 1})
+    send(mosquitto, "wx/v10/home", {"t": 2})
+    until(lambda: agent.temperatures() == [2], "the foreign one")
+    assert agent.rejected(0) == {"own-topic": 1} == agent.rejected(1)
+    assert agent.temperatures("other") == []
+
+
+def test_size_and_rate_are_bounded(mosquitto, run, protocol):
+    agent = run(
+        a_config(
+            mosquitto, a_sensor(max_message_bytes=100, max_messages_s=0.1), a_sensor(name="twin"), protocol=protocol
+        )
+    )
+    send(mosquitto, "raw/roof", b"x" * 1_000_000)
+    for t in range(8):
+        send(mosquitto, "raw/roof", {"t": t})
+    until(lambda: len(agent.temperatures("twin")) == 8, "all at the neighbour's")
+    assert agent.temperatures() == [0, 1, 2, 3, 4, 5]
+    assert agent.rejected() == {"too-large": 1, "too-fast": 2}
+    assert agent.rejected(1) == {"too-large": 1}
+
+
+def test_the_topic_names_the_station(mosquitto, run, protocol):
+    sensor = a_sensor("raw/{station}/out")
+    agent = run(a_config(mosquitto, sensor, stations=("home", "hill"), protocol=protocol))
+    for station in ("home", "hill", "elsewhere", "home"):
+        send(mosquitto, f"raw/{station}/out", {"t": 1})
+    until(lambda: len(agent.readings) == 3, "three readings")
+    assert [reading.station for _, reading in agent.readings] == ["home", "hill", "home"]
+    assert agent.rejected() == {"unknown-station": 1}
+
+
+def test_noise_is_counted_and_the_next_message_read(mosquitto, run):
+    agent = run(a_config(mosquitto, a_sensor()))
+    for payload in (b"\xff\x00\xfe", b"{", b"", b'{"t": NaN}', b'{"t": null, "x": 1}', b"21.5"):
+        send(mosquitto, "raw/roof", payload)
+    send(mosquitto, "raw/roof", {"t": 1})
+    until(lambda: agent.temperatures() == [1], "the good one")
+    assert agent.rejected() == {"not-json": 2, "nan": 1, "null": 1, "no-usable-value": 2, "not-object": 1}
+    assert agent.sources[0].health().detail == ""
+
+
+def test_a_broker_that_comes_late_goes_and_comes_back(mosquitto, run, protocol):
+    mosquitto.stop()
+    agent = run(a_config(mosquitto, a_sensor(), protocol=protocol), ready=False)
+    agent.await_state("waiting")
+    assert "refuses connections. Is it running" in agent.sources[0].health().detail
+    for round_, end in enumerate((mosquitto.kill, mosquitto.stop)):
+        mosquitto.start()
+        agent.await_state("reading")
+        send(mosquitto, "raw/roof", {"t": round_})
+        until(lambda n=round_: len(agent.temperatures()) == n + 1, "a reading")
+        assert agent.sources[0].health().reopened == round_
+        end()
+        agent.await_state("waiting")
+    assert agent.temperatures() == [0, 1]
+
+
+def test_what_came_while_away_is_read_only_if_it_says_when(mosquitto, run, protocol):
+    config = a_config(
+        mosquitto, a_sensor("raw/timed", name="timed", time="at"), a_sensor("raw/untimed"), protocol=protocol
+    )
+    first = run(config)
+    first.stop()
+    now = int(time.time())
+    for i in range(3):
+        send(mosquitto, "raw/timed", {"t": i, "at": now + i})
+        send(mosquitto, "raw/untimed", {"t": i})
+    mosquitto.stop()
+    mosquitto.start()  # the broker keeps the session over its own restart too
+    agent = run(config)
+    until(lambda: len(agent.temperatures("timed")) == 3, "what was kept")
+    send(mosquitto, "raw/untimed", {"t": 9})
+    until(lambda: agent.temperatures() == [9], "only the live one")
+    assert [reading.t for sensor, reading in agent.readings if sensor == "timed"] == [now, now + 1, now + 2]
+
+
+def test_one_connection_serves_all_sensors_until_the_last_stops(mosquitto, run):
+    agent = run(a_config(mosquitto, a_sensor(), a_sensor(name="twin"), client_id="my-agent"))
+    agent.sources[0].stop()
+    send(mosquitto, "raw/roof", {"t": 1})
+    until(lambda: agent.temperatures("twin") == [1], "the one that still runs")
+    assert agent.sources[0].health().state == "stopped" and agent.temperatures() == []
+    assert mosquitto.log.read_text().count("as my-agent-sensors") == 1
+
+
+def test_password_and_protocol_go_to_the_broker(start_mosquitto, run, tmp_path, protocol):
+    tool = shutil.which("mosquitto_passwd")
+    if tool is None:
+        pytest.skip("mosquitto_passwd is not installed (apt-get install mosquitto)")
+    users, secret = tmp_path / "users", tmp_path / "secret"
+    subprocess.run([tool, "-b", "-c", str(users), "agent", "s3cret"], check=True)
+    users.chmod(0o644)
+    broker = start_mosquitto(f"allow_anonymous false\npassword_file {users}")
+    secret.write_text("wrong\n")
+    secret.chmod(0o600)
+    login = {"username": "agent", "password_file": str(secret), "protocol": protocol}
+    agent = run(a_config(broker, a_sensor(), **login), ready=False)
+    agent.await_state("waiting")
+    assert "Check username and password_file" in agent.sources[0].health().detail
+    assert "wrong" not in agent.sources[0].health().detail
+    secret.write_text("s3cret\n")
+    agent.await_state("reading")
+    # Mosquitto's words: p5 is MQTT 5, p2 is 3.1.1, c0 a session that it keeps
+    assert f"p{5 if protocol == '5' else 2}, c0" in broker.log.read_text()
+
+
+def certificates(folder: Path) -> tuple[Path, Path]:
+    """A certificate for the loopback address that is its own authority, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    wish = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*made, *wish], check=True, capture_output=True)
+    return certificate, key
+
+
+# paho leaves the socket of a failed handshake to the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_tls_with_a_named_authority_and_not_without(start_mosquitto, run, tmp_path):
+    certificate, key = certificates(tmp_path)
+    broker = start_mosquitto(f"certfile {certificate}\nkeyfile {key}")
+    agent = run(a_config(broker, a_sensor(), tls_ca=str(certificate)))
+    tls = {"ca_certs": str(certificate)}
+    publish.single("raw/roof", b'{"t": 1}', qos=1, hostname=broker.host, port=broker.port, tls=tls)
+    until(lambda: agent.temperatures() == [1], "a reading")
+    (tmp_path / "other").mkdir()
+    stranger, _ = certificates(tmp_path / "other")
+    doubting = run(a_config(broker, a_sensor(), tls_ca=str(stranger), client_id="doubt"), ready=False)
+    doubting.await_state("waiting")
+    assert "Does tls_ca hold the authority" in doubting.sources[0].health().detail
+    missing = run(a_config(broker, a_sensor(), tls_ca=str(tmp_path / "none.pem"), client_id="none"), ready=False)
+    missing.await_state("waiting")
+    assert "none.pem" in missing.sources[0].health().detail
+
+
+def test_two_agents_of_one_name_are_told_so(mosquitto, run):
+    config = a_config(mosquitto, a_sensor(), client_id="same")
+    first = run(config)
+    second = run(config, ready=False)
+    words = 'does another client call itself "same-sensors" too?'
+    until(lambda: any(words in agent.sources[0].health().detail for agent in (first, second)), "the advice")
+
+
+def test_a_topic_that_the_broker_refuses_is_said_and_its_neighbour_read(mosquitto, run, monkeypatch):
+    def refuse(self: Client, *args: object) -> object:
+        """As a broker with access rules for subscriptions answers; Mosquitto itself accepts and stays silent."""
+        self.on_subscribe(self, None, 1, [ReasonCode(PacketTypes.SUBACK, "Not authorized")], None)
+        self.on_subscribe(self, None, 2, [ReasonCode(PacketTypes.SUBACK, "Granted QoS 0")], None)
+        return 0
+
+    monkeypatch.setattr(Client, "_handle_suback", refuse)
+    agent = run(a_config(mosquitto, a_sensor("secret/#", name="secret"), a_sensor()))
+    assert 'does not let us read "secret/#"' in agent.sources[0].health().detail
+    assert agent.sources[1].health().detail == ""
+    send(mosquitto, "raw/roof", {"t": 1})
+    until(lambda: agent.temperatures() == [1], "the neighbour")
+
+
+def test_a_topic_that_no_broker_takes_is_a_configuration_error(mosquitto):
+    for topic in ("raw/#/x", "raw/x+", "raw/{station}x", "{station}/{station}"):
+        with pytest.raises(ConfigError, match="must be whole levels"):
+            open_sources(a_config(mosquitto, a_sensor(topic)), lambda *_: True, SystemClock())
+
+
+def test_probing_leaves_the_running_agent_alone(mosquitto, run):
+    config = a_config(mosquitto, a_sensor())
+    agent = run(config)
+    send(mosquitto, "raw/roof", {"t": 1}, retain=True)
+    with pytest.raises(SensorError, match="retained-without-time"):
+        probe(config.sensor[0], config, 1.0)
+    assert agent.sources[0].health().state == "reading" and agent.sources[0].health().reopened == 0
+    mosquitto.stop()
+    with pytest.raises(SensorError, match="Is it running"):
+        probe(config.sensor[0], config, 10.0)
+
+
+def test_a_bug_in_one_sensor_leaves_its_neighbour_alone(mosquitto, run, monkeypatch):
+    agent = run(a_config(mosquitto, a_sensor(), a_sensor(name="twin")))
+    first = agent.sources[0]
+    assert isinstance(first, MqttSource)
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("our bug")
+
+    monkeypatch.setattr(first.intake, "message", fail)
+    for t in range(2):
+        send(mosquitto, "raw/roof", {"t": t})
+    until(lambda: agent.temperatures("twin") == [0, 1], "the neighbour")
+    assert agent.rejected() == {"internal-error": 2}
+
+
+def test_a_recording_played_to_the_broker_arrives(mosquitto, run, tmp_path):
+    agent = run(a_config(mosquitto, a_sensor("raw/home/roof")))
+    recording = tmp_path / "recording.txt"
+    recording.write_bytes(b"".join(b'{"t": %d}\n' % t for t in range(20)))
+    url = f"mqtt://me@{mosquitto.host}:{mosquitto.port}/raw/home/roof"
+    replay_command(recording, None, url, speed=1000.0, loop=False)
+    until(lambda: len(agent.readings) == 20, "all of it")
+    assert agent.temperatures() == list(range(20))
+
+
+def test_a_broker_that_goes_while_a_recording_is_played_is_an_error(mosquitto):
+    with (
+        pytest.raises(NetworkError, match="went away"),
+        mqtt_writer(f"mqtt://{mosquitto.host}:{mosquitto.port}/raw") as write,
+    ):
+        write(b"a")
+        mosquitto.kill()
+        write(b"b")

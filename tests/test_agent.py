@@ -1,0 +1,362 @@
+"""The running agent in this process: whatever its sensors, bundle, store and clock do, it goes on and says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_agent.acceptance import ranks
+from edge_agent.clock import ManualClock, SystemClock
+from edge_agent.config import load
+from edge_agent.errors import StoreError
+from edge_agent.forecast import Level
+from edge_agent.observation import Flag
+from edge_agent.quality import QualityControl
+from tests.agents import HOME, Running, fill, sensor, until, write_config
+from tests.board import Board
+from tests.tiny_bundle import make_tiny_bundle, tiny_model
+
+NOON = 1_700_049_600  # a whole hour
+MakeBoard = Callable[[str], Board]
+RunAgent = Callable[..., Running]
+
+
+@pytest.fixture
+def make_board(tmp_path: Path) -> Iterator[MakeBoard]:
+    boards: list[Board] = []
+
+    def make(name: str) -> Board:
+        boards.append(Board(tmp_path / name))
+        boards[-1].plug()
+        return boards[-1]
+
+    yield make
+    for board in boards:
+        board.unplug()
+
+
+@pytest.fixture
+def run_agent() -> Iterator[RunAgent]:
+    """Starts an agent that ends with the test at the latest."""
+    running: list[Running] = []
+
+    def run(*args: object) -> Running:
+        running.append(Running(*args))  # type: ignore[arg-type]
+        return running[-1]
+
+    yield run
+    for agent in running:
+        agent.end()
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return make_tiny_bundle(tmp_path / "tiny.bundle")
+
+
+# --- what sensors send ----------------------------------------------------------------------------------------------
+
+
+def test_garbage_is_counted_in_the_status_and_a_neighbour_flows_on(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent
+) -> None:
+    bad, good = make_board("bad"), make_board("good")
+    config = write_config(tmp_path, sensor("bad", bad, time="at"), sensor("good", good, time="at"))
+    agent = run_agent(config, SystemClock())
+    at = NOON
+    garbage = {
+        "truncated": b'{"at": 1700049000, "t": 1',
+        "noise": bytes(range(256)) * 8,
+        "a million characters": b"x" * 1_000_000,
+        "no number": b'{"at": 1700049001, "t": nan, "h": 50}',
+        "infinite": b'{"at": 1700049002, "t": 1e999, "h": 50}',
+        "no known name": b'{"at": 1700049003, "wind": 5}',
+        "too deep": b"[" * 8000,
+        "no time": b'{"t": 12}',
+    }
+    for n, line in enumerate(garbage.values()):
+        bad.prints(line + b"\n")
+        good.prints(b'{"at": %d, "t": 12.5, "h": 60}\n' % (at + 10 * n))
+        until(lambda n=n: len(agent.seen("good")) == n + 1, "the neighbour's reading")
+    bad.prints(b'{"at": %d, "t": 7, "h": 70}\n' % at)
+    until(lambda: len(agent.seen("bad")) == 3, "the next whole line")
+    kept = agent.stop()
+    rejected = kept.status["home"]["sensors"]["bad"]["rejected"]
+    assert rejected.pop("not-json") > 1
+    assert rejected == {"too-large": 1, "nan": 1, "infinite": 1, "no-mapped-value": 1, "bad-time": 1}
+    assert kept.status["home"]["sensors"]["good"]["rejected"] == {}
+    assert kept.status["home"]["lost"] == {}
+    assert kept.values("bad") == [7]
+
+
+def test_duplicate_and_late_readings_are_counted_or_kept_in_their_place(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent
+) -> None:
+    board = make_board("roof")
+    agent = run_agent(write_config(tmp_path, sensor("roof", board, time="at")), SystemClock())
+    for t, value in ((60, 1.0), (120, 2.0), (60, 9.0), (30, 0.5), (120, 2.0), (180, 3.0)):
+        board.prints(b'{"at": %d, "t": %f}\n' % (NOON + t, value))
+    until(lambda: len(agent.events) >= 6, "six fates")
+    kept = agent.stop()
+    assert kept.values("roof") == [0.5, 1.0, 2.0, 3.0]
+    assert kept.status["home"]["lost"] == {"duplicate": 2}
+    assert kept.status["home"]["sensors"]["roof"]["accepted"] == 6
+
+
+def test_a_unit_set_wrong_is_flagged_and_told_and_the_raw_value_stays(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent
+) -> None:
+    board = make_board("roof")
+    fields = {"t": ("temperature", "degC"), "p": ("pressure", "Pa")}  # the board prints degF and hPa
+    agent = run_agent(write_config(tmp_path, sensor("roof", board, fields)), SystemClock())
+    board.prints(b'{"t": 72.5, "p": 1002}\n')
+    until(lambda: agent.seen("roof"), "the reading")
+    kept = agent.stop()
+    (judged,) = kept.observations["home"]
+    assert {name: verdict.flag for name, verdict in judged.verdicts.items()} == {
+        "temperature": Flag.FAIL,
+        "pressure": Flag.FAIL,
+    }
+    assert all(verdict.why for verdict in judged.verdicts.values())
+    assert kept.status["home"]["flags"]["fail"] == 2
+    assert kept.values("roof") == [72.5]
+
+
+def test_a_reading_we_stumble_over_is_counted_and_the_next_is_taken(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = QualityControl.judge
+
+    def stumble(self: QualityControl, observation: object) -> object:
+        if observation.values["temperature"] == 13:  # type: ignore[attr-defined]
+            raise ZeroDivisionError
+        return judge(self, observation)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(QualityControl, "judge", stumble)
+    board = make_board("roof")
+    agent = run_agent(write_config(tmp_path, sensor("roof", board, time="at")), SystemClock())
+    for n in (12, 13, 14):
+        board.prints(b'{"at": %d, "t": %d}\n' % (NOON + n, n))
+    until(lambda: len(agent.seen("roof")) == 2, "the readings around it")
+    kept = agent.stop()
+    assert kept.values("roof") == [12, 14]
+    assert kept.status["home"]["lost"] == {"internal-error": 1, "readings": 1}
+
+
+def test_quality_control_remembers_what_came_before_a_restart(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent
+) -> None:
+    board = make_board("roof")
+    config = write_config(tmp_path, sensor("roof", board, time="at"))
+    first = run_agent(config, SystemClock())
+    for n in range(20):
+        board.prints(b'{"at": %d, "t": %f}\n' % (NOON + 60 * n, 12 + n % 3 / 10))
+    until(lambda: len(first.seen("roof")) == 20, "the readings")
+    first.stop()
+    second = run_agent(config, SystemClock())
+    board.prints(b'{"at": %d, "t": 31}\n' % (NOON + 60 * 20))
+    until(lambda: second.seen("roof"), "the spike")
+    verdict = second.stop().observations["home"][-1].verdicts["temperature"]
+    assert (verdict.flag, verdict.test) == (Flag.SUSPECT, "step")
+
+
+# --- several sensors and stations -----------------------------------------------------------------------------------
+
+
+def test_of_two_sensors_that_measure_the_same_the_first_of_the_station_is_preferred(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent, tiny: Path
+) -> None:
+    boards = {name: make_board(name) for name in ("cellar", "best", "spare")}
+    stations = (HOME, {**HOME, "id": "yard"})
+    lines = [sensor(name, board, station="yard" if name == "cellar" else "home") for name, board in boards.items()]
+    config = write_config(tmp_path, *lines, stations=stations, bundle=str(tiny), allow_unsigned=True)
+    assert ranks(load(config)) == {"cellar": 0, "best": 0, "spare": 1}
+    clock = ManualClock(NOON + 100)
+    agent = run_agent(config, clock)
+    for n, (name, board) in enumerate(boards.items()):
+        board.prints(b'{"t": %d}\n' % n)
+        until(lambda name=name: agent.seen(name), "the reading")
+    until(lambda: agent.forecasts("yard"), "the forecast of the last quarter hour")
+    clock.advance(900)
+    until(lambda: len(agent.forecasts("yard")) == 2, "the next forecast")
+    at_home = agent.forecasts("home")[1].variables["temperature"].mean
+    in_yard = agent.forecasts("yard")[1].variables["temperature"].mean
+    assert at_home is not None and in_yard is not None
+    assert (at_home[0], in_yard[0]) == (1, 0)  # too new for the bundle: persistence
+    kept = agent.stop()
+    assert kept.status["home"]["sensors"].keys() == {"best", "spare"}
+    assert kept.status["yard"]["sensors"].keys() == {"cellar"}
+
+
+def test_ranks_count_the_sensors_that_serve_all_stations_for_each(tmp_path: Path) -> None:
+    stations = (HOME, {**HOME, "id": "yard"})
+    lines = [
+        sensor("a", "x/a", station="home"),
+        sensor("all", "x/{station}/w"),
+        sensor("b", "x/b", station="yard"),
+        sensor("c", "x/c", station="home"),
+        sensor("rest", "y/{station}/w"),
+    ]
+    found = ranks(load(write_config(tmp_path, *lines, stations=stations)))
+    assert found == {"a": 0, "all": 1, "b": 1, "c": 2, "rest": 4}
+
+
+# --- the schedule ---------------------------------------------------------------------------------------------------
+
+
+def test_a_forecast_at_the_start_and_each_quarter_hour_also_when_the_clock_is_set(
+    tmp_path: Path, run_agent: RunAgent, tiny: Path
+) -> None:
+    fill(tmp_path / "store.sqlite", NOON + 3600, hours=48)
+    clock = ManualClock(NOON + 100)
+    agent = run_agent(write_config(tmp_path, bundle=str(tiny), allow_unsigned=True), clock)
+
+    def next_origin(seconds: float) -> int:
+        before = len(agent.forecasts())
+        clock.advance(seconds)
+        until(lambda: len(agent.forecasts()) > before, "the next forecast")
+        return agent.forecasts()[-1].origin
+
+    until(agent.forecasts, "the first forecast")
+    first = agent.forecasts()[0]
+    assert (first.origin, first.level, first.bundle) == (NOON, Level.NOWCAST_ONLY, "tiny 0.0.1")
+    assert next_origin(806) == NOON + 900
+    assert next_origin(900) == NOON + 1800
+    clock._now -= 3600  # the clock is set back ...
+    assert next_origin(30) == NOON - 1800
+    clock._now += 7200  # ... and forward
+    assert next_origin(30) == NOON + 5400
+    assert len(agent.forecasts()) == 5
+    kept = agent.stop()
+    assert [forecast.origin for forecast in kept.forecasts["home"]] == sorted(f.origin for f in agent.forecasts())
+    assert kept.status["home"]["forecast"]["level"] == "nowcast-only"
+
+
+# --- the bundle -----------------------------------------------------------------------------------------------------
+
+
+def corrupted(bundle: Path) -> Path:
+    data = bytearray(bundle.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    bundle.write_bytes(data)
+    return bundle
+
+
+def test_a_damaged_bundle_leaves_the_shipped_one_and_the_forecast_says_why(
+    tmp_path: Path, run_agent: RunAgent, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = corrupted(make_tiny_bundle(tmp_path / "mine.bundle", name="mine"))
+    monkeypatch.setattr("edge_agent.bundle.trial.default_bundle", lambda: tiny)
+    fill(tmp_path / "store.sqlite", NOON, hours=48)
+    agent = run_agent(write_config(tmp_path, bundle=str(broken), allow_unsigned=True), ManualClock(NOON + 100))
+    until(agent.forecasts, "a forecast")
+    (forecast,) = agent.forecasts()
+    assert (forecast.level, forecast.source) == (Level.NOWCAST_ONLY, "tiny")
+    assert "mine.bundle: refused (" in forecast.why and "shipped bundle is used instead" in forecast.why
+    status = agent.stop().status["home"]
+    assert status["forecast"]["why"] == forecast.why
+
+
+def test_without_any_good_bundle_it_is_persistence_and_says_why(
+    tmp_path: Path, run_agent: RunAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = corrupted(make_tiny_bundle(tmp_path / "mine.bundle"))
+    monkeypatch.setattr("edge_agent.bundle.trial.default_bundle", lambda: tmp_path / "shipped.bundle")
+    fill(tmp_path / "store.sqlite", NOON, hours=48)
+    agent = run_agent(write_config(tmp_path, bundle=str(broken), allow_unsigned=True), ManualClock(NOON + 100))
+    until(agent.forecasts, "a forecast")
+    (forecast,) = agent.forecasts()
+    assert forecast.level is Level.PERSISTENCE and forecast.bundle == ""
+    assert "mine.bundle: refused" in forecast.why and "shipped.bundle: refused (unreadable)" in forecast.why
+    assert agent.stop().status["home"]["forecast"]["level"] == "persistence"
+
+
+def test_a_bundle_nobody_signed_needs_the_configurations_consent(
+    tmp_path: Path, run_agent: RunAgent, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.bundle.trial.default_bundle", lambda: tmp_path / "shipped.bundle")
+    agent = run_agent(write_config(tmp_path, bundle=str(tiny)), ManualClock(NOON + 100))
+    until(lambda: any("unsigned" in event.text for event in agent.events), "the refusal")
+
+
+def test_a_runtime_that_cannot_be_loaded_leaves_persistence(
+    tmp_path: Path, run_agent: RunAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_runtime(config: object) -> object:
+        raise ImportError("libonnxruntime.so: wrong ELF class")
+
+    monkeypatch.setattr("edge_agent.agent.load_session", no_runtime)
+    fill(tmp_path / "store.sqlite", NOON, hours=48)
+    agent = run_agent(write_config(tmp_path), ManualClock(NOON + 100))
+    until(agent.forecasts, "a forecast")
+    (forecast,) = agent.forecasts()
+    assert forecast.level is Level.PERSISTENCE and "wrong ELF class" in forecast.why
+
+
+def test_a_model_that_fails_while_running_leaves_persistence_and_says_why(tmp_path: Path, run_agent: RunAgent) -> None:
+    later = 1_900_000_800
+    bundle = make_tiny_bundle(tmp_path / "fails.bundle", model=model_that_fails_after(1_800_000_000))
+    fill(tmp_path / "store.sqlite", later, hours=48)
+    agent = run_agent(write_config(tmp_path, bundle=str(bundle), allow_unsigned=True), ManualClock(later + 100))
+    until(agent.forecasts, "a forecast")
+    (forecast,) = agent.forecasts()
+    assert forecast.level is Level.PERSISTENCE and forecast.variables["temperature"].mean is not None
+    assert "the model failed" in forecast.why
+    assert agent.stop().status["home"]["lost"] == {}
+
+
+def model_that_fails_after(t: int) -> bytes:
+    """The tiny model, but it reads past the end of an array where `origin` is later than `t`."""
+    model = onnx.load_model_from_string(tiny_model())
+    graph, node = model.graph, helper.make_node
+    added = next(n for n in graph.node if list(n.input) == ["kept", "no_change"])
+    added.input[1] = "checked"
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(__import__("numpy").array(t, "int64"), "limit"),
+            numpy_helper.from_array(__import__("numpy").zeros(1, "float32"), "one_value"),
+        ]
+    )
+    before = [
+        node("Greater", ["origin", "limit"], ["late"]),
+        node("Cast", ["late"], ["index"], to=TensorProto.INT64),
+        node("ReduceMax", ["index"], ["worst"], keepdims=0),
+        node("Gather", ["one_value", "worst"], ["zero"]),
+        node("Add", ["no_change", "zero"], ["checked"]),
+    ]
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*before, *rest])
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+# --- the store ------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_agent_on_the_same_store_is_refused_by_the_firsts_number(tmp_path: Path, run_agent: RunAgent) -> None:
+    config = write_config(tmp_path)
+    first = run_agent(config, SystemClock())
+    until(lambda: (tmp_path / "store.sqlite").exists(), "the first agent")
+    with pytest.raises(StoreError, match=r"store.sqlite: another agent \(pid \d+\) works with it: stop that one"):
+        run_agent(config, SystemClock()).stop()
+    first.stop()
+    run_agent(config, SystemClock()).stop()  # the lock went with its agent
+
+
+def test_a_restarted_agent_gives_no_id_twice(tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent) -> None:
+    board = make_board("roof")
+    config = write_config(tmp_path, sensor("roof", board, time="at"))
+    for n in range(2):
+        agent = run_agent(config, SystemClock())
+        board.prints(b'{"at": %d, "t": 1}\n' % (NOON + n))
+        until(lambda agent=agent: agent.seen("roof"), "the reading")
+        kept = agent.stop()
+    ids = [judged.observation.id for judged in kept.observations["home"]]
+    assert len(set(ids)) == 2 and all(id_.endswith(":roof:1") for id_ in ids)
+    assert json.loads(json.dumps(kept.status))["home"]["outbox"]["mqtt"]["queued"] == 2

@@ -1,0 +1,217 @@
+"""HISTORY.csv as people have it: what is read, what is doubted aloud, what is refused with the row named."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_agent import grid, history
+from edge_agent.errors import DataError
+from edge_agent.history import History, read_history
+from edge_agent.observation import Judged, Observation
+from edge_agent.store import Store
+from tests.forecast.series import START, recorded
+
+
+def read(tmp_path: Path, text: str | bytes, name: str = "station.csv", **options: bool) -> History:
+    path = tmp_path / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_history(path, **options)
+
+
+def refusal(tmp_path: Path, text: str | bytes, name: str = "station.csv") -> str:
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, text, name)
+    return str(caught.value)
+
+
+PLAIN = "time,temperature,rain\n2024-05-01T12:00:00Z,11.5,0.2\n2024-05-01T12:10:00Z,,\n2024-05-01T12:20:00Z,12.5,0\n"
+
+
+def test_names_times_and_missing_values_are_read(tmp_path):
+    past = read(tmp_path, PLAIN)
+    assert past.times.tolist() == [1714564800, 1714565400, 1714566000]
+    np.testing.assert_array_equal(past.values["temperature"], [11.5, np.nan, 12.5])
+    np.testing.assert_array_equal(past.values["rain"], [0.2, np.nan, 0.0])
+    assert past.warnings == []
+
+
+def test_each_row_says_its_time_in_its_own_way(tmp_path):
+    past = read(
+        tmp_path,
+        "time,temperature\n1714564800,1\n2024-05-01T14:10:00+02:00,2\n1714566000.0,3\n2024-05-01T12:30:00Z,4\n",
+    )
+    assert past.times.tolist() == [1714564800, 1714565400, 1714566000, 1714566600]
+
+
+@pytest.mark.parametrize("word", ["", "NaN", "null", "NA", " ", "none"])
+def test_words_for_missing(tmp_path, word):
+    past = read(tmp_path, f"time,temperature,humidity\n0,{word},50\n")
+    assert np.isnan(past.values["temperature"][0]) and past.warnings == []
+
+
+def test_infinities_are_missing_and_counted(tmp_path):
+    past = read(tmp_path, "time,temperature\n0,inf\n600,-Infinity\n1200,3\n")
+    np.testing.assert_array_equal(past.values["temperature"], [np.nan, np.nan, 3.0])
+    [warning] = past.warnings
+    assert "infinite" in warning and "2, the first in row 2" in warning
+
+
+def test_columns_not_known_are_named_once_with_the_nearest_name(tmp_path):
+    past = read(tmp_path, "time,temprature,temperature,note\n0,1,2,hello\n600,1,3,\n")
+    [warning] = past.warnings
+    assert 'temprature (did you mean "temperature"?)' in warning and "note" in warning
+
+
+def test_windows_files_are_read(tmp_path):
+    past = read(tmp_path, b"\xef\xbb\xbf" + PLAIN.replace("\n", "\r\n").encode())
+    np.testing.assert_array_equal(past.values["temperature"], [11.5, np.nan, 12.5])
+
+
+@pytest.mark.parametrize(
+    ("pack", "name"), [(gzip.compress, "a.csv.gz"), (lzma.compress, "a.csv.xz"), (gzip.compress, "a.csv")]
+)
+def test_compressed_files_are_read(tmp_path, pack, name):
+    assert read(tmp_path, pack(PLAIN.encode()), name).times.tolist() == [1714564800, 1714565400, 1714566000]
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "remedy"),
+    [
+        ("time;temperature\n0;1\n", 1, "semicolons"),
+        ("time\ttemperature\n0\t1\n", 1, "tabs"),
+        ('time,temperature\n0,1.5\n600,"2,5"\n', 3, "decimal comma: write a point"),
+        ("time,temperature\n0,1.5\n600,2,5\n", 3, "3 values in 2 columns"),
+        ("time,temperature\n0,1\n2024-05-01T12:00:00,1\n", 3, "has no time zone"),
+        ("time,temperature\n2024-05-01 12:00,1\n", 2, "has no time zone"),
+        ("time,temperature\nyesterday,1\n", 2, "not a time"),
+        ("time,temperature\n1714564800000,1\n", 2, "milliseconds"),
+        ("time,temperature\n0,warm\n", 2, "not a number"),
+        ("date,temperature\n0,1\n", 1, 'no "time" column'),
+        ("time,t2m\n0,1\n", 1, "no column of the vocabulary"),
+        ("time,temperature,Temperature\n0,1,2\n", 1, "there twice"),
+        ("time,temperature\n", 2, "no rows"),
+        ("", 1, "empty"),
+        ("time,temperature\n0;1\n", 2, "commas"),
+    ],
+)
+def test_a_refusal_names_the_row_and_the_remedy(tmp_path, text, row, remedy):
+    message = refusal(tmp_path, text)
+    assert f"station.csv, row {row}: " in message and remedy in message
+
+
+def test_a_row_with_an_unpaired_quote_ends_in_an_error_and_not_in_a_swallowed_file(tmp_path):
+    text = 'time,temperature,note\n0,1,"lost\n' + "".join(f"{600 * i},1,\n" for i in range(1, 20_000))
+    assert "quote" in refusal(tmp_path, text)
+
+
+def test_other_kinds_of_files_are_told_apart(tmp_path):
+    assert "zip" in refusal(tmp_path, b"PK\x03\x04 rest", "a.xlsx")
+    assert "UTF-16" in refusal(tmp_path, PLAIN.encode("utf-16"))
+    long = PLAIN + "".join(f"{1714567000 + i},{i % 30}.5,0\n" for i in range(1000))
+    assert "broken" in refusal(tmp_path, gzip.compress(long.encode())[:-20], "a.csv.gz")
+    assert "broken" in refusal(tmp_path, lzma.compress(long.encode())[:-20], "a.csv.xz")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_history(tmp_path / "nowhere.csv")
+
+
+def test_lines_and_files_have_a_bound(tmp_path, monkeypatch):
+    assert "row 2: longer than" in refusal(tmp_path, "time,temperature\n0," + "1" * 70_000 + "\n")
+    monkeypatch.setattr(history, "MAX_FILE_BYTES", 1000)
+    assert "split the file" in refusal(tmp_path, gzip.compress(b"time,temperature\n" + b"0,1\n" * 1000))
+
+
+def test_rows_out_of_order_are_sorted_and_told(tmp_path):
+    past = read(tmp_path, "time,temperature\n1200,3\n0,1\n600,2\n")
+    assert past.times.tolist() == [0, 600, 1200] and past.values["temperature"].tolist() == [1, 2, 3]
+    assert "not in order" in past.warnings[0]
+
+
+def test_of_rows_at_one_time_the_last_reading_of_each_variable_stands(tmp_path):
+    past = read(tmp_path, "time,temperature,humidity\n0,1,50\n600,2,\n600,3,\n600,,60\n1200,4,70\n")
+    assert past.times.tolist() == [0, 600, 1200]
+    np.testing.assert_array_equal(past.values["temperature"], [1, 3, 4])
+    np.testing.assert_array_equal(past.values["humidity"], [50, 60, 70])
+    assert "2 rows repeat" in past.warnings[0]
+
+
+def test_truncated_rows_are_left_out_and_counted_and_empty_lines_are_nothing(tmp_path):
+    past = read(tmp_path, "time,temperature,humidity\n0,1,50\n\n600,2\n1200,3,60,\n")
+    assert past.times.tolist() == [0, 1200]
+    assert "too few values left out: 1, the first in row 4" in past.warnings[0]
+
+
+def test_impossible_values_are_missing_and_counted_unless_quality_control_follows(tmp_path):
+    text = "time,temperature\n0,-9999\n600,20\n"
+    past = read(tmp_path, text)
+    np.testing.assert_array_equal(past.values["temperature"], [np.nan, 20])
+    assert "1 values outside -95..65 degC" in past.warnings[0] and "-9999" in past.warnings[0]
+    assert read(tmp_path, text, limits=False).values["temperature"].tolist() == [-9999, 20]
+
+
+def test_humidity_is_completed_from_dew_point_only_where_the_file_has_none(tmp_path):
+    past = read(tmp_path, "time,temperature,dew_point\n0,20,10\n600,20,\n")
+    np.testing.assert_allclose(past.values["humidity"], [52.5, np.nan], atol=0.05)
+    assert "completed" in past.warnings[0]
+    own = read(tmp_path, "time,temperature,dew_point,humidity\n0,20,10,40\n600,20,10,\n")
+    np.testing.assert_array_equal(own.values["humidity"], [40, np.nan])
+
+
+def test_ages_and_span_are_those_of_readings_and_not_of_rows(tmp_path):
+    past = read(tmp_path, "time,temperature,rain,dew_point\n0,1,,\n600,,0,\n1200,,,5\n")
+    assert (past.first, past.last) == (0, 600)
+    assert past.ages(1000) == {"temperature": 1000, "rain": 400}
+    assert past.ages(599) == {"temperature": 599}
+    assert past.ages(30 * 86_400) == {"rain": 30 * 86_400 - 600}
+
+
+def test_a_file_without_readings_says_so_when_asked_for_its_last(tmp_path):
+    past = read(tmp_path, "time,temperature\n0,\n")
+    with pytest.raises(DataError, match="all values are missing"):
+        _ = past.last
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(
+    phase=st.integers(0, 899),
+    step_s=st.sampled_from([60, 300, 600, 900, 1800, 3600]),
+    later=st.floats(-40, 40),
+    cut=st.booleans(),
+)
+def test_nothing_later_than_the_last_step_enters_the_grid(phase, step_s, later, cut):
+    past = recorded(3, step_s)
+    origin = START + 2 * 86_400 + phase
+    after = past.times > origin
+    changed = {name: np.where(after, later, column) for name, column in past.values.items()}
+    other = History(past.times, changed, [])
+    if cut:
+        other = History(past.times[~after], {name: column[~after] for name, column in changed.items()}, [])
+    np.testing.assert_array_equal(past.grid_ending(origin), other.grid_ending(origin))
+
+
+def test_the_grid_is_that_of_the_one_rule():
+    past = recorded(31)
+    origin = past.last - 450
+    steps = origin - 900 * np.arange(2879, -1, -1)
+    kept = past.times <= origin
+    expected = grid.on_grid(past.times[kept], past.values["wind_gust"][kept], "wind_gust", steps)
+    ours = past.grid_ending(origin)[:, grid.GRID_VARIABLES.index("wind_gust")]
+    np.testing.assert_array_equal(ours[4:], expected.astype(np.float32)[4:])
+
+
+@pytest.mark.parametrize("step_s", [300, 600, 3600])
+def test_a_file_and_the_store_give_the_bundle_the_same_history(tmp_path, step_s):
+    past = recorded(3, step_s)
+    origin = past.last // 900 * 900 - 1800
+    with Store.open(tmp_path / "store.sqlite") as store:
+        for seq, t in enumerate(past.times.tolist()):
+            values = {name: float(column[seq]) for name, column in past.values.items()}
+            store.add(Judged(Observation("roof", "mast", t, values, "boot", seq), {}))
+        np.testing.assert_allclose(store.history(["roof"], origin)[0], past.grid_ending(origin), rtol=1e-5, atol=1e-5)
+        assert store.ages(["roof"], origin)[0] == past.ages(origin)
