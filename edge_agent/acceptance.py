@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, deque
+from collections.abc import Mapping
 
 from edge_agent.clock import Clock
 from edge_agent.config import Config, Sensor
 from edge_agent.observation import Flag, Judged, Observation, Reading
 from edge_agent.quality import QualityControl
 from edge_agent.store import Store
+from edge_agent.variables import VARIABLES, Kind
 
 DESTINATIONS = ("mqtt",)
 SEED_S = 86_400  # past that quality control remembers from before the start
@@ -30,6 +32,7 @@ class Acceptance:
         self._ranks = ranks(config)
         self._boot_id = secrets.token_hex(6)
         self._seq: Counter[str] = Counter()
+        self._owed: dict[tuple[str, str], dict[str, float]] = {}  # (station, sensor) -> sums of duplicates, by variable
 
     def take(self, sensor: Sensor, reading: Reading, arrived: float) -> tuple[Judged, bool]:
         """Judge a reading, keep it and queue it for the broker. `arrived`: UTC seconds, its time where it has none.
@@ -46,6 +49,8 @@ class Acceptance:
         kept = self._store.add(judged, DESTINATIONS)
         if kept:
             self.flags[observation.station].update(verdict.flag for verdict in judged.verdicts.values())
+        else:
+            self._owe(sensor, reading, observation)
         return judged, kept
 
     def _observation(self, sensor: Sensor, reading: Reading, arrived: float) -> Observation:
@@ -56,13 +61,25 @@ class Acceptance:
             station=station,
             source=sensor.name,
             t=int(arrived) if reading.t is None else reading.t,
-            values=reading.values,
+            values=self._with_owed(station, sensor, reading.values),
             boot_id=self._boot_id,
             seq=self._seq[sensor.name],
             clock=self._clock.state(),
             period_s=sensor.period_s,
             rank=self._ranks[sensor.name],
         )
+
+    def _owe(self, sensor: Sensor, reading: Reading, duplicate: Observation) -> None:
+        """A sensor that speaks more than once a second, or more often than its own time advances, makes duplicates. Its
+        rain fell all the same: it comes with the next reading. What came twice with its own time fell once."""
+        totals = {field.variable for field in sensor.map.values() if field.counter}
+        for name, value in duplicate.values.items():
+            if VARIABLES[name].kind is Kind.SUM and (reading.t is None or name in totals):
+                self._owed.setdefault((duplicate.station, sensor.name), {})[name] = value
+
+    def _with_owed(self, station: str, sensor: Sensor, values: Mapping[str, float]) -> Mapping[str, float]:
+        owed = self._owed.get((station, sensor.name))
+        return {name: value + owed.pop(name, 0) for name, value in values.items()} if owed else values
 
     def _remind(self, station: str) -> None:
         """Tell quality control of the station's recent past, once, so that a restart leaves no blind hours. It is the

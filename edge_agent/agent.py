@@ -7,6 +7,7 @@ never stops acquisition.
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import resource
 import signal
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import msgspec
 
@@ -65,19 +66,23 @@ class Event:
     text: str = ""
 
 
-def run_agent(path: Path, *, verbose: bool = False) -> int:
-    """`edge-agent run`: until SIGTERM, SIGINT or SIGHUP; 0 after a clean stop.
+def run_agent(path: Path, *, verbose: bool = False) -> NoReturn:
+    """`edge-agent run`: until SIGTERM, SIGINT or SIGHUP; ends the process with 0 after a clean stop.
 
     Raises:
         ConfigError, StoreError: as `load` and `Agent.run`.
     """
-    level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
-    config = load(path)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
-    return Agent(config, SystemClock(), log_event if verbose else None).run(stop)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
+            signal.signal(number, lambda *_: stop.set())
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+    Agent(load(path), SystemClock(), log_event if verbose else None).run(stop)
+    # Everything is settled and closed. A thread may still hang in a device or the network, or be loading ONNX Runtime,
+    # which aborts the process if its thread dies under it, and is not worth waiting for: end without the interpreter.
+    logging.shutdown()
+    os._exit(0)
 
 
 class Agent:
@@ -131,7 +136,7 @@ class Agent:
         for source in self._sources:
             source.start()
         self._publisher.start()
-        threading.Thread(target=self._load, name="bundle", daemon=True).start()
+        threading.Thread(target=self._load, name="bundle").start()  # no daemon: see `run_agent`
         log.info("stationcast %s: %d stations, %d sensors", __version__, len(self._stations), len(self._sources))
 
     def _load(self) -> None:

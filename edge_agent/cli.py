@@ -58,7 +58,7 @@ def main() -> None:
 @click.option("--latitude", type=float, help="Degrees, north positive.")
 @click.option("--longitude", type=float, help="Degrees, east positive.")
 @click.option("--elevation", type=float, help="Metres above sea level.")
-@click.option("--serial", metavar="PORT", help="Serial port of the sensor; a /dev/serial/by-id path survives replugging.")
+@click.option("--serial", metavar="PORT", help="Port of the sensor; a /dev/serial/by-id path survives replugging.")
 @click.option("--driver", help="How the sensor speaks: json_lines or csv_lines.")
 @click.option("--mqtt", metavar="HOST[:PORT]", help="The broker to publish to.")
 @click.option("--out", type=_PATH, default=Path("agent.toml"), show_default=True, help="The file to write.")
@@ -66,8 +66,8 @@ def main() -> None:
 def init(**answers: Any) -> None:
     """Write a commented agent.toml.
 
-    Asks on a terminal for what no flag gave; in a script every needed flag must be there. Lists the serial ports it sees
-    by their lasting names.
+    Asks on a terminal for what no flag gave; in a script every needed flag must be there. Lists the serial ports it
+    sees by their lasting names.
     """
     from edge_agent.setup.init import write_config
 
@@ -89,28 +89,28 @@ def check(config: Path, offline: bool) -> None:
 
 @main.command()
 @click.option("--config", type=_FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
-@click.option("--verbose", "-v", is_flag=True, help="Log each observation and each publication.")
+@click.option("--verbose", "-v", is_flag=True, help="Log each observation and each forecast.")
 def run(config: Path, verbose: bool) -> None:
     """Run the agent until SIGTERM or Ctrl-C: read, check, store, forecast, publish."""
     from edge_agent.agent import run_agent
 
-    sys.exit(run_agent(config, verbose=verbose))
+    run_agent(config, verbose=verbose)
 
 
 @main.command()
 @click.argument("history", type=_FILE)
 @_site
-@click.option("--origin", help="Forecast from this time (RFC 3339 with zone, or epoch seconds); default: the last reading.")
+@click.option("--origin", help="Forecast from this time (RFC 3339 with zone, or epoch seconds); default: last reading.")
 @click.option("--bundle", type=_FILE, help="A bundle file; default: the one shipped with the agent.")
 @click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.option("--plot", type=_PATH, metavar="PNG", help="Also draw the fan charts to a file (needs the plot extra).")
 def nowcast(history: Path, latitude: float, longitude: float, elevation: float, **options: Any) -> None:
     """One forecast from a file: 15-minute steps to 6 hours.
 
-    HISTORY.csv has a `time` column (RFC 3339 with zone, or epoch seconds; the end of each interval) and columns named by
-    the vocabulary in its units: temperature degC, humidity %, dew_point degC, pressure hPa (station level), wind_speed and
-    wind_gust m/s, wind_direction degree, rain mm since the previous row, solar_radiation W/m2. Empty = missing. 24 hours
-    make a forecast, 30 days a good one.
+    HISTORY.csv has a `time` column (RFC 3339 with zone, or epoch seconds; the end of each interval) and columns named
+    by the vocabulary in its units: temperature degC, humidity %, dew_point degC, pressure hPa (station level),
+    wind_speed and wind_gust m/s, wind_direction degree, rain mm since the previous row, solar_radiation W/m2. Empty =
+    missing. 24 hours make a forecast, 30 days a good one.
     """
     from edge_agent.forecast.from_file import nowcast_command
 
@@ -130,9 +130,9 @@ def nowcast(history: Path, latitude: float, longitude: float, elevation: float, 
 def hindcast(history: Path, latitude: float, longitude: float, elevation: float, **options: Any) -> None:
     """Would this have worked at my station?
 
-    Forecasts from every origin in HISTORY.csv using only what came before it, scored against what came after: RMSE, MAE,
-    CRPS and 80 % coverage per variable and lead, beside persistence and diurnal-anomaly persistence. HISTORY.csv as for
-    `nowcast`.
+    Forecasts from every origin in HISTORY.csv using only what came before it, scored against what came after: RMSE,
+    MAE, CRPS and 80 % coverage per variable and lead, beside persistence and diurnal-anomaly persistence. HISTORY.csv
+    as for `nowcast`.
     """
     from edge_agent.forecast.hindcast import hindcast_command
 
@@ -148,7 +148,8 @@ def hindcast(history: Path, latitude: float, longitude: float, elevation: float,
 def replay(file: Path, **options: Any) -> None:
     """Play a recording as a sensor would: one line a message, optionally `time<TAB>message`.
 
-    With times, lines keep their recorded spacing divided by --speed; without, they come once a second divided by --speed.
+    With times, lines keep their recorded spacing divided by --speed; without, they come once a second divided by
+    --speed.
     """
     from edge_agent.replay import replay_command
 

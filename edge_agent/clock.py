@@ -1,6 +1,6 @@
 """All time comes from here, so that tests and replays can move it.
 
-`now` is UTC seconds; `monotonic` never jumps; `wall` turns a span of this clock into seconds a thread should really wait.
+`now` is UTC seconds; `monotonic` never jumps; `wall` turns a span of this clock into seconds a thread really waits.
 """
 
 from __future__ import annotations
@@ -88,6 +88,10 @@ class ManualClock:
         self._now += span_s
         self._elapsed += span_s
 
+    def set(self, now: float) -> None:
+        """Be set to another time; `monotonic` does not notice."""
+        self._now = float(now)
+
 
 def _kernel_synchronised() -> bool:
     """True if the kernel's clock is disciplined (adjtimex(2) does not report TIME_ERROR)."""
@@ -118,10 +122,12 @@ def parse_time(text: str) -> int:
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
-            raise DataError(f'"{text[:40]}" is not a time: write RFC 3339 with a zone (2024-05-01T12:00:00Z) or epoch seconds') from None
+            raise DataError(
+                f'"{text[:40]}" is not a time: write RFC 3339 with a zone (2024-05-01T12:00:00Z) or epoch seconds'
+            ) from None
         if moment.tzinfo is None:
             raise DataError(f'"{text[:40]}" has no time zone: add Z or an offset (2024-05-01T12:00:00+02:00)') from None
         t = moment.timestamp()
     if not -2_208_988_800 <= t <= 7_258_118_400:  # also refuses NaN and infinities
-        raise DataError(f'"{text[:40]}" lies outside the years 1900-2200: is it in milliseconds? Epoch seconds are needed')
+        raise DataError(f'"{text[:40]}" lies outside 1900-2200: is it in milliseconds? Epoch seconds are needed')
     return int(t)

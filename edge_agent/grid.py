@@ -20,8 +20,8 @@ HOLD_S = 900
 HOLD_HOURLY_S = 3600
 MATCH_S = 150  # a reading stands for a valid time within this
 
-# What a station bundle may read, in the vocabulary's units. `humidity` is completed from temperature and dew point where
-# a station measures only those (`humidity_from_dew_point`).
+# What a station bundle may read, in the vocabulary's units. `humidity` is completed from temperature and dew point
+# where a station measures only those (`humidity_from_dew_point`).
 GRID_VARIABLES: tuple[str, ...] = (
     "temperature", "humidity", "pressure", "wind_speed", "wind_gust", "wind_direction", "rain", "solar_radiation",
 )  # fmt: skip
@@ -136,6 +136,7 @@ def humidity_from_dew_point(temperature: Values, dew_point: Values) -> Values:
     e_s = 6.112 exp(17.67 t / (t + 243.5)) hPa, t in degC; RH = 100 e_s(dew point) / e_s(temperature).
     Source: Bolton (1980), Mon. Wea. Rev. 108, 1046-1053, eq. 10. Worked: 20 degC and 10 degC -> 52.5 %.
     """
+
     def exponent(t: Values) -> Values:
         return 17.67 * t / (t + 243.5)
 

@@ -73,5 +73,5 @@ class Judged:
 
     def usable(self) -> dict[str, float]:
         """Values that forecasts and verification may use: everything not flagged FAIL or MISSING."""
-        bad = (Flag.FAIL, Flag.MISSING)
-        return {k: v for k, v in self.observation.values.items() if k not in self.verdicts or self.verdicts[k].flag not in bad}
+        bad = {name for name, verdict in self.verdicts.items() if verdict.flag in (Flag.FAIL, Flag.MISSING)}
+        return {name: value for name, value in self.observation.values.items() if name not in bad}

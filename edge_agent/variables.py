@@ -42,9 +42,8 @@ def _table(*rows: Variable) -> dict[str, Variable]:
     return {row.name: row for row in rows}
 
 
-# Range sources: World Weather & Climate Extremes Archive (WMO) for records, with room for them between suspect and fail;
-# MADIS level-1 validity limits for pressure and wind. Station pressure is low on mountains, so its low side is wide here;
-# the test on pressure reduced to sea level lives in `quality`.
+# Limits leave room for records between suspect and fail; pressure and wind start from MADIS's level-1 validity limits.
+# Station pressure is low on mountains, so its low side is wide here; the test reduced to sea level is in `quality`.
 VARIABLES: dict[str, Variable] = _table(
     Variable("temperature", "degC", Kind.STATE, (-95.0, 65.0), (-80.0, 60.0), 2),
     Variable("dew_point", "degC", Kind.STATE, (-110.0, 45.0), (-80.0, 36.0), 2),
@@ -73,7 +72,13 @@ VARIABLES: dict[str, Variable] = _table(
 # unit -> (factor, offset): canonical = value * factor + offset
 _CONVERSIONS: dict[str, dict[str, tuple[float, float]]] = {
     "degC": {"degF": (5 / 9, -160 / 9), "K": (1.0, -273.15)},
-    "hPa": {"Pa": (0.01, 0.0), "kPa": (10.0, 0.0), "mbar": (1.0, 0.0), "inHg": (33.863886667, 0.0), "mmHg": (1.33322387415, 0.0)},
+    "hPa": {
+        "Pa": (0.01, 0.0),
+        "kPa": (10.0, 0.0),
+        "mbar": (1.0, 0.0),
+        "inHg": (33.863886667, 0.0),
+        "mmHg": (1.33322387415, 0.0),
+    },
     "m/s": {"km/h": (1 / 3.6, 0.0), "mph": (0.44704, 0.0), "kn": (1852 / 3600, 0.0)},
     "mm": {"cm": (10.0, 0.0), "m": (1000.0, 0.0), "in": (25.4, 0.0)},
     "mm/h": {"in/h": (25.4, 0.0)},

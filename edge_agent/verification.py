@@ -226,6 +226,11 @@ def score_due(store: Store, stations: Sequence[Station], now: float) -> int:
     """
     ready = int(now) - LEADS_S[-1] - MATCH_S - LATE_S
     mark = store.get(MARK)
+    if (
+        mark is not None and int(mark) > ready
+    ):  # the clock was set back: wait for the time it says now, not for the mark
+        mark = str(ready)
+        store.set(MARK, mark)
     since = int(mark) + 1 if mark is not None else ready - MAX_LOOK_BACK_S
     ids = [station.id for station in stations]
     leads_s = LEADS_S if len(ids) <= FEW_STATIONS else GATEWAY_LEADS_S

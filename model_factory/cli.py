@@ -29,8 +29,11 @@ class _Group(click.Group):
 
 def _split(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say which rows are for what."""
-    command = click.option("--test-fraction", default=0.2, show_default=True, help="Final part of each series, kept out.")(command)
-    return click.option("--hold-out", multiple=True, metavar="NETWORK", help="Leave a whole network out of training.")(command)
+    fraction = click.option("--test-fraction", default=0.2, show_default=True, help="Final part of a series, kept out.")
+    hold_out = click.option(
+        "--hold-out", multiple=True, metavar="NETWORK", help="Leave a whole network out of training."
+    )
+    return hold_out(fraction(command))
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -74,6 +77,7 @@ def train() -> None:
 @click.option("--steps", default=None, type=int, help="Optimizer steps; default: the recipe's.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out.")
+@click.option("--bank", type=_PATH, metavar="FILE", help="Framed samples, shared between runs; made if not there.")
 @click.option("--export/--no-export", default=True, show_default=True, help="Write model_fp32.onnx at the end.")
 def station(data: Path, **options: Any) -> None:
     """Train the station model on every network below DATA (folders as `import` writes them)."""
@@ -112,8 +116,8 @@ def quantize(run: Path, data: Path, **options: Any) -> None:
 @click.option("--every", default="1h", show_default=True, help="Spacing of the test origins.")
 @click.option("--plot", type=_PATH, metavar="PNG", help="Skill by lead.")
 def evaluate(run: Path, data: Path, **options: Any) -> None:
-    """RMSE, MAE, CRPS and coverage on the final part of DATA, beside persistence, diurnal-anomaly persistence, ridge and
-    LightGBM on the same pairs. Appends to RUN/skill.json."""
+    """RMSE, MAE, CRPS and coverage on the final part of DATA, beside persistence, diurnal-anomaly persistence, ridge
+    and LightGBM on the same pairs. Adds to RUN/skill.json."""
     from model_factory.verification.evaluate import evaluate_command
 
     evaluate_command(run, data, **options)
@@ -123,7 +127,7 @@ def evaluate(run: Path, data: Path, **options: Any) -> None:
 @click.argument("run", type=_DIR)
 @click.option("--out", type=_PATH, required=True, metavar="FILE.bundle")
 @click.option("--name", default="station-default", show_default=True)
-@click.option("--release", "counter", type=int, default=1, show_default=True, help="Release counter; grows with every release.")
+@click.option("--release", "counter", default=1, show_default=True, help="Counter; grows with every release.")
 @click.option("--precision", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True)
 def bundle(run: Path, **options: Any) -> None:
     """Put RUN's model, golden samples, card and provenance into one bundle file, and read it back."""

@@ -33,13 +33,15 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
-def sensor(name: str, place: Board | str, fields: dict[str, tuple[str, str]] | None = None, **more: Any) -> str:
-    """A [[sensor]] of agent.toml: JSON lines on a board, or MQTT JSON on a topic."""
+def sensor(name: str, place: Board | str, fields: dict[str, tuple[Any, ...]] | None = None, **more: Any) -> str:
+    """A [[sensor]] of agent.toml: JSON lines on a board, or MQTT JSON on a topic. `fields`: path -> variable, unit and,
+    where it matters, whether it is a running total."""
     where = {"driver": "mqtt_json", "topic": place} if isinstance(place, str) else {"port": str(place.path)}
     lines = {"name": name, "driver": "json_lines"} | where | more
+    keys = ("variable", "unit", "counter")
     entries = (
-        f"{json.dumps(path)} = {{ variable = {json.dumps(variable)}, unit = {json.dumps(unit)} }}"
-        for path, (variable, unit) in (fields or MAP).items()
+        f"{json.dumps(path)} = {{ {', '.join(f'{k} = {json.dumps(v)}' for k, v in zip(keys, field, strict=False))} }}"
+        for path, field in (fields or MAP).items()
     )
     text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in lines.items())
     return f"\n[[sensor]]\n{text}\nmap = {{ {', '.join(entries)} }}\n"
@@ -98,6 +100,13 @@ class Running:
         self._agent = Agent(load(config), clock, self.events.append)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
+
+    def reads(self) -> Running:
+        """Wait until every port is open: what a board printed before is not read."""
+        until(lambda: self.failure or hasattr(self._agent, "_sources"), "the sensors")
+        states = [lambda source=source: source.health().state == "reading" for source in self._agent._sources]
+        until(lambda: all(reading() for reading in states), "every port to be open")
+        return self
 
     def stop(self) -> Kept:
         """End it; what it left."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -17,6 +20,7 @@ from edge_agent.errors import StoreError
 from edge_agent.forecast import Level
 from edge_agent.observation import Flag
 from edge_agent.quality import QualityControl
+from edge_agent.sensors.serial import SerialSource
 from tests.agents import HOME, Running, fill, sensor, until, write_config
 from tests.board import Board
 from tests.tiny_bundle import make_tiny_bundle, tiny_model
@@ -67,7 +71,7 @@ def test_garbage_is_counted_in_the_status_and_a_neighbour_flows_on(
 ) -> None:
     bad, good = make_board("bad"), make_board("good")
     config = write_config(tmp_path, sensor("bad", bad, time="at"), sensor("good", good, time="at"))
-    agent = run_agent(config, SystemClock())
+    agent = run_agent(config, SystemClock()).reads()
     at = NOON
     garbage = {
         "truncated": b'{"at": 1700049000, "t": 1',
@@ -98,7 +102,7 @@ def test_duplicate_and_late_readings_are_counted_or_kept_in_their_place(
     tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent
 ) -> None:
     board = make_board("roof")
-    agent = run_agent(write_config(tmp_path, sensor("roof", board, time="at")), SystemClock())
+    agent = run_agent(write_config(tmp_path, sensor("roof", board, time="at")), SystemClock()).reads()
     for t, value in ((60, 1.0), (120, 2.0), (60, 9.0), (30, 0.5), (120, 2.0), (180, 3.0)):
         board.prints(b'{"at": %d, "t": %f}\n' % (NOON + t, value))
     until(lambda: len(agent.events) >= 6, "six fates")
@@ -108,12 +112,29 @@ def test_duplicate_and_late_readings_are_counted_or_kept_in_their_place(
     assert kept.status["home"]["sensors"]["roof"]["accepted"] == 6
 
 
+def test_rain_of_a_board_that_prints_faster_than_the_seconds_pass_is_not_lost(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent
+) -> None:
+    board = make_board("roof")
+    fields = {"t": ("temperature", "degC"), "r": ("rain", "mm", True)}
+    agent = run_agent(write_config(tmp_path, sensor("roof", board, fields)), SystemClock()).reads()
+    for n in range(100):
+        board.prints(b'{"t": 12, "r": %f}\n' % (50 + n / 10))
+    until(lambda: len(agent.events) >= 100, "their fates")
+    time.sleep(1.1)
+    board.prints(b'{"t": 12, "r": 60}\n')
+    until(lambda: len(agent.events) >= 101, "the last")
+    kept = agent.stop()
+    assert kept.status["home"]["lost"]["duplicate"] > 90
+    assert sum(kept.values("roof", "rain")) == pytest.approx(10)
+
+
 def test_a_unit_set_wrong_is_flagged_and_told_and_the_raw_value_stays(
     tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent
 ) -> None:
     board = make_board("roof")
     fields = {"t": ("temperature", "degC"), "p": ("pressure", "Pa")}  # the board prints degF and hPa
-    agent = run_agent(write_config(tmp_path, sensor("roof", board, fields)), SystemClock())
+    agent = run_agent(write_config(tmp_path, sensor("roof", board, fields)), SystemClock()).reads()
     board.prints(b'{"t": 72.5, "p": 1002}\n')
     until(lambda: agent.seen("roof"), "the reading")
     kept = agent.stop()
@@ -139,7 +160,7 @@ def test_a_reading_we_stumble_over_is_counted_and_the_next_is_taken(
 
     monkeypatch.setattr(QualityControl, "judge", stumble)
     board = make_board("roof")
-    agent = run_agent(write_config(tmp_path, sensor("roof", board, time="at")), SystemClock())
+    agent = run_agent(write_config(tmp_path, sensor("roof", board, time="at")), SystemClock()).reads()
     for n in (12, 13, 14):
         board.prints(b'{"at": %d, "t": %d}\n' % (NOON + n, n))
     until(lambda: len(agent.seen("roof")) == 2, "the readings around it")
@@ -153,12 +174,12 @@ def test_quality_control_remembers_what_came_before_a_restart(
 ) -> None:
     board = make_board("roof")
     config = write_config(tmp_path, sensor("roof", board, time="at"))
-    first = run_agent(config, SystemClock())
+    first = run_agent(config, SystemClock()).reads()
     for n in range(20):
         board.prints(b'{"at": %d, "t": %f}\n' % (NOON + 60 * n, 12 + n % 3 / 10))
     until(lambda: len(first.seen("roof")) == 20, "the readings")
     first.stop()
-    second = run_agent(config, SystemClock())
+    second = run_agent(config, SystemClock()).reads()
     board.prints(b'{"at": %d, "t": 31}\n' % (NOON + 60 * 20))
     until(lambda: second.seen("roof"), "the spike")
     verdict = second.stop().observations["home"][-1].verdicts["temperature"]
@@ -177,7 +198,7 @@ def test_of_two_sensors_that_measure_the_same_the_first_of_the_station_is_prefer
     config = write_config(tmp_path, *lines, stations=stations, bundle=str(tiny), allow_unsigned=True)
     assert ranks(load(config)) == {"cellar": 0, "best": 0, "spare": 1}
     clock = ManualClock(NOON + 100)
-    agent = run_agent(config, clock)
+    agent = run_agent(config, clock).reads()
     for n, (name, board) in enumerate(boards.items()):
         board.prints(b'{"t": %d}\n' % n)
         until(lambda name=name: agent.seen(name), "the reading")
@@ -212,7 +233,7 @@ def test_ranks_count_the_sensors_that_serve_all_stations_for_each(tmp_path: Path
 def test_a_forecast_at_the_start_and_each_quarter_hour_also_when_the_clock_is_set(
     tmp_path: Path, run_agent: RunAgent, tiny: Path
 ) -> None:
-    fill(tmp_path / "store.sqlite", NOON + 3600, hours=48)
+    fill(tmp_path / "store.sqlite", NOON + 7200, hours=48)
     clock = ManualClock(NOON + 100)
     agent = run_agent(write_config(tmp_path, bundle=str(tiny), allow_unsigned=True), clock)
 
@@ -227,9 +248,9 @@ def test_a_forecast_at_the_start_and_each_quarter_hour_also_when_the_clock_is_se
     assert (first.origin, first.level, first.bundle) == (NOON, Level.NOWCAST_ONLY, "tiny 0.0.1")
     assert next_origin(806) == NOON + 900
     assert next_origin(900) == NOON + 1800
-    clock._now -= 3600  # the clock is set back ...
+    clock.set(clock.now() - 3600)  # back ...
     assert next_origin(30) == NOON - 1800
-    clock._now += 7200  # ... and forward
+    clock.set(clock.now() + 7200)  # ... and forward
     assert next_origin(30) == NOON + 5400
     assert len(agent.forecasts()) == 5
     kept = agent.stop()
@@ -318,8 +339,8 @@ def model_that_fails_after(t: int) -> bytes:
     added.input[1] = "checked"
     graph.initializer.extend(
         [
-            numpy_helper.from_array(__import__("numpy").array(t, "int64"), "limit"),
-            numpy_helper.from_array(__import__("numpy").zeros(1, "float32"), "one_value"),
+            numpy_helper.from_array(np.array(t, np.int64), "limit"),
+            numpy_helper.from_array(np.zeros(1, np.float32), "one_value"),
         ]
     )
     before = [
@@ -341,8 +362,7 @@ def model_that_fails_after(t: int) -> bytes:
 
 def test_a_second_agent_on_the_same_store_is_refused_by_the_firsts_number(tmp_path: Path, run_agent: RunAgent) -> None:
     config = write_config(tmp_path)
-    first = run_agent(config, SystemClock())
-    until(lambda: (tmp_path / "store.sqlite").exists(), "the first agent")
+    first = run_agent(config, SystemClock()).reads()
     with pytest.raises(StoreError, match=r"store.sqlite: another agent \(pid \d+\) works with it: stop that one"):
         run_agent(config, SystemClock()).stop()
     first.stop()
@@ -353,10 +373,32 @@ def test_a_restarted_agent_gives_no_id_twice(tmp_path: Path, make_board: MakeBoa
     board = make_board("roof")
     config = write_config(tmp_path, sensor("roof", board, time="at"))
     for n in range(2):
-        agent = run_agent(config, SystemClock())
+        agent = run_agent(config, SystemClock()).reads()
         board.prints(b'{"at": %d, "t": 1}\n' % (NOON + n))
         until(lambda agent=agent: agent.seen("roof"), "the reading")
         kept = agent.stop()
     ids = [judged.observation.id for judged in kept.observations["home"]]
     assert len(set(ids)) == 2 and all(id_.endswith(":roof:1") for id_ in ids)
     assert json.loads(json.dumps(kept.status))["home"]["outbox"]["mqtt"]["queued"] == 2
+
+
+def test_a_store_that_cannot_be_there_is_refused_in_words(tmp_path: Path, run_agent: RunAgent) -> None:
+    (tmp_path / "store.sqlite").mkdir()
+    with pytest.raises(StoreError, match=r"store\.sqlite"):
+        run_agent(write_config(tmp_path), SystemClock()).stop()
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+def test_a_sensor_that_hangs_at_the_end_is_left_behind(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board, over = make_board("roof"), threading.Event()
+    agent = run_agent(write_config(tmp_path, sensor("roof", board)), SystemClock()).reads()
+    board.prints(b'{"t": 1}\n')
+    until(lambda: agent.seen("roof"), "the reading")
+    stop = SerialSource.stop
+    monkeypatch.setattr(SerialSource, "stop", lambda self: over.wait() and stop(self))
+    assert agent.stop().values("roof") == [1]
+    over.set()

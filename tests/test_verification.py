@@ -220,6 +220,14 @@ def test_a_long_pause_is_skipped_in_one_step(store):
     assert int(store.get(verification.MARK) or 0) > ORIGIN + 299 * 86_400
 
 
+def test_a_clock_that_ran_far_ahead_and_was_set_back_does_not_end_verification(store):
+    remember(store)
+    score_due(store, [STATION], DUE + 300 * 86_400)
+    score_due(store, [STATION], DUE - 3600)
+    issue(store, ORIGIN)
+    assert score_due(store, [STATION], DUE) == 1
+
+
 def test_a_gateway_keeps_fewer_leads(store, monkeypatch):
     remember(store)
     issue(store, ORIGIN)

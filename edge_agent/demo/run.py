@@ -68,6 +68,7 @@ class _Demo:
         self._config, self._broker, self._line, self._speed = load(config), running, line, speed
         self._stop = threading.Event()
         self._failed: list[BaseException] = []
+        self._told: dict[tuple[str, str, str], int] = {}
         self._witness = Witness(read_bundle(default_bundle()).manifest, tuple(place.id for place in scene.PLACES))
         self._report = Report({place.id: read_history(scene.data(place.history)) for place in scene.PLACES})
 
@@ -91,23 +92,27 @@ class _Demo:
                 self._stop.set()
                 for thread in (loop, *players):
                     thread.join(timeout=5)
+        self._tell_refused()
         if self._failed:
             raise self._failed[0]
         return self._verdict(once, in_time)
 
     def _wait(self, done: Callable[[], bool], limit_s: float | None) -> bool:
         """Until it is done or something broke; False if the time is up."""
-        told: dict[tuple[str, str, str], int] = {}
         end = None if limit_s is None else time.monotonic() + limit_s
         while not done() and not self._failed:
             if end is not None and time.monotonic() > end:
                 return False
-            for key, n in self._witness.rejected().items():
-                if n > told.get(key, 0):
-                    self._report.refused(*key, n - told.get(key, 0))
-                    told[key] = n
+            self._tell_refused()
             time.sleep(TURN_S)
         return True
+
+    def _tell_refused(self) -> None:
+        """Print what the published status counts more than before."""
+        for key, n in self._witness.rejected().items():
+            if n > self._told.get(key, 0):
+                self._report.refused(*key, n - self._told.get(key, 0))
+                self._told[key] = n
 
     def _proved(self) -> bool:
         return not self._witness.missing() or bool(self._witness.faults)

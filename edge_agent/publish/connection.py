@@ -190,8 +190,10 @@ class Connection:
             topic = outcome.message.topic
             if outcome.reason:
                 self.refused[outcome.reason] += 1
-                self._troubles[topic] = outcome.advice
-                self._report(outcome.advice)
+                self.detail = outcome.advice
+                if self._troubles.get(topic) != outcome.advice:
+                    self._troubles[topic] = outcome.advice
+                    log.warning("mqtt: %s", outcome.advice)
             else:
                 self.published += 1
                 if self._troubles.pop(topic, None):

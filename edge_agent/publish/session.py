@@ -166,7 +166,7 @@ class Session:
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             protocol=MQTTProtocolVersion.MQTTv311 if old else MQTTProtocolVersion.MQTTv5,
-            clean_session=False if old else None,
+            clean_session=True if old else None,  # nothing of use is in our session, and 3.1.1 would keep it for ever
             reconnect_on_failure=False,
         )
         client.connect_timeout = self._waits.connect

@@ -54,15 +54,17 @@ class Outbox:
 
     def __init__(self, connection: Connection, limit_bytes: int) -> None:
         self._connection, self._limit = connection, limit_bytes
+        self._last_key = 0  # never given twice, also where the transaction it was given in was lost
 
     def put(self, destination: str, series: int, t: int, size: int, part: Part | None) -> None:
         """Queue an observation, `size`: bytes of its values and flags. Beyond the limit the oldest rows are dropped."""
         c = self._connection
         size += ROW_BYTES
         own = (part.boot, part.seq, msgspec.json.encode(list(part.names)).decode()) if part else (None, None, None)
+        ((given,),) = c.read("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'")
+        self._last_key = max(self._last_key, given) + 1
         c.write(
-            "INSERT INTO outbox (destination, series, t, bytes, boot, seq, names) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (destination, series, t, size, *own),
+            "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (self._last_key, destination, series, t, size, *own)
         )
         c.write(
             "INSERT INTO outbox_totals (destination, accepted, bytes) VALUES (?, 1, ?) ON CONFLICT (destination)"

@@ -91,7 +91,7 @@ def build_bundle(
     manifest = _manifest(config, rows, name=name, counter=counter, precision=precision, version=version)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        draft = Path(folder) / "draft.bundle"
+        draft = Path(folder) / out.name
         _write(draft, manifest, files | {CARD: b"# draft\n"})
         read_bundle(draft)
         measured = _measure(draft, session, inputs)

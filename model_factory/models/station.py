@@ -1,8 +1,8 @@
 """The station model: 30 days of one station's history in, its next six hours out, all in physical units.
 
 Three parts, in the order data passes them. `Front` has no weights: it finds the station's own diurnal cycle, a base
-forecast (diurnal-anomaly persistence), the base's usual errors, and states everything in units of these errors. `Core` is
-the network: it forecasts the base's error. `Back` returns to physical units, bounds and monotone quantiles.
+forecast (diurnal-anomaly persistence), the base's usual errors, and states everything in units of these errors. `Core`
+is the network: it forecasts the base's error. `Back` returns to physical units, bounds and monotone quantiles.
 Shapes: S stations, T = 2,880 steps of 15 minutes, L = 24 leads, Q = 11 quantiles.
 """
 
@@ -98,7 +98,8 @@ class StationModel(nn.Module):
 
     def forward(self, history: Tensor, site: Tensor, origin: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         framed = self.front(history, site, origin)
-        return self.back(framed, self.core(framed.features))
+        out: tuple[Tensor, Tensor, Tensor, Tensor] = self.back(framed, self.core(framed.features))
+        return out
 
 
 def wind_vector(speed: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +121,7 @@ def channels_of(values: Tensor) -> Tensor:
 
 
 def sine_of_sun(origin: Tensor, latitude: Tensor, longitude: Tensor, hours: Tensor) -> tuple[Tensor, Tensor]:
-    """Sine of the sun's elevation [S, H] at `hours` from the origin, and the solar hour angle [S] at the origin, radians.
+    """Sine of the sun's elevation [S, H] at `hours` from the origin, and the solar hour angle [S] there, radians.
 
     Declination and equation of time by Spencer's Fourier series (J. W. Spencer, Search 2(5), 1971, p. 172);
     sin(elevation) = sin(lat) sin(decl) + cos(lat) cos(decl) cos(hour angle). Good to about 0.05 degree in declination.
@@ -220,9 +221,10 @@ class Front(nn.Module):
         clear = torch.clamp(sine[:, len(SUN_HOURS) // 2], min=0.0)
         ratio = torch.where(clear > 0.1, light[0] / (2.0 * clear + 0.1), 0.0)
         rows = [
-            temperature / 20.0, humidity / 50.0 - 1.0, (temperature - dew_point) / 10.0, speed / 5.0, torch.log1p(speed),
-            *wet, *light, ratio, torch.sin(angle), torch.cos(angle),
-            torch.isnan(rain[:, -4:]).all(1).float(), torch.isnan(sun[:, -4:]).all(1).float(), torch.isnan(site[:, 0]).float(),
+            temperature / 20.0, humidity / 50.0 - 1.0, (temperature - dew_point) / 10.0, speed / 5.0,
+            torch.log1p(speed), *wet, *light, ratio, torch.sin(angle), torch.cos(angle),
+            torch.isnan(rain[:, -4:]).all(1).float(), torch.isnan(sun[:, -4:]).all(1).float(),
+            torch.isnan(site[:, 0]).float(),
         ]  # fmt: skip
         return [torch.stack(rows, 1), sine]
 
@@ -232,6 +234,8 @@ class Core(nn.Module):
 
     def __init__(self, count: int, size: Size) -> None:
         super().__init__()
+        self.center: Tensor
+        self.width: Tensor
         self.register_buffer("center", torch.zeros(count))
         self.register_buffer("width", torch.ones(count))
         self.members = nn.ModuleList(Member(count, size) for _ in range(size.members))
@@ -242,7 +246,7 @@ class Core(nn.Module):
 
     def standardize(self, features: Tensor) -> Tensor:
         """[S, F] with mean 0 and variance 1 over the training samples."""
-        return (features - self.center) / self.width  # type: ignore[operator]
+        return (features - self.center) / self.width
 
 
 # What a member says, side by side: name -> numbers per lead.
@@ -307,7 +311,8 @@ class Block(nn.Module):
         self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, h: Tensor) -> Tensor:
-        return h + self.drop(self.second(F.relu(self.first(self.norm(h)))))  # type: ignore[no-any-return]
+        out: Tensor = h + self.drop(self.second(F.relu(self.first(self.norm(h)))))
+        return out
 
 
 class Back(nn.Module):

@@ -6,12 +6,14 @@ Works on batches in raw units. Never lets a history see more than it had.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS, STEPS_PER_DAY
 
+Chance = Callable[..., Tensor]  # shape -> numbers evenly drawn from 0 to 1
 POSITIVE = ("humidity", "wind_speed", "wind_gust", "rain")
 RAIN = GRID_VARIABLES.index("rain")
 SUN = GRID_VARIABLES.index("solar_radiation")
@@ -22,10 +24,10 @@ DROP_OPTIONAL = 0.25  # the same for rain and radiation, which many stations lac
 CUT = 0.25  # chance of a short history
 HOURLY = 0.12  # chance of an hourly station
 GAPS = 0.30  # chance of outages
-STALE = 0.10  # chance that the newest readings have not come yet
+STALE = 0.05  # chance that the newest readings have not come yet
 NOWHERE = 0.05  # chance that the place is unknown
-NOISE = 0.5  # chance of a sensor noisier than this one
-NOISE_RANGE = (0.01, 0.4)  # of a typical sensor's noise below, drawn evenly in the logarithm
+NOISE = 0.3  # chance of a sensor noisier than this one
+NOISE_RANGE = (0.01, 0.3)  # of a typical sensor's noise below, drawn evenly in the logarithm
 
 # Chance that a variable comes at a display's resolution, and that resolution.
 _COARSE = {
@@ -41,8 +43,8 @@ _COARSE = {
 def augment(history: Tensor, site: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """A batch as other stations would have measured it: history [B, T, 8], site [B, 4], target [B, L, 7].
 
-    A coarse display shows what comes as coarsely as what was, so the target is rounded with its history; nothing else of
-    it changes.
+    A coarse display shows what comes as coarsely as what was, so the target is rounded with its history; nothing else
+    of it changes.
     """
 
     def chance(*shape: int) -> Tensor:
@@ -65,10 +67,10 @@ def augment(history: Tensor, site: Tensor, target: Tensor, generator: torch.Gene
     return torch.where(gone, torch.nan, x), site, target
 
 
-def _missing(batch: int, count: int, chance) -> Tensor:  # type: ignore[no-untyped-def]
+def _missing(batch: int, count: int, chance: Chance) -> Tensor:
     """[B, V]: variables that are not measured; temperature or wind always stays."""
-    missing: Tensor = chance(batch, count) < DROP
-    optional: Tensor = chance(batch, count) < DROP_OPTIONAL
+    missing = chance(batch, count) < DROP
+    optional = chance(batch, count) < DROP_OPTIONAL
     for v in (RAIN, SUN):
         missing[:, v] |= optional[:, v]
     lost = missing[:, :4].all(1)
@@ -76,7 +78,7 @@ def _missing(batch: int, count: int, chance) -> Tensor:  # type: ignore[no-untyp
     return missing
 
 
-def _outages(batch: int, age: Tensor, chance) -> Tensor:  # type: ignore[no-untyped-def]
+def _outages(batch: int, age: Tensor, chance: Chance) -> Tensor:
     """[B, T]: up to three outages of up to a day each."""
     gone = torch.zeros(batch, len(age), dtype=torch.bool, device=age.device)
     some = chance(batch) < GAPS
@@ -96,7 +98,7 @@ _NOISE_UNIT = {
 }
 
 
-def _noisy(history: Tensor, chance, generator: torch.Generator) -> Tensor:  # type: ignore[no-untyped-def]
+def _noisy(history: Tensor, chance: Chance, generator: torch.Generator) -> Tensor:
     """White noise of a random size per variable, [B, T, 8]; speeds stay positive, humidity below 100."""
     batch, _, count = history.shape
     low, high = (math.log(x) for x in NOISE_RANGE)

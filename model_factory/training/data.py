@@ -51,7 +51,8 @@ class StationFile:
 @dataclass(frozen=True, slots=True)
 class Series:
     """One station on one phase of the grid: history [T, 8] and target [T, 7] at `steps` [T]; `end`: first step index
-    that belongs to the part kept out."""
+    that belongs to the part kept out; `stride`: steps between readings, 1 where they come at least every 15 minutes.
+    `steps` begin at a reading."""
 
     network: str
     site: tuple[float, float, float]
@@ -59,6 +60,7 @@ class Series:
     history: NDArray[np.float32]
     target: NDArray[np.float32]
     end: int
+    stride: int
 
 
 def station_files(data: Path, hold_out: tuple[str, ...] = ()) -> list[StationFile]:
@@ -77,8 +79,10 @@ def station_files(data: Path, hold_out: tuple[str, ...] = ()) -> list[StationFil
                 path = listing.parent / f"{row['station']}.csv"
                 if not path.exists():
                     raise DataError(f"{listing}: station {row['station']} has no {path.name}; import the network again")
-                place = (float(row[k] or "nan") for k in ("latitude", "longitude", "elevation"))
-                found.append(StationFile(network, row["station"], *place, path))
+                latitude, longitude, elevation = (
+                    float(row[k] or "nan") for k in ("latitude", "longitude", "elevation")
+                )
+                found.append(StationFile(network, row["station"], latitude, longitude, elevation, path))
     if not found:
         raise DataError(f"{data}: no <network>/stations.csv below it; run `model-factory import` first")
     return found
@@ -98,6 +102,7 @@ def load_series(file: StationFile, test_fraction: float) -> Iterator[Series]:
     """A station's series, one per phase of the grid."""
     history = read_history(file.path)
     split = split_time(history.times, test_fraction)
+    stride = max(round(cadence_s(history.times) / STEP_S), 1)
     for phase in phases_of(history):
         steps = np.arange(step_of(history.times[:1], phase)[0], history.times[-1] + 1, STEP_S, dtype=np.int64)
         nothing = np.full(len(history.times), np.nan)
@@ -112,6 +117,7 @@ def load_series(file: StationFile, test_fraction: float) -> Iterator[Series]:
             np.stack(on, 1).astype(np.float32),
             np.stack(came, 1).astype(np.float32),
             int(np.searchsorted(steps, split)),
+            stride,
         )
 
 
@@ -128,7 +134,7 @@ def _finer_pressure(
 
 
 class Corpus:
-    """Series end to end in two tensors, with windows drawn by share of network. Before each series lie 30 days of NaN."""
+    """Series end to end in two tensors, with windows drawn by share of network; before each lie 30 days of NaN."""
 
     def __init__(self, series: list[Series], device: torch.device) -> None:
         """Raises DataError when no series is long enough to train on."""
@@ -153,23 +159,32 @@ class Corpus:
         """Per series: where it starts, its place, and how often it is drawn."""
         length = np.array([last - first for _, first, last, _ in self.rows], float)
         networks = [one.network for *_, one in self.rows]
+        self.networks = sorted(set(networks))
         total = {n: sum(le for le, m in zip(length, networks, strict=True) if m == n) for n in set(networks)}
         chance = [SHARES.get(n, DEFAULT_SHARE) * le / total[n] for n, le in zip(networks, length, strict=True)]
         self.chance = torch.tensor(chance, dtype=torch.float64, device=device)
         self.start = torch.tensor([at for at, *_ in self.rows], device=device)
         self.first = torch.tensor([first for _, first, _, _ in self.rows], device=device)
         self.span = torch.tensor(length, device=device)
+        self.stride = torch.tensor([one.stride for *_, one in self.rows], device=device)
+        self.network = torch.tensor([self.networks.index(n) for n in networks], device=device)
         self.site = torch.tensor([one.site for *_, one in self.rows], device=device, dtype=torch.float32)
         self.time = torch.tensor([int(one.steps[0]) for *_, one in self.rows], device=device)
         self.window = torch.arange(-HISTORY_STEPS + 1, 1, device=device)
         self.ahead = torch.arange(1, LEADS + 1, device=device)
 
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A random batch: history [B, 2880, 8], site [B, 4], origin [B], target [B, L, 7]."""
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """A random batch: history [B, 2880, 8], site [B, 4], origin [B], target [B, L, 7], index of the network [B].
+
+        Where readings come less often than every step, origins lie on readings: between them a forecast 15 minutes
+        ahead would be scored on a value that is up to an hour away from its newest reading.
+        """
         which = torch.multinomial(self.chance, count, replacement=True, generator=generator)
         place = torch.rand(count, generator=generator, device=self.chance.device, dtype=torch.float64)
-        step = self.first[which] + (place * self.span[which]).long()
+        stride = self.stride[which]
+        step = self.first[which] + (place * self.span[which]).long() // stride * stride
         at = self.start[which] + step
         site = torch.cat((self.site[which], torch.full((count, 1), torch.nan, device=at.device)), 1)
         origin = self.time[which] + step * STEP_S
-        return self.history[at[:, None] + self.window], site, origin, self.target[at[:, None] + self.ahead]
+        window, ahead = at[:, None] + self.window, at[:, None] + self.ahead
+        return self.history[window], site, origin, self.target[ahead], self.network[which]

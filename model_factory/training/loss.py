@@ -1,4 +1,5 @@
-"""What the station model is trained to do: be right on average, honest in its quantiles, in units of the base's errors."""
+"""What the station model is trained to do: be right on average and honest in its quantiles, in units of the base's
+usual errors, so that lively and calm stations teach alike."""
 
 from __future__ import annotations
 

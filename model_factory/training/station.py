@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,34 @@ class Settings:
 @dataclass(slots=True)
 class Bank:
     """Windows already through `Front`, which has no weights, so that the loop only pays for the network. Rows: features
-    [N, F], base and scale [N, L, C], target [N, L, 7]."""
+    [N, F], base and scale [N, L, C], target [N, L, 7], network [N]: its index in `networks`."""
 
     features: Tensor
     base: Tensor
     scale: Tensor
     target: Tensor
+    network: Tensor
+    networks: list[str]
+
+    def without(self, hold_out: tuple[str, ...]) -> Bank:
+        """The rows of the other networks, in their shares."""
+        if not set(hold_out) & set(self.networks):
+            return self
+        gone = torch.tensor(
+            [self.networks.index(n) for n in hold_out if n in self.networks], device=self.network.device
+        )
+        keep = ~torch.isin(self.network, gone)
+        return Bank.of([rows[keep] for rows in self.columns()], self.networks)
+
+    @classmethod
+    def of(cls, columns: Sequence[Tensor], networks: list[str]) -> Bank:
+        """The inverse of `columns`."""
+        features, base, scale, target, network = columns
+        return cls(features, base, scale, target, network, networks)
+
+    def columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """All tensors, in the order of the constructor."""
+        return self.features, self.base, self.scale, self.target, self.network
 
     def rows(self, index: Tensor) -> tuple[Framed, Tensor]:
         """The chosen rows, as a batch."""
@@ -96,6 +119,7 @@ def train_command(
     device: str,
     resume: bool,
     export: bool,
+    bank: Path | None,
 ) -> None:
     """`model-factory train station`: see its help."""
     settings = Settings(steps=steps or Settings().steps, seed=seed, test_fraction=test_fraction, hold_out=hold_out)
@@ -105,11 +129,10 @@ def train_command(
     out.mkdir(parents=True, exist_ok=True)
     if (out / "checkpoint.pt").exists() and not resume:
         raise ConfigError(f"{out} holds a run already: add --resume to go on with it, or choose another folder")
-    corpus = read_corpus(data, settings, where)
-    state = train(corpus, settings, out, where)
+    state = train(ready_bank(data, settings, where, bank).without(hold_out), settings, out, where)
     write_run(state.averaged, settings, data, out, where)
     if export:
-        export_run(out, corpus)
+        export_command(out, data)
 
 
 def export_command(run: Path, data: Path) -> None:
@@ -127,15 +150,14 @@ def read_corpus(data: Path, settings: Settings, device: torch.device) -> Corpus:
     return Corpus([s for f in track(files, "reading stations") for s in load_series(f, settings.test_fraction)], device)
 
 
-def train(corpus: Corpus, settings: Settings, out: Path, device: torch.device) -> State:
+def train(bank: Bank, settings: Settings, out: Path, device: torch.device) -> State:
     """Run the loop to its end from the newest checkpoint in `out`, or from the start."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    bank = fill_bank(corpus, settings, device)
     state = begin(bank, settings, device)
     if (out / "checkpoint.pt").exists():
         load_checkpoint(state, settings, out, device)
-    prior = (state.model.front.prior.T @ interpolation(SCALE_LEADS, LEADS).to(device)).T
+    prior = usual_scales(state.model)
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -167,14 +189,32 @@ def fill_bank(corpus: Corpus, settings: Settings, device: torch.device) -> Bank:
 
     generator = torch.Generator(device=device).manual_seed(settings.seed)
     front = Front().to(device)
-    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
         for _ in track(range(max(settings.samples // FRAME_AT_ONCE, 1)), "framing samples"):
-            history, site, origin, target = corpus.draw(FRAME_AT_ONCE, generator)
+            history, site, origin, target, network = corpus.draw(FRAME_AT_ONCE, generator)
             history, site, target = augment(history, site, target, generator)
             framed = front(history, site, origin)
-            parts.append((framed.features.half(), framed.base, framed.scale, target))
-    return Bank(*(torch.cat(column) for column in zip(*parts, strict=True)))
+            parts.append((framed.features.half(), framed.base, framed.scale, target, network))
+    return Bank.of([torch.cat(column) for column in zip(*parts, strict=True)], corpus.networks)
+
+
+def ready_bank(data: Path, settings: Settings, device: torch.device, path: Path | None) -> Bank:
+    """The samples of all networks: from the file, else framed now and kept there.
+
+    Raises:
+        ConfigError: the file was made with other settings.
+    """
+    key = {"samples": settings.samples, "seed": settings.seed, "test_fraction": settings.test_fraction}
+    if path is not None and path.exists():
+        held = torch.load(path, map_location=device, weights_only=True)
+        if held["key"] != key:
+            raise ConfigError(f"{path} was made with {held['key']}, this run wants {key}: name another file")
+        return Bank.of(held["columns"], held["networks"])
+    bank = fill_bank(read_corpus(data, replace(settings, hold_out=()), device), settings, device)
+    if path is not None:
+        torch.save({"key": key, "columns": list(bank.columns()), "networks": bank.networks}, path)
+    return bank
 
 
 def begin(bank: Bank, settings: Settings, device: torch.device) -> State:
@@ -205,7 +245,7 @@ def one_step(state: State, bank: Bank, settings: Settings, prior: Tensor) -> dic
     state.model.train()
     losses = ensemble_loss(state.model.core, framed, target, prior)
     state.optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    torch.stack(list(losses.values())).sum().backward()
     for member in state.model.core.members:
         nn.utils.clip_grad_norm_(member.parameters(), 1.0)
     state.optimizer.step()
@@ -218,8 +258,13 @@ def one_step(state: State, bank: Bank, settings: Settings, prior: Tensor) -> dic
     return {name: part.detach() for name, part in losses.items()}
 
 
+def usual_scales(model: StationModel) -> Tensor:
+    """The base's usual errors over all stations, [L, C]."""
+    return (model.front.prior.T @ interpolation(SCALE_LEADS, LEADS).to(model.front.prior.device)).T
+
+
 def ensemble_loss(core: Core, framed: Framed, target: Tensor, prior: Tensor) -> dict[str, Tensor]:
-    """Each member learns by itself, so that their errors differ and the average gains; the parts are sums over members."""
+    """Each member learns by itself, so that errors differ and the average gains; the parts are sums over members."""
     x = core.standardize(framed.features)
     each = [station_loss(framed, departure(member(x)), target, prior) for member in core.members]
     return {name: torch.stack([losses[name] for losses in each]).sum() for name in each[0]}
@@ -235,6 +280,8 @@ def save_checkpoint(state: State, settings: Settings, out: Path) -> None:
         "optimizer": state.optimizer.state_dict(),
         "schedule": state.schedule.state_dict(),
         "generator": state.generator.get_state().cpu(),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
     torch.save(held, out / "checkpoint.tmp")
     (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
@@ -257,6 +304,9 @@ def load_checkpoint(state: State, settings: Settings, out: Path, device: torch.d
     state.optimizer.load_state_dict(held["optimizer"])
     state.schedule.load_state_dict(held["schedule"])
     state.generator.set_state(held["generator"].cpu())
+    torch.set_rng_state(held["random"].cpu())
+    if held["random_cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([state.cpu() for state in held["random_cuda"]])
     state.step = held["step"]
 
 
@@ -281,9 +331,8 @@ def write_run(model: StationModel, settings: Settings, data: Path, out: Path, de
 def export_run(run: Path, corpus: Corpus) -> None:
     """model_fp32.onnx, and calibration.npz: inputs from the training part, unbroken, to calibrate and to test with."""
     generator = torch.Generator(device=corpus.history.device).manual_seed(CALIBRATION_SEED)
-    drawn = corpus.draw(CALIBRATION, generator)[:3]
-    named = zip(("history", "site", "origin"), drawn, strict=True)
-    np.savez_compressed(run / "calibration.npz", **{k: v.cpu().numpy() for k, v in named})
+    history, site, origin = (drawn.cpu().numpy() for drawn in corpus.draw(CALIBRATION, generator)[:3])
+    np.savez_compressed(run / "calibration.npz", history=history, site=site, origin=origin)
     export_onnx(load_model(run), run / "model_fp32.onnx")
 
 
@@ -313,4 +362,5 @@ def export_onnx(model: StationModel, path: Path) -> None:
         external_data=False,
         verbose=False,
     )
+    assert program is not None
     program.save(str(path), external_data=False)

@@ -42,6 +42,6 @@ def with_model(path: Path, change: Any, **changes: Any) -> Path:
     return make_tiny_bundle(path, model=model.SerializeToString(), **changes)
 
 
-def directory_at(raw: bytes) -> int:
+def directory_at(raw: bytes | bytearray) -> int:
     """Where the zip's directory begins."""
     return int.from_bytes(raw[-6:-2], "little")

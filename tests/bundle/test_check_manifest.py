@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.bundle import check
+from edge_agent.bundle.devices import DEVICES
 from edge_agent.bundle.manifest import Device
 from edge_agent.bundle.reader import read_bundle
 from edge_agent.errors import BundleError
@@ -153,8 +154,8 @@ def test_a_bundle_above_a_devices_limits_is_refused(
         path = make_tiny_bundle(tmp_path / "a.bundle", budgets=[row | figure])
         assert refused(path, device=device).refused == "over-budget"
         assert read_bundle(path).manifest.budgets  # without a device there is nothing to hold it against
-    limit = check.DEVICES[device]
-    monkeypatch.setitem(check.DEVICES, device, type(limit)(1000, 1.0, 1.0))
+    limit = DEVICES[device]
+    monkeypatch.setitem(DEVICES, device, type(limit)(1000, 1.0, 1.0))
     assert refused(make_tiny_bundle(tmp_path / "b.bundle"), device=device).refused == "over-budget"
 
 

@@ -92,7 +92,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(run: Path, **changes: Any) -> Any:
-    return build_bundle(run, run / "out.bundle", **({"name": "test", "counter": 3, "precision": "fp32"} | changes))
+    options: dict[str, Any] = {"name": "test", "counter": 3, "precision": "fp32"}
+    return build_bundle(run, run / "out.bundle", **(options | changes))
 
 
 def test_a_bundle_comes_out_that_an_agent_runs(made: tuple[Path, Bundle]) -> None:
@@ -151,7 +152,7 @@ def test_golden_samples_are_nobodys_measurements_and_the_same_every_time(made: t
 
 
 def test_own_golden_samples_replace_them(run: Path) -> None:
-    own = {name: value[:2] for name, value in golden_inputs().items()}
+    own: dict[str, Any] = {name: value[:2] for name, value in golden_inputs().items()}
     np.savez(run / "golden_inputs.npz", **own)
     inputs, _ = unpack_golden(make(run).golden)
     assert inputs["history"].shape[0] == 2

@@ -27,7 +27,7 @@ def weights() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(1)
 
     def matrix(*shape: int) -> np.ndarray:
-        return (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
+        return np.asarray(rng.standard_normal(shape) / np.sqrt(shape[-1]), np.float32)
 
     return {
         "front.kernel": matrix(16, 16),
@@ -66,7 +66,7 @@ def make_model(path: Path) -> Path:
     return path
 
 
-def inputs(count: int) -> dict[str, np.ndarray]:
+def inputs(count: int) -> dict[str, Any]:
     x = RNG.standard_normal((count, 16)).astype(np.float32)
     x[::5, 3] = np.nan
     return {"x": x}
@@ -170,7 +170,7 @@ def quickly(fp32: Path, int8: Path, samples: dict[str, np.ndarray]) -> Compariso
 
 
 @pytest.mark.parametrize("arrays", [None, {}, {"x": np.zeros((0, 16))}, {"x": np.zeros((3, 1)), "y": np.zeros((2, 1))}])
-def test_calibration_that_cannot_be_used_is_an_error(tmp_path: Path, arrays: dict[str, np.ndarray] | None) -> None:
+def test_calibration_that_cannot_be_used_is_an_error(tmp_path: Path, arrays: dict[str, Any] | None) -> None:
     path = tmp_path / "calibration.npz"
     if arrays is not None:
         np.savez(path, **arrays)

@@ -54,7 +54,11 @@ def test_a_result_does_not_depend_on_its_neighbours_in_the_batch(session: OnnxSe
 def test_other_number_types_and_layouts_are_taken(session: OnnxSession) -> None:
     inputs = tiny_inputs(2)
     history = np.asfortranarray(inputs["history"].astype(np.float64))
-    other = {"history": history, "site": inputs["site"].astype(np.float64), "origin": inputs["origin"].astype(np.int32)}
+    other: dict[str, Any] = {
+        "history": history,
+        "site": inputs["site"].astype(np.float64),
+        "origin": inputs["origin"].astype(np.int32),
+    }
     np.testing.assert_array_equal(session.run(other)["mean"], session.run(inputs)["mean"])
 
 
@@ -89,7 +93,7 @@ def test_optional_inputs_are_filled_in_where_nobody_gives_them(tmp_path: Path) -
     session = OnnxSession(read_bundle(path))
     inputs = tiny_inputs(2)
     expected = session.run(inputs)["mean"]
-    given = {"group": np.zeros(2, np.int64), "guidance": np.ones((2, 24, 1), np.float32)}
+    given: dict[str, Any] = {"group": np.zeros(2, np.int64), "guidance": np.ones((2, 24, 1), np.float32)}
     np.testing.assert_array_equal(session.run(inputs | given)["mean"], expected)
 
 

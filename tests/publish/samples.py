@@ -41,7 +41,7 @@ def forecast(station: str = "roof", origin: int = ORIGIN, issued: int | None = N
         mean = np.linspace(max(low, 0), min(high, 360), len(LEADS_S))
         spread = np.linspace(-30, 30, len(QUANTILES))
         variables[name] = VariableForecast(name, Level.NOWCAST_ONLY, mean, mean + spread[:, None], 42)
-    events = {"rain_0.2mm": np.linspace(-0.0001, 1.0001, len(LEADS_S))}
+    events = {"rain": np.linspace(-0.0001, 1.0001, len(LEADS_S))}
     when = origin + 5 if issued is None else issued
     level, name = Level.NOWCAST_ONLY, "wx-test-1"
     return Forecast(station, origin, when, LEADS_S, QUANTILES, level, name, name, variables, events)

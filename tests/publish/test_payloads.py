@@ -142,7 +142,7 @@ def test_a_forecast_reads_as_the_design_says():
     temperature = payload["vars"]["temperature"]
     assert temperature["unit"] == "degC" and len(temperature["mean"]) == len(LEADS_S)
     assert [len(step) for step in temperature["q"]] == [len(QUANTILES)] * len(LEADS_S)
-    assert payload["events"]["rain_0.2mm"]["p"][0] == 0 and payload["events"]["rain_0.2mm"]["p"][-1] == 1
+    assert payload["events"]["rain"]["p"][0] == 0 and payload["events"]["rain"]["p"][-1] == 1
     assert "why" not in payload
 
 
@@ -248,7 +248,7 @@ def test_scores_of_a_day_come_by_source_variable_and_lead():
     rows = [
         ScoreRow("roof", "2024-05-01", "bundle", "temperature", 900, 4, 2.0, 3.0, 4.0, 1.0, 3),
         ScoreRow("roof", "2024-05-01", "bundle", "temperature", 1800, 0, 0.0, 0.0, 0.0, 0.0, 0),
-        ScoreRow("roof", "2024-05-01", "persistence", "event:rain_0.2mm", 900, 4, 0.4, 0.8, 0.3, 0.3, 0),
+        ScoreRow("roof", "2024-05-01", "persistence", "event:rain", 900, 4, 0.4, 0.8, 0.3, 0.3, 0),
     ]
     payload = validate("verify/daily", to_json(verify_payload("2024-05-01", rows)))
     assert payload.leads_s == [900, 1800]
@@ -261,7 +261,7 @@ def test_scores_of_a_day_come_by_source_variable_and_lead():
         [0.25, None],
     )
     assert mine.coverage80 == [0.75, None] and mine.unit == "degC"
-    assert payload.scores["persistence"]["event:rain_0.2mm"].n == [4, 0]
+    assert payload.scores["persistence"]["event:rain"].n == [4, 0]
 
 
 def test_every_variable_has_a_kind_the_publisher_knows_how_to_write():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge_agent.errors import StoreError
 from edge_agent.observation import Flag
 from edge_agent.store import OutboxCounts, Store
 from tests.store.readings import DAY, elsewhere, judged
@@ -129,3 +131,22 @@ def test_nothing_is_queued_for_a_destination_that_was_not_named(store: Store, de
     _, rows = elsewhere([judged(DAY, {"temperature": 1.0})])
     store.add(rows[0], destinations)
     assert store.destinations() == list(destinations)
+
+
+def test_a_key_is_not_given_again_where_its_transaction_was_lost(store: Store) -> None:
+    """Whoever sent the lost row may still acknowledge it: that must not settle another."""
+    store.add(judged(DAY, {"temperature": 1.0}), ("mqtt",))
+    store.commit()
+    store.add(judged(DAY + 10, {"temperature": 1.0}), ("mqtt",))
+    gone = store.queued("mqtt", 10)[-1].key
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(StoreError, match="The 1 readings since the last commit are lost") as failure:
+            store.commit()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert failure.value.lost == 1
+    store.add(judged(DAY + 20, {"temperature": 1.0}), ("mqtt",))
+    assert store.queued("mqtt", 10)[-1].key > gone
+    assert store.acknowledge("mqtt", [gone]) == 0

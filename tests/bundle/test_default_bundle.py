@@ -1,0 +1,60 @@
+"""The bundle that ships: what a newcomer relies on, read from the file itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_agent.bundle.golden import verify_golden
+from edge_agent.bundle.manifest import SkillRow
+from edge_agent.bundle.reader import Bundle, default_bundle, read_bundle
+from edge_agent.forecast import LEADS_S
+from edge_agent.grid import GRID_VARIABLES
+
+LEFT_OUT = "leave-one-network-out"
+FINAL = "final-period"
+NETWORKS = {"zurich-lake", "macleish-2015", "nerrs-apaeb", "vlinder-2022-09", "beijing-prsa", "nyc-airports-2013"}
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Bundle:
+    return read_bundle(default_bundle(), device="raspberry_pi_4", allow_unsigned=False)
+
+
+def test_it_is_small_int8_and_trusted(shipped: Bundle) -> None:
+    assert default_bundle().stat().st_size <= 3_000_000
+    assert shipped.manifest.precision == "int8"
+    assert shipped.trust == "package"
+
+
+def test_it_reads_the_grid_and_forecasts_six_hours(shipped: Bundle) -> None:
+    assert shipped.manifest.input_variables() == GRID_VARIABLES
+    assert shipped.manifest.leads_s == LEADS_S
+    assert {0.05, 0.1, 0.5, 0.9, 0.95} <= set(shipped.manifest.quantiles)
+
+
+def test_its_golden_samples_come_out_here() -> None:
+    verify_golden(default_bundle())
+
+
+def test_its_card_tells_both_how_it_does_where_it_was_trained_and_where_not(shipped: Bundle) -> None:
+    seen = {(row.setting, row.network) for row in shipped.manifest.skill}
+    assert {(FINAL, network) for network in NETWORKS} <= seen
+    assert {(LEFT_OUT, network) for network in NETWORKS} <= seen
+    assert "ridge" in shipped.card and LEFT_OUT in shipped.card
+
+
+def test_its_data_are_named_with_their_licences(shipped: Bundle) -> None:
+    named = {entry["network"] for entry in shipped.manifest.provenance.data if entry.get("licence")}
+    assert named >= NETWORKS
+
+
+def test_int8_costs_less_than_a_hundredth_of_the_error(shipped: Bundle) -> None:
+    """At every lead of every variable, over all stations of a setting together."""
+    by_cell: dict[tuple[str, str, int], list[SkillRow]] = {}
+    for row in shipped.manifest.skill:
+        if row.rmse_fp32:
+            by_cell.setdefault((row.setting, row.variable, row.lead_s), []).append(row)
+    assert by_cell
+    for cell, rows in by_cell.items():
+        int8, fp32 = (sum(r.n * x(r) ** 2 for r in rows) ** 0.5 for x in (lambda r: r.rmse, lambda r: r.rmse_fp32))
+        assert abs(int8 / fp32 - 1) < 0.01, cell

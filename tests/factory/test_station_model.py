@@ -1,0 +1,148 @@
+"""The station model's laws: what holds for any weights, at any station."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from edge_agent.forecast import LEADS_S, persistence  # noqa: E402
+from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS  # noqa: E402
+from model_factory.models.station import (  # noqa: E402
+    CHANNELS,
+    LEADS,
+    OUTPUT_VARIABLES,
+    Size,
+    StationModel,
+    sine_of_sun,
+    wind_from,
+    wind_vector,
+)
+
+TEMPERATURE, HUMIDITY, PRESSURE, SPEED, GUST, DIRECTION, RAIN = range(7)
+
+
+@pytest.fixture(scope="module")
+def model() -> StationModel:
+    """Random weights everywhere, so that nothing is zero by chance."""
+    torch.manual_seed(3)
+    model = StationModel(Size(members=2, width=16, blocks=1)).eval()
+    for parameter in model.core.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+def weather(stations: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Invented stations with a day's cycle and noise: history, site, origin."""
+    draw = np.random.default_rng(seed)
+    t = np.arange(HISTORY_STEPS) / 96 * 2 * np.pi
+    noise = draw.normal(size=(stations, HISTORY_STEPS, len(GRID_VARIABLES)))
+    history = np.stack(
+        [
+            12 + 6 * np.sin(t) + noise[..., 0],
+            np.clip(70 - 15 * np.sin(t) + 3 * noise[..., 1], 0, 100),
+            1005 + np.sin(2 * t) + 0.3 * noise[..., 2],
+            np.abs(3 + noise[..., 3]),
+            np.abs(5 + noise[..., 4]),
+            (200 + 30 * noise[..., 5]) % 360,
+            np.maximum(noise[..., 6] - 2, 0),
+            np.maximum(800 * np.sin(t) + noise[..., 7], 0),
+        ],
+        -1,
+    )
+    site = np.tile([47.0, 8.0, 400.0, np.nan], (stations, 1))
+    origin = 1_600_000_200 + 86_400 * np.arange(stations)
+    return torch.tensor(history, dtype=torch.float32), torch.tensor(site, dtype=torch.float32), torch.tensor(origin)
+
+
+def test_a_rows_result_does_not_depend_on_its_batch_mates(model: StationModel) -> None:
+    history, site, origin = weather(4)
+    with torch.no_grad():
+        together = model(history, site, origin)
+        for row in range(4):
+            alone = model(history[row : row + 1], site[row : row + 1], origin[row : row + 1])
+            for one, many in zip(alone, together, strict=True):
+                torch.testing.assert_close(one[0], many[row], rtol=1e-4, atol=1e-3)
+
+
+def test_quantiles_rise_and_stay_within_what_is_physical(model: StationModel) -> None:
+    history, site, origin = weather()
+    with torch.no_grad():
+        mean, quantiles, _, probability = model(history, site, origin)
+    assert (quantiles.diff(dim=-1) >= 0).all()
+    for values in (mean[..., HUMIDITY], quantiles[:, :, HUMIDITY]):
+        assert ((values >= 0) & (values <= 100)).all()
+    for v in (SPEED, GUST, RAIN):
+        assert (quantiles[:, :, v] >= 0).all() and (mean[..., v] >= 0).all()
+    assert ((mean[..., DIRECTION] >= 0) & (mean[..., DIRECTION] < 360)).all()
+    assert ((probability >= 0) & (probability <= 1)).all()
+
+
+@pytest.mark.parametrize("missing", range(RAIN + 1))
+def test_what_is_not_measured_is_not_forecast(model: StationModel, missing: int) -> None:
+    history, site, origin = weather()
+    history[..., missing] = torch.nan
+    with torch.no_grad():
+        mean, quantiles, _, probability = model(history, site, origin)
+    gone = {missing} | ({DIRECTION} if missing == SPEED else set())
+    for v in range(len(OUTPUT_VARIABLES)):
+        assert torch.isnan(mean[..., v]).all() == (v in gone)
+        assert torch.isnan(quantiles[:, :, v]).all() == (v in gone)
+    assert torch.isnan(probability).all() == (missing == RAIN)
+
+
+def test_pressure_is_forecast_alike_at_any_height(model: StationModel) -> None:
+    """200 hPa less everywhere in the history are 200 hPa less in the forecast, and nothing else changes."""
+    history, site, origin = weather()
+    lower = history.clone()
+    lower[..., PRESSURE] -= 200.0
+    with torch.no_grad():
+        here, there = model(history, site, origin)[0], model(lower, site, origin)[0]
+    torch.testing.assert_close(there[..., PRESSURE], here[..., PRESSURE] - 200.0, rtol=0, atol=0.02)
+    torch.testing.assert_close(there[..., TEMPERATURE], here[..., TEMPERATURE], rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("days", [30, 12, 3])
+def test_the_networks_base_is_the_edges_anomaly_persistence(model: StationModel, days: int) -> None:
+    history, site, origin = weather()
+    history[:, : HISTORY_STEPS - days * 96] = torch.nan
+    with torch.no_grad():
+        base = model.front(history, site, origin).base.numpy()
+    for v, name in enumerate(CHANNELS[:3]):
+        expected = persistence.base(history[..., v].numpy(), name, LEADS_S)
+        np.testing.assert_allclose(base[..., v], expected, atol=2e-2)
+
+
+def test_features_are_finite_even_when_nothing_was_measured(model: StationModel) -> None:
+    history, site, origin = weather()
+    history[0] = torch.nan
+    with torch.no_grad():
+        framed = model.front(history, site, origin)
+    assert torch.isfinite(framed.features).all() and framed.features.abs().max() <= 8
+    assert torch.isnan(framed.base[0]).all() and torch.isfinite(framed.base[1:]).all()
+
+
+def test_the_sun_stands_where_it_does() -> None:
+    """Zurich, 2019-06-21 11:30 UTC: near noon, 66.1 degrees; at the equinox the noon sun of the equator is overhead."""
+    hours = torch.zeros(1)
+    origin = torch.tensor([1_561_116_600, 1_553_083_650])
+    sine, angle = sine_of_sun(origin, torch.tensor([47.36, 0.0]), torch.tensor([8.55, 0.0]), hours)
+    assert torch.rad2deg(torch.asin(sine[0, 0])).item() == pytest.approx(66.1, abs=0.2)
+    assert abs(torch.rad2deg(angle[0]).item()) < 2
+    assert torch.rad2deg(torch.asin(sine[1, 0])).item() > 88
+
+
+def test_wind_turns_into_a_vector_and_back() -> None:
+    direction = torch.arange(0.0, 360.0, 15.0)
+    u, v = wind_vector(torch.full_like(direction, 4.0), direction)
+    assert v[0] == pytest.approx(-4.0) and abs(u[0]) < 1e-5  # from the north blows to the south
+    torch.testing.assert_close(wind_from(u, v), direction, atol=1e-3, rtol=0)
+
+
+def test_every_lead_has_a_forecast(model: StationModel) -> None:
+    history, site, origin = weather()
+    with torch.no_grad():
+        mean, quantiles, wind, probability = model(history, site, origin)
+    assert mean.shape == (3, LEADS, 7) and quantiles.shape == (3, LEADS, 7, 11)
+    assert wind.shape == (3, LEADS, 2) and probability.shape == (3, LEADS, 1)

@@ -1,0 +1,158 @@
+"""Training: what a run promises, on a few invented days. Slow training is not for tests; these take seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from edge_agent.clock import format_time  # noqa: E402
+from edge_agent.errors import ConfigError, DataError  # noqa: E402
+from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS  # noqa: E402
+from model_factory.models.station import Size  # noqa: E402
+from model_factory.training import station as training  # noqa: E402
+from model_factory.training.augment import augment  # noqa: E402
+from model_factory.training.data import Corpus, load_series, station_files  # noqa: E402
+from model_factory.training.loss import pinball  # noqa: E402
+
+CPU = torch.device("cpu")
+SETTINGS = training.Settings(steps=4, batch=32, samples=1000, size=Size(members=2, width=16, blocks=1))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two networks of one station each: 10-minute and hourly, 12 days."""
+    folder = tmp_path_factory.mktemp("data")
+    for network, cadence in (("fine", 600), ("hourly", 3600)):
+        (folder / network).mkdir()
+        (folder / network / "stations.csv").write_text(
+            f"station,latitude,longitude,elevation\n{network}-1,47.0,8.0,400\n"
+        )
+        (folder / network / "network.json").write_text(json.dumps({"name": network, "licence": "CC0-1.0"}))
+        times = np.arange(1_600_000_200 // 3600 * 3600, 1_600_000_200 + 12 * 86_400, cadence)
+        wave = np.sin(times / 86_400 * 2 * np.pi)
+        rows = [
+            f"{format_time(t)},{10 + 5 * w:.2f},{70 - 10 * w:.1f},{1000 + w:.2f},{3 + w:.2f},{int(180 + 90 * w)}"
+            for t, w in zip(times, wave, strict=True)
+        ]
+        header = "time,temperature,humidity,pressure,wind_speed,wind_direction"
+        (folder / network / f"{network}-1.csv").write_text("\n".join([header, *rows]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(data: Path) -> Corpus:
+    return training.read_corpus(data, SETTINGS, CPU)
+
+
+def draws(corpus: Corpus, count: int = 200) -> tuple[torch.Tensor, ...]:
+    return corpus.draw(count, torch.Generator().manual_seed(1))
+
+
+def test_nothing_of_the_kept_out_part_is_drawn(data: Path, corpus: Corpus) -> None:
+    """Not in a history, and not as a target either: all of it lies before each station's split."""
+    *_, origin, _, network = draws(corpus, 500)
+    for index, name in enumerate(corpus.networks):
+        (file,) = [f for f in station_files(data) if f.network == name]
+        series = next(iter(load_series(file, SETTINGS.test_fraction)))
+        split = series.steps[series.end]
+        latest_target = origin[network == index].max() + 6 * 3600
+        assert latest_target < split
+
+
+def test_an_hourly_station_is_forecast_from_its_readings(corpus: Corpus) -> None:
+    history, _, origin, target, network = draws(corpus, 500)
+    hourly = network == corpus.networks.index("hourly")
+    assert (origin[hourly] % 3600 == 0).all()
+    reported = ~torch.isnan(target[hourly][..., 0]).all(0)
+    assert torch.equal(torch.nonzero(reported).flatten() % 4, torch.full((6,), 3))  # only whole hours ahead
+    assert history.shape[1:] == (HISTORY_STEPS, len(GRID_VARIABLES))
+
+
+def test_breaking_a_history_never_adds_to_it(corpus: Corpus) -> None:
+    """What was missing stays missing, and only coarser displays change a target."""
+    history, site, _, target, _ = draws(corpus)
+    broken, _, coarse = augment(history, site, target, torch.Generator().manual_seed(2))
+    fine = ~torch.isnan(broken)
+    held = torch.roll(~torch.isnan(history), 4, 1) | torch.roll(~torch.isnan(history), 3, 1)
+    for back in (0, 1, 2):
+        held |= torch.roll(~torch.isnan(history), back, 1)
+    assert (fine & ~held).sum() == 0
+    assert torch.equal(torch.isnan(target), torch.isnan(coarse))
+    assert (target - coarse)[..., 0].abs().nan_to_num().max() <= 0.25 + 1e-4  # half a step of 0.5 degC
+
+
+def test_the_same_seed_gives_the_same_samples(corpus: Corpus) -> None:
+    one, two = (training.fill_bank(corpus, SETTINGS, CPU) for _ in range(2))
+    for a, b in zip(one.columns(), two.columns(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_network_left_out_is_not_in_the_samples(corpus: Corpus) -> None:
+    bank = training.fill_bank(corpus, SETTINGS, CPU)
+    rest = bank.without(("hourly",))
+    assert 0 < len(rest.features) < len(bank.features)
+    assert (rest.network == bank.networks.index("fine")).all()
+
+
+def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(corpus: Corpus, tmp_path: Path) -> None:
+    bank = training.fill_bank(corpus, SETTINGS, CPU)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+    expected = training.train(bank, SETTINGS, whole, CPU)
+    state = training.begin(bank, SETTINGS, CPU)
+    prior = training.usual_scales(state.model)
+    for _ in range(2):
+        training.one_step(state, bank, SETTINGS, prior)
+    training.save_checkpoint(state, SETTINGS, parts)
+    torch.manual_seed(99)  # whatever else the process drew meanwhile
+    resumed = training.train(bank, SETTINGS, parts, CPU)
+    assert resumed.step == expected.step == SETTINGS.steps
+    for a, b in zip(resumed.averaged.parameters(), expected.averaged.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    bank = training.fill_bank(corpus, SETTINGS, CPU)
+    training.save_checkpoint(training.begin(bank, SETTINGS, CPU), SETTINGS, tmp_path)
+    other = training.Settings(steps=4, batch=64, samples=1000, size=SETTINGS.size)
+    with pytest.raises(ConfigError, match="batch"):
+        training.train(bank, other, tmp_path, CPU)
+
+
+def test_a_folder_without_networks_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="model-factory import"):
+        station_files(tmp_path)
+
+
+def test_pinball_is_least_at_the_quantile() -> None:
+    """The mean pinball loss of a constant forecast is least where that constant is the sample's own quantile."""
+    sample = torch.linspace(0, 1, 1001)
+    grid = torch.linspace(0, 1, 101)
+    losses = torch.stack([pinball((sample - c)[:, None].expand(-1, 11)).mean(0) for c in grid])
+    best = grid[losses.argmin(0)]
+    expected = torch.tensor([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
+    torch.testing.assert_close(best, expected, atol=0.011, rtol=0)
+
+
+@pytest.mark.training
+@pytest.mark.filterwarnings("ignore")
+def test_the_exported_graph_forecasts_as_the_model_does(data: Path, tmp_path: Path) -> None:
+    import onnxruntime
+
+    bank = training.ready_bank(data, SETTINGS, CPU, tmp_path / "bank.pt")
+    state = training.train(bank, SETTINGS, tmp_path, CPU)
+    training.write_run(state.averaged, SETTINGS, data, tmp_path, CPU)
+    training.export_command(tmp_path, data)
+    with np.load(tmp_path / "calibration.npz") as held:
+        inputs = {name: held[name][:5] for name in ("history", "site", "origin")}
+    session = onnxruntime.InferenceSession(str(tmp_path / "model_fp32.onnx"))
+    with torch.no_grad():
+        expected = training.load_model(tmp_path)(*(torch.from_numpy(v) for v in inputs.values()))
+    for got, want in zip(session.run(None, inputs), expected, strict=True):
+        np.testing.assert_allclose(got, want.numpy(), atol=5e-3)

@@ -1,0 +1,342 @@
+"""`edge-agent run` as a process among real brokers and serial pairs, which fail while it runs."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_agent.clock import ManualClock
+from edge_agent.publish.schemas import validate
+from edge_agent.publish.topics import KINDS, kind_of
+from tests.agents import HOME, Kept, Running, fill, sensor, until, write_config
+from tests.board import Board
+from tests.system.agent_process import AgentProcess
+from tests.system.subscriber import Received, Subscriber, retained
+from tests.tiny_bundle import make_tiny_bundle
+
+pytestmark = pytest.mark.system
+
+StartAgent = Callable[[Path], AgentProcess]
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    board = Board(tmp_path / "usb-roof")
+    board.plug()
+    yield board
+    board.unplug()
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> dict[str, object]:
+    """The [forecast] section that runs the tiny bundle."""
+    return {"bundle": str(make_tiny_bundle(tmp_path / "tiny.bundle")), "allow_unsigned": True}
+
+
+@pytest.fixture
+def start() -> Iterator[StartAgent]:
+    """Starts agents; all end with the test."""
+    agents: list[AgentProcess] = []
+
+    def start(config: Path) -> AgentProcess:
+        agents.append(AgentProcess(config))
+        return agents[-1]
+
+    yield start
+    for agent in agents:
+        agent.kill()
+
+
+def line(t: float, value: float = 12.5) -> bytes:
+    return b'{"at": %d, "t": %.3f, "h": 60}\n' % (t, value)
+
+
+def of_kind(messages: list[Received], *kinds: str) -> list[dict[str, object]]:
+    """Observations among the messages as they came, each id once."""
+    found = [json.loads(m.payload) for m in messages if kind_of(m.topic) in kinds]
+    return list({payload["id"]: payload for payload in found}.values())
+
+
+def times(payloads: list[dict[str, object]]) -> list[object]:
+    return [payload["t"] for payload in payloads]
+
+
+# --- what is published ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_publishes_what_its_schemas_say_and_ends_with_stopped(mosquitto, start, board, tiny, tmp_path):
+    now = int(time.time())
+    fill(tmp_path / "store.sqlite", now, hours=48)
+    config = write_config(tmp_path, sensor("roof", board, time="at"), port=mosquitto.port, **tiny)
+    with Subscriber(mosquitto.host, mosquitto.port) as live:
+        agent = start(config).reads("roof")
+        board.prints(line(now) + line(now - 7200) + b"noise\n" + line(now + 1, 99))
+        until(lambda: {kind_of(m.topic) for m in live.received} >= KINDS.keys() - {"verify/daily"}, "each kind")
+        until(lambda: len(of_kind(live.received, "obs")) == 2, "the live readings")
+        kept = agent.stop()
+        until(lambda: live.words("wx/v1/home/availability") == ["online", "stopped"], "the end to be announced")
+    for message in live.received:
+        kind = KINDS[kind_of(message.topic)]
+        validate(kind.name, message.payload)
+        assert message.qos == 1 and message.content_type == kind.content_type
+    waiting = retained(mosquitto.host, mosquitto.port)
+    assert {kind_of(topic) for topic in waiting} == {k.name for k in KINDS.values() if k.retained} - {"verify/daily"}
+    forecast = json.loads(waiting["wx/v1/home/forecast/nowcast"].payload)
+    assert (forecast["level"], forecast["source"]) == ("nowcast-only", "tiny")
+    status = json.loads(waiting["wx/v1/home/status"].payload)
+    assert status["sensors"]["roof"]["rejected"] == {"not-json": 1}
+    assert status["flags"]["fail"] == 1
+    assert of_kind(live.received, "obs/history")[0]["historical"] is True
+    assert kept.books.acknowledged == kept.books.accepted == 3
+
+
+def test_a_gateway_tells_its_stations_apart_by_topic(mosquitto, start, tmp_path):
+    stations = (HOME, {**HOME, "id": "yard"})
+    lines = sensor("nodes", "nodes/{station}/air", time="at")
+    agent = start(write_config(tmp_path, lines, stations=stations, port=mosquitto.port))
+    agent.says("mqtt sensors: open")
+    now = int(time.time())
+    for n, station in enumerate(("home", "yard", "elsewhere")):
+        publish(mosquitto, f"nodes/{station}/air", line(now, 10 + n))
+    with Subscriber(mosquitto.host, mosquitto.port) as live:
+        publish(mosquitto, "nodes/yard/air", line(now + 1, 20))
+        until(lambda: live.on("wx/v1/yard/obs"), "an observation of one of them")
+        until(lambda: live.on("wx/v1/yard/status"), "its status")
+    status = json.loads(live.on("wx/v1/yard/status")[-1].payload)
+    assert status["sensors"]["nodes"]["rejected"] == {"unknown-station": 1}
+    kept = agent.stop()
+    assert (kept.values("nodes", station="home"), kept.values("nodes", station="yard")) == ([10], [11, 20])
+    for station in ("home", "yard"):
+        assert retained(mosquitto.host, mosquitto.port, f"wx/v1/{station}/availability")
+
+
+def publish(broker, topic: str, payload: bytes) -> None:
+    where = ["-h", broker.host, "-p", str(broker.port), "-q", "1", "-t", topic]
+    subprocess.run(["mosquitto_pub", *where, "-s"], input=payload, check=True)
+
+
+def test_forecasts_that_came_due_are_scored_and_the_scores_of_a_day_published(mosquitto, tiny, tmp_path):
+    """A day in seconds: the agent in this process, on a clock that the test advances."""
+    midnight = 1_700_006_400
+    fill(tmp_path / "store.sqlite", midnight + 33 * 3600, hours=81)
+    clock = ManualClock(midnight + 60)
+    agent = Running(write_config(tmp_path, port=mosquitto.port, **tiny), clock)
+    try:
+        with Subscriber(mosquitto.host, mosquitto.port) as live:
+            for n in range(33):
+                until(lambda n=n: len(agent.forecasts()) == n + 1, "the hour's forecast")
+                clock.advance(3600)
+            until(lambda: live.on("wx/v1/home/verify/daily"), "the day's scores")
+            (message,) = live.on("wx/v1/home/verify/daily")
+    finally:
+        agent.end()
+    validate("verify/daily", message.payload)
+    payload = json.loads(message.payload)
+    assert payload["day"] == "2023-11-15"
+    assert payload["scores"].keys() == {"bundle", "persistence", "anomaly-persistence"}
+    assert payload["scores"]["bundle"]["temperature"]["n"] == [24 - lead // 3600 for lead in payload["leads_s"]]
+    assert Kept(agent.config).status["home"]["lost"] == {}
+
+
+# --- brokers that come and go ---------------------------------------------------------------------------------------
+
+
+def test_a_broker_absent_killed_and_back_without_memory_gets_everything_once_and_in_order(
+    start_mosquitto, start, board, tiny, tmp_path
+):
+    broker = start_mosquitto("persistence false")
+    broker.stop()
+    now = int(time.time())
+    fill(tmp_path / "store.sqlite", now, hours=48)
+    agent = start(write_config(tmp_path, sensor("roof", board, time="at"), port=broker.port, **tiny)).reads("roof")
+    agent.says("is the broker running")
+    agent.says("forecast of home")  # forecasting does not wait for a broker
+    for n in range(5):
+        board.prints(line(now - 5000 + n) + line(now + n))
+    agent.says("observation", 10)
+    got: list[Received] = []
+    with joined(agent, broker) as live:
+        until(lambda: len(of_kind(live.received, "obs", "obs/history")) == 10, "what was queued")
+        board.prints(line(now + 5))
+        until(lambda: len(of_kind(live.received, "obs")) == 6, "a live reading")
+        got += live.received
+    broker.kill()
+    for n in range(6, 12):
+        board.prints(line(now + n))
+    agent.says("observation", 17)
+    with joined(agent, broker) as live:
+        until(lambda: len(of_kind([*got, *live.received], "obs")) == 12, "what came in between")
+        until(lambda: live.on("wx/v1/home/status"), "the status")
+        got += live.received
+    kept = agent.stop()
+    assert times(of_kind(got, "obs/history")) == [stamp(now - 5000 + n) for n in range(5)]
+    assert times(of_kind(got, "obs")) == [stamp(now + n) for n in range(12)]
+    waiting = {kind_of(topic) for topic in retained(broker.host, broker.port)}
+    assert waiting == {k.name for k in KINDS.values() if k.retained} - {"verify/daily"}
+    assert (kept.books.accepted, kept.books.acknowledged, kept.books.queued) == (17, 17, 0)
+    assert kept.status["home"]["broker"]["reconnects"] == 1
+
+
+class joined:
+    """A subscriber that is there before the agent finds the broker up."""
+
+    def __init__(self, agent: AgentProcess, broker) -> None:
+        self._agent, self._broker = agent, broker
+        self._subscriber = Subscriber(broker.host, broker.port)
+
+    def __enter__(self) -> Subscriber:
+        self._agent.pause()
+        self._broker.start()
+        subscriber = self._subscriber.__enter__()
+        self._agent.resume()
+        return subscriber
+
+    def __exit__(self, *failure: object) -> None:
+        self._subscriber.__exit__(*failure)  # type: ignore[arg-type]
+
+
+def stamp(t: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(t))
+
+
+# --- sensors that come and go ---------------------------------------------------------------------------------------
+
+
+def test_unplugged_and_replugged_while_running_and_its_neighbour_does_not_notice(start, board, tmp_path):
+    other = Board(tmp_path / "usb-other")
+    other.plug()
+    config = write_config(tmp_path, sensor("roof", board, time="at"), sensor("other", other, time="at"))
+    agent = start(config).reads("roof", "other")
+    now = int(time.time())
+    board.prints(line(now))
+    agent.says("observation", 1)
+    board.unplug()
+    agent.says("Plug the sensor in")
+    other.prints(line(now))
+    agent.says("observation", 2)
+    board.plug()
+    agent.reads("roof", times=2)
+    board.prints(line(now + 1))
+    agent.says("observation", 3)
+    kept = agent.stop()
+    other.unplug()
+    assert (len(kept.values("roof")), len(kept.values("other"))) == (2, 1)
+    assert kept.status["home"]["sensors"]["roof"]["reopened"] == 1
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+def test_it_ends_at_once_with_a_broker_that_never_answers_and_a_silent_sensor(start, board, tmp_path):
+    silent = Board(tmp_path / "usb-silent")
+    silent.plug()
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        config = write_config(
+            tmp_path,
+            sensor("roof", board, time="at"),
+            sensor("silent", silent),
+            sensor("remote", "air/remote"),
+            port=hole.getsockname()[1],
+        )
+        agent = start(config).reads("roof", "silent")
+        now = int(time.time())
+        for n in range(100):
+            board.prints(line(now + n))
+        agent.says("observation", 100)
+        kept = agent.stop()
+    silent.unplug()
+    assert len(kept.values("roof")) == 100 and kept.books.queued == 100
+
+
+def test_it_ends_at_once_when_its_broker_hangs_with_messages_under_way(mosquitto, start, board, tmp_path):
+    agent = start(write_config(tmp_path, sensor("roof", board, time="at"), port=mosquitto.port)).reads("roof")
+    agent.says("connected to")
+    mosquitto._process.send_signal(signal.SIGSTOP)
+    try:
+        now = int(time.time())
+        for n in range(10):
+            board.prints(line(now + n))
+        agent.says("observation", 10)
+        kept = agent.stop()
+    finally:
+        mosquitto._process.send_signal(signal.SIGCONT)
+    assert len(kept.values("roof")) == 10 and kept.books.queued == 10
+
+
+def test_what_was_handed_over_before_the_signal_is_in_the_store(start, board, tmp_path):
+    agent = start(write_config(tmp_path, sensor("roof", board, time="at", max_messages_s=1000))).reads("roof")
+    now = int(time.time())
+    for n in range(3000):
+        board.prints(line(now - 3000 + n))
+    kept = agent.stop(signal.SIGINT)
+    accepted = kept.status["home"]["sensors"]["roof"]["accepted"]
+    assert len(kept.values("roof")) == accepted > 0
+    assert kept.status["home"]["lost"] == {}
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.4, 0.8, 1.2, 1.6])
+def test_it_may_be_stopped_at_any_moment_of_its_start(start, tiny, tmp_path, after_s):
+    """Also while the bundle is tried in a child process, and while ONNX Runtime is being loaded."""
+    agent = start(write_config(tmp_path, **tiny))
+    agent.says("1 stations, 0 sensors")
+    time.sleep(after_s)
+    agent.stop()
+    assert "Traceback" not in agent.log and "terminate" not in agent.log
+
+
+def test_a_second_agent_on_the_same_store_ends_with_1_and_says_why(start, tmp_path):
+    config = write_config(tmp_path)
+    first = start(config)
+    first.says("1 stations, 0 sensors")
+    command = [sys.executable, "-m", "edge_agent.cli", "run", "--config", str(config)]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert second.returncode == 1
+    assert f"another agent (pid {first.process.pid}) works with it: stop that one" in second.stderr
+    assert "Traceback" not in second.stderr
+    first.stop()
+
+
+# --- the disk -------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_costs_readings_that_are_counted_and_nothing_after_it(mosquitto, start, board, tmp_path):
+    agent = start(write_config(tmp_path, sensor("roof", board, time="at"), port=mosquitto.port)).reads("roof")
+    now, done = int(time.time()) - 10_000, threading.Event()
+
+    def chatter() -> None:
+        for n in range(100_000):
+            if done.wait(0.02):
+                return
+            board.prints(line(now + n))
+
+    talking = threading.Thread(target=chatter)
+    talking.start()
+    try:
+        agent.says("observation", 50)
+        agent.limit_files_to(1000)
+        agent.says("readings since the last commit are lost")
+        seen = agent.log.count("observation")
+        agent.says("observation", seen + 100)
+        agent.limit_files_to(resource.RLIM_INFINITY)
+        seen = agent.log.count("observation")
+        agent.says("observation", seen + 100)
+    finally:
+        done.set()
+        talking.join()
+    time.sleep(1.0)  # for the broker to take the last
+    kept = agent.stop()
+    lost = kept.status["home"]["lost"]
+    assert lost["store"] >= 1 and lost["readings"] >= 1
+    accepted = kept.status["home"]["sensors"]["roof"]["accepted"]
+    assert len(kept.values("roof")) == accepted - lost["readings"]
+    assert kept.books.queued == 0, "what is in the store has reached the broker"
