@@ -31,7 +31,6 @@ from edge_agent.config import Config, Sensor, Station, load
 from edge_agent.errors import StationcastError, StoreError
 from edge_agent.forecast import Forecast
 from edge_agent.forecast.nowcast import Nowcaster
-from edge_agent.grid import GRID_VARIABLES
 from edge_agent.observation import Flag, Judged, Reading
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
@@ -52,6 +51,8 @@ STATUS_S = 60.0
 FIRST_STATUS_S = 5.0  # after the start, when most sensors have spoken
 CHUNK = 64  # stations whose histories are in memory at once
 DAY_CLOSES_S = 7 * 3600  # after midnight UTC: when a day's last forecasts have come due
+PRUNED = "pruned-at"  # in the store: what the clock said when the past was last pruned
+PRUNE_STEP_S = 3 * 86_400  # so far a clock that nothing disciplines may go on from there and be believed
 SOURCES_STOP_S = 0.4  # real seconds; the publisher needs up to 1.3 more, and all must be over in 2
 
 
@@ -101,6 +102,7 @@ class Agent:
         self._nowcaster: Nowcaster | None = None  # none before the bundle has been tried
         self._stand_in = ""  # why it is not the configured bundle's
         self._day = ""
+        self._scoring = False  # forecasts may be due for verification
 
     def run(self, stop: threading.Event) -> int:
         """Work until `stop` is set; returns 0. What sensors handed over before is then in the store.
@@ -206,8 +208,9 @@ class Agent:
             origin = self._origins.due(now, steady)
             if origin is not None:
                 self._forecast_all(self._nowcaster, origin)
-                self._guard("verification", partial(score_due, self._store, self._config.stations, now))
-                self._guard("daily", partial(self._close_day, now))
+                self._scoring = True
+        if self._scoring:
+            self._verify(now)
         if self._status_due.due(steady):
             self._guard("status", self._heartbeat)
         if self._commit_due.due(steady):
@@ -238,14 +241,16 @@ class Agent:
 
     def _take_up(self, loaded: Loaded) -> Nowcaster:
         """The bundle has been tried: say which it is, and forecast with it from now on."""
+        nowcaster = Nowcaster(loaded.session, loaded.why, CHUNK)
         for station in self._config.stations:
-            self._publisher.info(station.id, info_payload(station, GRID_VARIABLES, loaded.name, loaded.digest))
+            payload = info_payload(station, nowcaster.variables, loaded.name, loaded.digest)
+            self._publisher.info(station.id, payload)
         if loaded.why:
             log.error("%s", loaded.why)
         if loaded.session is not None:
             self._stand_in = loaded.why
         self._tell(Event("bundle", text=loaded.why or f"{loaded.name} is ready"))
-        return Nowcaster(loaded.session, loaded.why, CHUNK)
+        return nowcaster
 
     def _forecast_all(self, nowcaster: Nowcaster, origin: int) -> None:
         """A nowcast of every station, in chunks that bound the memory: published, then kept."""
@@ -265,6 +270,13 @@ class Agent:
         found = nowcaster.forecast(part, history, ages, origin, int(self._clock.now()))
         return [replace(f, why="; ".join(filter(None, (self._stand_in, f.why)))) for f in found]
 
+    def _verify(self, now: float) -> None:
+        """Score what is due, a part of it a turn so that readings need not wait; then see whether a day is over."""
+        score = partial(score_due, self._store, self._config.stations, now)
+        self._scoring = bool(self._guard("verification", score))
+        if not self._scoring:
+            self._guard("daily", partial(self._close_day, now))
+
     def _close_day(self, now: float) -> None:
         """Once a day publish the scores of the day before and let go of what is too old."""
         day = (datetime.fromtimestamp(now - DAY_CLOSES_S, UTC) - timedelta(days=1)).strftime("%Y-%m-%d")
@@ -277,8 +289,20 @@ class Agent:
             rows = [row for row in self._store.scores(station, day) if row.day == day]
             if rows:
                 self._publisher.verify_daily(station, verify_payload(day, rows))
-        self._store.prune(now)
+        self._prune(now)
         self._store.set("verified-day", day)
+
+    def _prune(self, now: float) -> None:
+        """Delete what is too old, by a clock that is synchronised or goes on from where it was at the last time: one
+        that is wrong into the future would delete the past."""
+        last = self._store.get(PRUNED)
+        if self._clock.state() == "synced" or (last is not None and now - int(last) <= PRUNE_STEP_S):
+            self._store.prune(now)
+        elif last is not None:
+            days = (now - int(last)) / 86_400
+            log.warning("nothing old is deleted: the clock is %.0f days ahead of the last time: synchronise it", days)
+            return
+        self._store.set(PRUNED, str(int(now)))
 
     def _heartbeat(self) -> None:
         """Publish and keep how each station is doing."""

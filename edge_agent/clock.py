@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import time
 from datetime import UTC, datetime
 from typing import Protocol
 
 from edge_agent.errors import DataError
+
+_DATE = re.compile(r"(19|2[0-2])\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")  # 20240501
 
 
 class Clock(Protocol):
@@ -113,12 +116,13 @@ def parse_time(text: str) -> int:
     """RFC 3339 with a zone, or epoch seconds, as UTC seconds.
 
     Raises:
-        DataError: not a time, no zone, or outside 1900-2200.
+        DataError: not a time, no zone, a date of eight digits, or outside 1900-2200.
     """
     text = text.strip()
-    try:
-        t = float(text)
-    except ValueError:
+    if _DATE.fullmatch(text):  # read as seconds it would be a day in 1970
+        raise DataError(f'"{text}" is a date, not a time: write RFC 3339 with a zone (2024-05-01T12:00:00Z)')
+    t = _epoch(text)
+    if t is None:
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
@@ -126,8 +130,16 @@ def parse_time(text: str) -> int:
                 f'"{text[:40]}" is not a time: write RFC 3339 with a zone (2024-05-01T12:00:00Z) or epoch seconds'
             ) from None
         if moment.tzinfo is None:
-            raise DataError(f'"{text[:40]}" has no time zone: add Z or an offset (2024-05-01T12:00:00+02:00)') from None
+            raise DataError(f'"{text[:40]}" has no time zone: add Z or an offset (2024-05-01T12:00:00+02:00)')
         t = moment.timestamp()
     if not -2_208_988_800 <= t <= 7_258_118_400:  # also refuses NaN and infinities
         raise DataError(f'"{text[:40]}" lies outside 1900-2200: is it in milliseconds? Epoch seconds are needed')
     return int(t)
+
+
+def _epoch(text: str) -> float | None:
+    """A number; None where it is none, also where Python would let underscores stand in it."""
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None

@@ -19,8 +19,8 @@ from edge_agent import config as c
 from edge_agent.errors import ConfigError
 from edge_agent.toml_lines import Path
 from edge_agent.variables import VARIABLES, Kind, conversion, units_of, variable
+from edge_agent.wire import WIRE
 
-OWN_TOPICS = "wx/v1"
 _PASSWORD = (
     "a password does not belong in this file: put it into a file of its own (chmod 600) and name that: password_file"
 )
@@ -232,13 +232,11 @@ def _host(value: str) -> str:
 
 
 def _topic(value: str) -> str:
-    levels = value.removeprefix("$share/").split("/") if not value.startswith("$share/") else value.split("/")[2:]
+    levels = value.split("/")[2:] if value.startswith("$share/") else value.split("/")
     if not value or "\0" in value or len(value.encode()) > 1024:
         return "must hold 1 to 1024 bytes"
-    if "/".join(levels[:2]) == OWN_TOPICS:
-        return (
-            f"lies below {OWN_TOPICS}/, where this agent publishes: it would read itself. Choose the sensor's own topic"
-        )
+    if "/".join(levels[:2]) == WIRE:
+        return f"lies below {WIRE}/, where this agent publishes: it would read itself. Choose the sensor's own topic"
     if any(
         ("+" in x and x != "+") or ("#" in x and x != "#") or ("{station}" in x and x != "{station}") for x in levels
     ):

@@ -7,18 +7,14 @@ guesses a unit, a time zone or a decimal sign, and never fills a gap.
 from __future__ import annotations
 
 import csv
-import gzip
-import lzma
 import math
-import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import BinaryIO, NoReturn, cast
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +22,7 @@ from numpy.typing import NDArray
 from edge_agent import grid
 from edge_agent.clock import parse_time
 from edge_agent.errors import DataError
+from edge_agent.packed import BROKEN, unpacked
 from edge_agent.variables import VARIABLES
 
 MAX_FILE_BYTES = 200_000_000  # after decompression
@@ -91,6 +88,12 @@ class History:
                 found[name] = origin - int(read[at - 1])
         return found
 
+    def covered(self, origins: Times) -> NDArray[np.bool_]:
+        """Whether anything was read in the 30 days up to each origin, [N]; where nothing was, `ages` are empty."""
+        read = self._read_times()
+        at = np.searchsorted(read, origins, side="right") - 1
+        return np.asarray((at >= 0) & (origins - read[np.maximum(at, 0)] < grid.HISTORY_STEPS * grid.STEP_S))
+
     def _read_times(self) -> Times:
         if not self.variables:
             raise DataError(f"no readings of {', '.join(grid.GRID_VARIABLES)}: all values are missing")
@@ -117,7 +120,7 @@ def read_history(path: Path, *, limits: bool = True) -> History:
         DataError: not such a file; the message names the row and the remedy.
     """
     table = _Table(path)
-    with _opened(path) as stream:
+    with unpacked(path, MAX_FILE_BYTES) as stream:
         reader = csv.reader(_lines(path, stream))
         try:
             table.header(next(reader, []), reader.line_num)
@@ -183,7 +186,7 @@ class _Table:
         for name, (at, column) in self._columns.items():
             text = fields[at]
             try:
-                value = float(text)
+                value = self._no_number(text, name, row) if "_" in text else float(text)
             except ValueError:
                 value = self._no_number(text, name, row)
             if math.isinf(value):
@@ -262,42 +265,22 @@ class _Table:
         raise DataError(f"{self._path}, row {row}: {why}")
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes, decompressed; the kind is told by its first bytes, not by its name."""
-    with ExitStack() as stack:
-        try:
-            raw = stack.enter_context(path.open("rb"))
-            start = raw.peek(6)[:6]
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-        if start.startswith(b"\x1f\x8b"):
-            yield cast(BinaryIO, stack.enter_context(gzip.open(raw)))
-        elif start.startswith(b"\xfd7zXZ"):
-            yield cast(BinaryIO, stack.enter_context(lzma.open(raw)))
-        elif start.startswith((b"PK", b"\xff\xfe", b"\xfe\xff")):
-            kind = "a zip archive or spreadsheet" if start.startswith(b"PK") else "UTF-16 text"
-            raise DataError(f"{path}: is {kind}: save it as CSV in UTF-8")
-        else:
-            yield raw
-
-
 def _lines(path: Path, stream: BinaryIO) -> Iterator[str]:
-    """Text lines, bounded in length and in all. Raises DataError: past a bound, or a broken archive."""
-    total = row = 0
+    """Text lines, bounded in length. Raises DataError: past the bound, a broken archive, or no text in UTF-8."""
+    row = 0
     while True:
         row += 1
         try:
             line = stream.readline(MAX_LINE_BYTES + 1)
-        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        except BROKEN as error:
             raise DataError(f"{path}, row {row}: the archive is broken here ({error}): fetch the file again") from None
         if not line:
             return
-        total += len(line)
+        if row == 1 and line.startswith((b"PK", b"\xff\xfe", b"\xfe\xff")):
+            kind = "a zip archive or spreadsheet" if line.startswith(b"PK") else "UTF-16 text"
+            raise DataError(f"{path}: is {kind}: save it as CSV in UTF-8")
         if len(line) > MAX_LINE_BYTES:
             raise DataError(f"{path}, row {row}: longer than {MAX_LINE_BYTES} bytes: is this a CSV file?")
-        if total > MAX_FILE_BYTES:
-            raise DataError(f"{path}, row {row}: longer than {MAX_FILE_BYTES // 10**6} MB: split the file by time")
         text = line.decode("utf-8", errors="replace")  # a foreign letter in a column that is not used does no harm
         yield text.removeprefix("\ufeff") if row == 1 else text
 

@@ -5,24 +5,22 @@ Sends what was recorded, byte for byte, also what is wrong in it. Never reads a 
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import os
 import re
 import threading
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import click
 
 from edge_agent.clock import Clock, ReplayClock, parse_time
 from edge_agent.errors import ConfigError, DataError, NetworkError, SensorError
+from edge_agent.packed import BROKEN, unpacked
 
 if TYPE_CHECKING:
     import serial  # type: ignore[import-untyped]
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
 Write = Callable[[bytes], None]
 
 MAX_LINE = 16 * 1024 * 1024  # bytes; more is no recording of a sensor
+MAX_FILE = 10_000_000_000  # bytes, unpacked; a month of a sensor at its fastest
 STEP_S = 1.0  # spacing of lines that were recorded without their times
 PATIENCE_S = 10.0  # how long the other end may take a line
 PASSWORD = "STATIONCAST_MQTT_PASSWORD"  # environment variable; an address would show it to everyone on this machine
@@ -46,7 +45,7 @@ class Line:
 
 
 def read_recording(path: Path) -> Iterator[Line]:
-    """The messages of a recording, one a line, blank lines left out; `.xz` and `.gz` are unpacked on the way.
+    """The messages of a recording, one a line, blank lines left out; what is packed as `.xz` or `.gz` is unpacked on the way.
 
     If the first line begins with a time and a TAB, all do.
 
@@ -178,7 +177,7 @@ def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
     """Lines that are not blank, without their ends, with their numbers."""
     number = 0
     try:
-        with _open(path) as file:
+        with unpacked(path, MAX_FILE) as file:
             while line := file.readline(MAX_LINE + 1):
                 number += 1
                 if len(line) > MAX_LINE:
@@ -186,16 +185,8 @@ def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
                 text = line.rstrip(b"\r\n").removeprefix(b"\xef\xbb\xbf" if number == 1 else b"")
                 if text.strip():
                     yield number, text
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+    except BROKEN as error:
         raise DataError(f"{path}, after line {number}: cannot be read ({error})") from None
-
-
-def _open(path: Path) -> BinaryIO | gzip.GzipFile | lzma.LZMAFile:
-    if path.suffix == ".xz":
-        return lzma.open(path, "rb")
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")
-    return path.open("rb")
 
 
 def _looks_like_time(prefix: bytes) -> bool:

@@ -7,6 +7,7 @@ failed quality control, and a forecast is never compared with the analysis it st
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,11 +34,11 @@ BASELINES = {"persistence": False, "anomaly-persistence": True}  # source -> doe
 EVENT = "event:"  # prefix of an event's name where variables and events share a column
 EVENTS = (RAIN_EVENT,)  # what the running agent scores beside its variables
 
-MARK = "scored-until"  # in the store: the last origin that was scored
+MARK = "scored-until"  # in the store: the last origin that was scored, see `score_due`
 LATE_S = 600  # readings may come this late and still count
-MAX_DUE = 2000  # forecasts scored at one call
+BUDGET_S = 0.5  # real seconds of one call, in which no reading is taken
 MAX_LOOK_BACK_S = 86_400  # at the very first call
-CHUNK = 64  # stations whose histories are in memory at a time
+CHUNK = 16  # stations between two looks at the time
 FEW_STATIONS = 50  # up to here every lead is scored, above it only GATEWAY_LEADS_S: the scores of a day must fit
 GATEWAY_LEADS_S = (900, 1800, 3600, 7200, 10_800, 14_400, 18_000, 21_600)
 
@@ -214,44 +215,56 @@ def event_scores(probability: ArrayLike, outcome: ArrayLike) -> Floats:
     return np.stack([np.where(pair, part, 0.0) for part in parts])
 
 
-def score_due(store: Store, stations: Sequence[Station], now: float) -> int:
+def score_due(store: Store, stations: Sequence[Station], now: float, *, budget_s: float = BUDGET_S) -> int:
     """Score the issued forecasts whose last valid time has passed and keep the sums in the store.
 
     Baselines are scored beside forecasts that came from a bundle, so that their pairs are the same. A mark in the store
-    says up to which origin this was done; rows and mark go into the same transaction, so whatever stops the agent,
-    every forecast is scored once. About `MAX_DUE` forecasts a call, whole origins, the rest at the next.
+    says up to which origin this was done, and of an origin that is not finished up to which station in order of name;
+    rows and mark go into the same transaction, so whatever stops the agent, every forecast is scored once.
+
+    Args:
+        budget_s: real seconds after which a call ends with what it has in hand; it scores `CHUNK` stations at least.
 
     Returns:
-        How many forecasts were scored.
+        How many forecasts were scored; 0: no more are due.
     """
+    deadline = time.monotonic() + budget_s
     ready = int(now) - LEADS_S[-1] - MATCH_S - LATE_S
-    mark = store.get(MARK)
-    if (
-        mark is not None and int(mark) > ready
-    ):  # the clock was set back: wait for the time it says now, not for the mark
-        mark = str(ready)
-        store.set(MARK, mark)
-    since = int(mark) + 1 if mark is not None else ready - MAX_LOOK_BACK_S
-    ids = [station.id for station in stations]
+    ids = sorted(station.id for station in stations)
     leads_s = LEADS_S if len(ids) <= FEW_STATIONS else GATEWAY_LEADS_S
+    origin, last = _mark(store, ready)
     done = 0
-    while done < MAX_DUE:
-        origin = _first_due(store, ids, since, ready)
-        if origin is None:
-            if since <= ready:
-                store.set(MARK, str(ready))
-            break
+    while not done or time.monotonic() < deadline:
+        if not last:
+            due = _first_due(store, ids, origin + 1, ready)
+            if due is None:
+                if origin < ready:
+                    store.set(MARK, str(ready))
+                break
+            origin = due
+        part = [id_ for id_ in ids if id_ > last][:CHUNK]
+        forecasts = [forecast for id_ in part for forecast in store.forecasts(id_, since=origin, until=origin)]
+        histories = store.history([forecast.station for forecast in forecasts], origin)
         sums = _Sums()
-        for start in range(0, len(ids), CHUNK):
-            part = [f for id_ in ids[start : start + CHUNK] for f in store.forecasts(id_, since=origin, until=origin)]
-            histories = store.history([forecast.station for forecast in part], origin)
-            for forecast, history in zip(part, histories, strict=True):
-                _score_one(store, forecast, history, leads_s, sums)
-            done += len(part)
+        for forecast, history in zip(forecasts, histories, strict=True):
+            _score_one(store, forecast, history, leads_s, sums)
+        last = part[-1] if len(part) == CHUNK else ""
         store.add_scores(sums.rows())
-        store.set(MARK, str(origin))
-        since = origin + 1
+        store.set(MARK, f"{origin} {last}".rstrip())
+        done += len(forecasts)
     return done
+
+
+def _mark(store: Store, ready: int) -> tuple[int, str]:
+    """Up to which origin forecasts are scored; with a station's name: of that origin only those up to this station."""
+    mark = store.get(MARK)
+    if mark is None:
+        return ready - MAX_LOOK_BACK_S - 1, ""
+    origin, _, last = mark.partition(" ")
+    if int(origin) <= ready:
+        return int(origin), last
+    store.set(MARK, str(ready))  # the clock was set back: wait for the time it says now, not for the mark
+    return ready, ""
 
 
 class _Sums:

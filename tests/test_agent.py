@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +13,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_agent.acceptance import ranks
+from edge_agent.bundle.station_task import OUTPUT_VARIABLES
+from edge_agent.bundle.trial import Loaded
 from edge_agent.clock import ManualClock, SystemClock
 from edge_agent.config import load
 from edge_agent.errors import StoreError
 from edge_agent.forecast import Level
 from edge_agent.observation import Flag
+from edge_agent.publish.mqtt import Publisher
+from edge_agent.publish.structs import InfoPayload
 from edge_agent.quality import QualityControl
 from edge_agent.sensors.serial import SerialSource
 from tests.agents import HOME, Running, fill, sensor, until, write_config
@@ -72,7 +75,6 @@ def test_garbage_is_counted_in_the_status_and_a_neighbour_flows_on(
     bad, good = make_board("bad"), make_board("good")
     config = write_config(tmp_path, sensor("bad", bad, time="at"), sensor("good", good, time="at"))
     agent = run_agent(config, SystemClock()).reads()
-    at = NOON
     garbage = {
         "truncated": b'{"at": 1700049000, "t": 1',
         "noise": bytes(range(256)) * 8,
@@ -85,9 +87,9 @@ def test_garbage_is_counted_in_the_status_and_a_neighbour_flows_on(
     }
     for n, line in enumerate(garbage.values()):
         bad.prints(line + b"\n")
-        good.prints(b'{"at": %d, "t": 12.5, "h": 60}\n' % (at + 10 * n))
+        good.prints(b'{"at": %d, "t": 12.5, "h": 60}\n' % (NOON + 10 * n))
         until(lambda n=n: len(agent.seen("good")) == n + 1, "the neighbour's reading")
-    bad.prints(b'{"at": %d, "t": 7, "h": 70}\n' % at)
+    bad.prints(b'{"at": %d, "t": 7, "h": 70}\n' % NOON)
     until(lambda: len(agent.seen("bad")) == 3, "the next whole line")
     kept = agent.stop()
     rejected = kept.status["home"]["sensors"]["bad"]["rejected"]
@@ -258,6 +260,45 @@ def test_a_forecast_at_the_start_and_each_quarter_hour_also_when_the_clock_is_se
     assert kept.status["home"]["forecast"]["level"] == "nowcast-only"
 
 
+def test_the_info_names_what_is_forecast_and_not_all_that_is_read(
+    tmp_path: Path, run_agent: RunAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[InfoPayload] = []
+    monkeypatch.setattr(Publisher, "info", lambda self, station, payload: told.append(payload))
+    monkeypatch.setattr("edge_agent.agent.load_session", lambda config: Loaded(None, why="a test"))
+    run_agent(write_config(tmp_path), ManualClock(NOON + 100))
+    until(lambda: told, "the info")
+    assert tuple(told[0].variables) == OUTPUT_VARIABLES
+
+
+def test_readings_are_taken_while_verification_has_work_for_hours(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr("edge_agent.agent.score_due", lambda *_: calls.append(1) or 1)
+    board = make_board("roof")
+    config = write_config(tmp_path, sensor("roof", board, time="at"), bundle=str(tiny), allow_unsigned=True)
+    agent = run_agent(config, ManualClock(NOON + 100)).reads()
+    until(lambda: len(calls) > 2, "verification")
+    board.prints(b'{"at": %d, "t": 1}\n' % NOON)
+    until(lambda: agent.seen("roof"), "the reading")
+    assert agent.stop().values("roof") == [1]
+
+
+@pytest.mark.parametrize(("state", "days", "left"), [("unsynced", 2, 0), ("unsynced", 200, 49), ("synced", 200, 0)])
+def test_the_past_is_deleted_by_a_clock_that_can_be_believed(
+    tmp_path: Path, run_agent: RunAgent, monkeypatch: pytest.MonkeyPatch, state: str, days: int, left: int
+) -> None:
+    monkeypatch.setattr("edge_agent.agent.load_session", lambda config: Loaded(None, why="a test"))
+    fill(tmp_path / "store.sqlite", NOON - 89 * 86_400, hours=12)
+    clock = ManualClock(NOON + 100, state)
+    agent = run_agent(write_config(tmp_path), clock)
+    for n, span in enumerate((0, 900, days * 86_400, 900, 900), start=1):
+        clock.advance(span)
+        until(lambda n=n: len(agent.forecasts()) == n, "the next forecast")
+    assert len(agent.stop().observations.get("home", [])) == left
+
+
 # --- the bundle -----------------------------------------------------------------------------------------------------
 
 
@@ -379,7 +420,7 @@ def test_a_restarted_agent_gives_no_id_twice(tmp_path: Path, make_board: MakeBoa
         kept = agent.stop()
     ids = [judged.observation.id for judged in kept.observations["home"]]
     assert len(set(ids)) == 2 and all(id_.endswith(":roof:1") for id_ in ids)
-    assert json.loads(json.dumps(kept.status))["home"]["outbox"]["mqtt"]["queued"] == 2
+    assert kept.books.queued == 2
 
 
 def test_a_store_that_cannot_be_there_is_refused_in_words(tmp_path: Path, run_agent: RunAgent) -> None:

@@ -18,8 +18,8 @@ from edge_agent.cli import main
 from edge_agent.clock import format_time, parse_time
 from edge_agent.config import Station
 from edge_agent.errors import ConfigError, DataError
-from edge_agent.forecast import LEADS_S, QUANTILES
-from edge_agent.forecast.hindcast import hindcast, origins_between, parse_every
+from edge_agent.forecast import LEADS_S, QUANTILES, from_file
+from edge_agent.forecast.hindcast import example, hindcast, origins_between, parse_every
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.forecast.skill import ISSUED, Skill
 from edge_agent.forecast.windows import Windows
@@ -41,6 +41,12 @@ def bundle(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory) -> Path:
     return write_csv(tmp_path_factory.mktemp("data") / "roof.csv", recorded(6))
+
+
+@pytest.fixture(autouse=True)
+def untried(monkeypatch):
+    """The child process of the golden samples takes a second a time; `nowcast` is tested with it."""
+    monkeypatch.setattr(from_file, "verify_golden", lambda path, digest: None)
 
 
 def run(path: Path, bundle: Path, *options: str) -> Result:
@@ -250,6 +256,23 @@ def test_spacings(text, seconds):
 def test_spacings_that_cannot_be(text):
     with pytest.raises(ConfigError, match="multiple of 15 minutes"):
         parse_every(text)
+
+
+def test_a_stray_row_decades_earlier_changes_nothing_and_costs_little(monkeypatch):
+    past = recorded(3, 900, names=("temperature", "rain"))
+    values = {name: np.concatenate([[1.0], column]) for name, column in past.values.items()}
+    stray = History(np.concatenate([[0], past.times]), values, [])
+    spans = []
+    monkeypatch.setattr(
+        "edge_agent.forecast.hindcast.Windows", lambda h, *ends: spans.append(ends) or Windows(h, *ends)
+    )
+    ours, theirs = origins_between(past, 10_800), origins_between(stray, 10_800)
+    assert len(theirs) < len(ours) + 31 * 8 and theirs[-len(ours) :].tolist() == ours.tolist()
+    parts = [list(hindcast(h, STATION, Nowcaster(None), o)) for h, o in ((past, ours), (stray, theirs))]
+    mean, other = (np.concatenate([part.batch.mean for part in each]) for each in parts)
+    np.testing.assert_array_equal(mean, other[-len(ours) :])
+    assert max(last - first for first, last in spans) < 31 * DAY_S
+    assert example(stray, STATION, Nowcaster(None), theirs)[0].origin > START
 
 
 def test_too_little_history_says_what_is_needed():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from edge_agent.bundle.golden import pack_golden
 from edge_agent.cli import main
 from edge_agent.clock import format_time
 from edge_agent.forecast.fan import fans_of
@@ -20,7 +21,7 @@ from edge_agent.forecast.terminal import fan_chart, forecast_table
 from edge_agent.history import History
 from edge_agent.publish.structs import ForecastPayload
 from tests.forecast.series import STATES, recorded, write_csv
-from tests.tiny_bundle import make_tiny_bundle
+from tests.tiny_bundle import make_tiny_bundle, tiny_expected, tiny_inputs
 
 SITE = ["--latitude", "47.4", "--longitude", "8.5", "--elevation", "406"]
 
@@ -38,6 +39,15 @@ def recording(tmp_path_factory) -> tuple[Path, History]:
 
 def nowcast(path: Path, bundle: Path, *options: str, site: list[str] = SITE) -> Result:
     return CliRunner().invoke(main, ["nowcast", str(path), *site, "--bundle", str(bundle), *options])
+
+
+def test_a_bundle_that_answers_otherwise_here_is_refused_before_it_is_loaded(tmp_path, recording):
+    inputs = tiny_inputs()
+    outputs = tiny_expected(inputs)
+    outputs["mean"][0, 3, 2] += 0.5
+    wrong = make_tiny_bundle(tmp_path / "wrong.bundle", golden=pack_golden(inputs, outputs))
+    result = nowcast(recording[0], wrong)
+    assert result.exit_code == 1 and "refused (golden)" in result.stderr and not result.stdout
 
 
 def test_a_person_sees_numbers_with_level_source_and_age(recording, bundle):

@@ -23,6 +23,8 @@ from edge_agent.variables import VARIABLES
 STANDARD_DOMAINS = ("", "ai.onnx")
 # ONNX Runtime's own operators that quantized models need; everything else of its domain is refused.
 CONTRIBUTED = frozenset({"DequantizeLinear", "MatMulNBits", "QGemm", "QuantizeLinear"})
+REPEATING = frozenset({"Loop", "Scan", "SequenceMap"})  # refused: a run of the model has no time limit
+MAX_LEADS, MAX_QUANTILES = 96, 99
 TASKS = ("station",)
 # The newest formats onnx_wire was written for; onnxruntime 1.20 runs them.
 MAX_IR_VERSION, MAX_OPSET = 10, 21
@@ -133,6 +135,12 @@ def _check_grid(manifest: Manifest) -> None:
         raise BundleError("leads", f"step_s is {step}, the station task has {station_task.TASK_STEP_S}")
     if not leads or leads[0] < 1 or any(b <= a for a, b in pairwise(leads)) or any(lead % step for lead in leads):
         raise BundleError("leads", f"leads_s must grow, from {step} s on, in whole steps")
+    if any(lead % leads[0] for lead in leads):
+        raise BundleError("leads", f"leads_s must be multiples of the first, {leads[0]} s")
+    if len(leads) > MAX_LEADS:
+        raise BundleError("leads", f"{len(leads)} leads, at most {MAX_LEADS} are allowed")
+    if len(levels) > MAX_QUANTILES:
+        raise BundleError("quantiles", f"{len(levels)} quantiles, at most {MAX_QUANTILES} are allowed")
     if any(b <= a for a, b in pairwise(levels)) or any(not 0 < level < 1 for level in levels):
         raise BundleError("quantiles", "quantiles must grow and lie between 0 and 1")
     lacking = [f"{level:g}" for level in station_task.REQUIRED_QUANTILES if level not in levels]
@@ -291,6 +299,8 @@ def _check_operators(facts: ModelFacts) -> None:
                 "operator", f'the model defines a function "{name[:60]}" in the foreign domain "{domain[:60]}"'
             )
     for domain, operator in sorted(facts.operators):
+        if operator in REPEATING:
+            raise BundleError("operator", f'operator "{operator}" may run for ever; this agent runs none that repeat')
         allowed = domain in STANDARD_DOMAINS or (domain == "com.microsoft" and operator in CONTRIBUTED)
         if not allowed:
             raise BundleError(

@@ -6,6 +6,7 @@ must refuse a bundle and not end the agent. Never runs a model in the caller's p
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import re
@@ -16,6 +17,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 
@@ -38,14 +40,17 @@ _HEADER = re.compile(
 )
 
 
-def verify_golden(path: Path, timeout_s: float = 60.0) -> None:
+def verify_golden(path: Path, digest: str, timeout_s: float = 60.0) -> None:
     """Run a bundle's golden samples in a child process.
 
+    Args:
+        digest: of the bundle that was read from `path`, so that what is tried is what will be loaded.
+
     Raises:
-        BundleError: `golden` (different answers), `golden-crash` (the child died), `golden-timeout`, or whatever
-            reading the bundle refuses.
+        BundleError: `golden` (different answers), `golden-crash` (the child died), `golden-timeout`, `digest-mismatch`
+            (the file is another one by now), or whatever reading the bundle refuses.
     """
-    run_child([sys.executable, "-P", "-m", "edge_agent.bundle.golden", str(path)], timeout_s)
+    run_child([sys.executable, "-P", "-m", "edge_agent.bundle.golden", str(path), digest], timeout_s)
 
 
 def run_child(command: Sequence[str], timeout_s: float) -> None:
@@ -159,9 +164,13 @@ def check_golden(bundle: Bundle) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The child: exit status 0, or 3 with the refusal on standard output."""
+    """The child, told a path and a digest: exit status 0, or 3 with the refusal on standard output."""
+    path, digest = arguments
     try:
-        check_golden(read_bundle(Path(arguments[0])))
+        bundle = read_bundle(Path(path))
+        if bundle.digest != digest:
+            raise BundleError("digest-mismatch", f"{path} was replaced while it was tried: try again")
+        check_golden(bundle)
     except BundleError as error:
         detail = str(error).removeprefix(f"refused ({error.refused}): ")
         sys.stdout.write(f"{error.refused}\t{' '.join(detail.split())}\n")
@@ -225,5 +234,12 @@ def _death(status: int, stderr: str) -> str:
     return f"its golden samples died with {name}: {remedy}"
 
 
+def _die_with_parent() -> None:
+    """Nobody waits for the answer of a child whose parent has ended: prctl(2), PR_SET_PDEATHSIG."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    _die_with_parent()
     sys.exit(main(sys.argv[1:]))

@@ -20,7 +20,7 @@ def show_command(bundle_: Path | None, json_: bool, verify: bool) -> None:
     path = bundle_ or default_bundle()
     bundle = read_bundle(path)
     if verify:
-        verify_golden(path)
+        verify_golden(path, bundle.digest)
     if json_:
         click.echo(bundle.manifest_json.decode(), nl=not bundle.manifest_json.endswith(b"\n"))
         return

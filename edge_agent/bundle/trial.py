@@ -43,7 +43,7 @@ def load_session(config: ForecastConfig) -> Loaded:
 def _try(path: Path, config: ForecastConfig) -> Loaded:
     try:
         bundle = read_bundle(path, allow_unsigned=config.allow_unsigned)
-        verify_golden(path)
+        verify_golden(path, bundle.digest)
         from edge_agent.inference.onnx import OnnxSession  # ONNX Runtime is large: nobody waits for it to load
 
         return Loaded(OnnxSession(bundle, config.threads), bundle.manifest.name, bundle.digest)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from edge_agent.bundle.golden import verify_golden
 from edge_agent.bundle.reader import default_bundle, read_bundle
 from edge_agent.clock import SystemClock, format_time, parse_time
 from edge_agent.config import Station
@@ -61,8 +62,13 @@ def nowcast_command(
 
 
 def load_nowcaster(bundle: Path | None) -> Nowcaster:
-    """A nowcaster with the bundle in a file, or with the one shipped. Raises BundleError: refused."""
-    return Nowcaster(OnnxSession(read_bundle(bundle or default_bundle())))
+    """A nowcaster with the bundle in a file, or with the one shipped. Another than that is tried on its golden samples
+    before it is let into this process. Raises BundleError: refused."""
+    path = bundle or default_bundle()
+    read = read_bundle(path)
+    if read.trust != "package":
+        verify_golden(path, read.digest)
+    return Nowcaster(OnnxSession(read))
 
 
 def given_station(history: Path, latitude: float, longitude: float, elevation: float) -> Station:

@@ -33,6 +33,7 @@ from edge_agent.verification import BASELINES
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
 
+MAX_GAP_S = 365 * 86_400  # between origins on one grid: a stray row decades away must not make it decades long
 _SPAN = re.compile(r"(\d{1,6})\s*(min|h|d)")
 _UNIT_S = {"min": 60, "h": 3600, "d": 86_400}
 
@@ -61,8 +62,15 @@ def hindcast(
     Args:
         origins: [N] ascending UTC seconds, multiples of 900 s apart.
     """
-    if not len(origins):
-        return
+    for near in np.split(origins, np.flatnonzero(np.diff(origins) > MAX_GAP_S) + 1):
+        if len(near):
+            yield from _without_gap(history, station, nowcaster, near, chunk)
+
+
+def _without_gap(
+    history: History, station: Station, nowcaster: Nowcaster, origins: Times, chunk: int
+) -> Iterator[Part]:
+    """As `hindcast`, on one grid."""
     windows = Windows(history, int(origins[0]), int(origins[-1]))
     came = _Came(history, nowcaster, int(origins[0]), int(origins[-1]))
     for start in range(0, len(origins), chunk):
@@ -81,7 +89,8 @@ def hindcast(
 
 
 def origins_between(history: History, every_s: int, start: int | None = None, end: int | None = None) -> Times:
-    """Multiples of `every_s` in UTC from `start` (default: a day after the first reading) to `end` (the last reading).
+    """Multiples of `every_s` in UTC from `start` (default: a day after the first reading) to `end` (the last reading),
+    where anything was read in the 30 days before.
 
     Raises:
         DataError: less than a day of readings, or no origin in the span.
@@ -95,6 +104,7 @@ def origins_between(history: History, every_s: int, start: int | None = None, en
     start = first + MIN_HISTORY_S if start is None else start
     end = last if end is None else end
     origins = np.arange(-(-start // every_s) * every_s, end + 1, every_s, dtype=np.int64)
+    origins = origins[history.covered(origins)]
     if not len(origins):
         raise DataError(
             f"no origin from {format_time(start)} to {format_time(end)} at every {every_s // 60} min: the readings go"
@@ -164,14 +174,16 @@ def hindcast_command(
 def example(history: History, station: Station, nowcaster: Nowcaster, origins: Times) -> list[Fan]:
     """The fans of one origin, to be drawn: of 64 spread over the period, the fullest, nearest to its middle."""
     tried = origins[np.unique(np.linspace(0, len(origins) - 1, 64).astype(np.int64))]
-    part = next(hindcast(history, station, nowcaster, tried))
-    pairs = (~np.isnan(part.batch.mean) & ~np.isnan(part.observed)).sum(axis=(1, 2))
-    middle = np.abs(part.origins - (origins[0] + origins[-1]) // 2)
-    row = int(np.lexsort((middle, -pairs))[0])
-    origin = int(part.origins[row])
+    parts = list(hindcast(history, station, nowcaster, tried))
+    mean = np.concatenate([part.batch.mean for part in parts])
+    came = np.concatenate([part.observed for part in parts])
+    pairs = (~np.isnan(mean) & ~np.isnan(came)).sum(axis=(1, 2))
+    from_middle = np.abs(tried - origins[len(origins) // 2])
+    row = int(np.lexsort((from_middle, -pairs))[0])
+    origin = int(tried[row])
     x = history.grid_ending(origin)
     [forecast] = nowcaster.forecast([station], x[None], [history.ages(origin)], origin, origin)
-    observed = {name: part.observed[row, :, v] for v, name in enumerate(nowcaster.variables)}
+    observed = {name: came[row, :, v] for v, name in enumerate(nowcaster.variables)}
     return fans_of(forecast, x, observed)
 
 

@@ -7,10 +7,10 @@ import ssl
 from datetime import UTC, datetime
 
 from edge_agent.config import Mqtt
+from edge_agent.wire import UNSUPPORTED_VERSION
 
 NOT_YET_VALID, EXPIRED, HOST_MISMATCH, ADDRESS_MISMATCH = 9, 10, 62, 64  # OpenSSL verification results
 
-UNSUPPORTED_VERSION = 0x84
 SESSION_TAKEN_OVER = 0x8E
 TOPIC_INVALID = 0x90
 PACKET_TOO_LARGE = 0x95

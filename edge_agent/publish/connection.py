@@ -20,8 +20,9 @@ from edge_agent.clock import Clock
 from edge_agent.config import Mqtt
 from edge_agent.errors import StationcastError
 from edge_agent.publish import advice
-from edge_agent.publish.policy import V5, Backoff, VersionChoice, Waits
+from edge_agent.publish.policy import Backoff, Waits
 from edge_agent.publish.session import Message, Outcome, Session
+from edge_agent.wire import V5, VersionChoice
 
 log = logging.getLogger(__name__)
 

@@ -38,6 +38,10 @@ class Row(Protocol):
 class Outbox(Protocol):
     """What the publisher needs of the store."""
 
+    @property
+    def rollbacks(self) -> int:
+        """How many transactions were lost. Rows acknowledged or dropped in one are queued again."""
+
     def queued(self, destination: str, limit: int, after: int = 0) -> Sequence[Row]:
         """The oldest rows with a key above `after`, in the order in which they were accepted."""
 
@@ -78,6 +82,7 @@ class Feed:
         self._link, self._clock, self._monotonic = link, clock, monotonic
         self._session: int | None = None
         self._cursor = 0  # every row up to here was sent in this session, or belongs to a paused station
+        self._rollbacks = 0
         self._in_flight: dict[int, str] = {}  # key -> station
         self._pauses: dict[str, _Pause] = {}
         self._latest: dict[str, Latest] = {}
@@ -92,6 +97,8 @@ class Feed:
             self._session, self._cursor = session, 0
             self._in_flight.clear()
             self._pauses.clear()  # another broker, or another mind: ask again
+        if outbox.rollbacks != self._rollbacks:
+            self._rollbacks, self._cursor = outbox.rollbacks, 0  # rows that had left are back
         if session is None:
             return 0
         sent = self._probe(outbox, session) + self._advance(outbox, session)

@@ -21,7 +21,6 @@ from edge_agent.observation import Flag, Judged, Verdict
 from edge_agent.publish.numbers import probabilities, rounded, series
 from edge_agent.publish.structs import (
     MAX_TEXT,
-    WIRE,
     BrokerStatus,
     BundleInfo,
     ClockState,
@@ -42,6 +41,7 @@ from edge_agent.publish.structs import (
     VerifyPayload,
 )
 from edge_agent.variables import VARIABLES, variable
+from edge_agent.wire import WIRE
 
 __all__ = [
     "ForecastPayload",

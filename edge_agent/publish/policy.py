@@ -1,4 +1,4 @@
-"""When to try a broker again, and in which version of MQTT. Pure: no sockets, no sleeping.
+"""When to try a broker again. Pure: no sockets, no sleeping.
 
 Never lets a refusal, a restart or a fight over a client id turn into a storm of connections.
 """
@@ -8,10 +8,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-
-V5 = "5"
-V311 = "3.1.1"
-EARLY_CLOSES = 2  # connections closed before any answer, after which the other version is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +42,3 @@ class Backoff:
         if taken_over:
             span = self._waits.takeover
         return self._uniform(span / 2, span)
-
-
-class VersionChoice:
-    """Which MQTT version to speak. From a configured 5 it falls back to 3.1.1 when the broker says it does not know 5,
-    or twice closes the connection without an answer; the latter is undone if 3.1.1 fares no better, since a proxy
-    before a broker that is down looks the same. A version that once worked is not given up for closed connections."""
-
-    def __init__(self, configured: str) -> None:
-        self.current = configured
-        self._fixed = configured == V311
-        self._early = 0
-
-    def accepted(self) -> None:
-        """The broker took the connection."""
-        self._fixed = True
-
-    def refused(self) -> bool:
-        """The broker does not speak this version; True if another is tried next."""
-        if self.current != V5:
-            return False
-        self.current, self._fixed = V311, True
-        return True
-
-    def closed_early(self) -> bool:
-        """The connection ended before any answer; True if another version is tried next."""
-        self._early += 1
-        if self._fixed or self._early < EARLY_CLOSES:
-            return False
-        self.current, self._early = (V311 if self.current == V5 else V5), 0
-        return True

@@ -26,8 +26,9 @@ from edge_agent.clock import Clock
 from edge_agent.config import Mqtt, read_secret
 from edge_agent.errors import ConfigError
 from edge_agent.publish import advice
-from edge_agent.publish.policy import V5, Waits
+from edge_agent.publish.policy import Waits
 from edge_agent.publish.topics import JSON
+from edge_agent.wire import UNSUPPORTED_VERSION, V5
 
 MAX_IN_FLIGHT = 100  # publications without a PUBACK; a broker's receive maximum lowers it
 MAX_IN_FLIGHT_311 = 20  # 3.1.1 brokers cannot say how many they bear
@@ -250,7 +251,7 @@ class Session:
     ) -> None:
         if reason.is_failure:
             self.closed = True
-            self.end = "refused-version" if reason.value == advice.UNSUPPORTED_VERSION else "refused"
+            self.end = "refused-version" if reason.value == UNSUPPORTED_VERSION else "refused"
             self.detail = advice.of_connack(reason.value, str(reason), self._settings)
             return
         self.connected = True

@@ -12,7 +12,6 @@ from msgspec import Meta
 
 from edge_agent.forecast import Level
 
-WIRE: Literal["wx/v1"] = "wx/v1"
 MAX_TEXT = 500  # characters of any free text
 MAX_STEPS = 1000
 MAX_LEVELS = 99

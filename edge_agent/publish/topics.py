@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_agent.publish import structs
+from edge_agent.wire import WIRE
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -43,11 +44,11 @@ KINDS: dict[str, Kind] = {
 
 def topic(station: str, kind: str) -> str:
     """Where a kind of message of a station goes; `kind` is a key of `KINDS`."""
-    return f"{structs.WIRE}/{station}/{KINDS[kind].name}"
+    return f"{WIRE}/{station}/{KINDS[kind].name}"
 
 
 def kind_of(topic: str) -> str | None:
     """The kind a topic stands for; None where it is none of ours."""
     parts = topic.split("/", 3)
-    ours = len(parts) == 4 and "/".join(parts[:2]) == structs.WIRE and parts[3] in KINDS
+    ours = len(parts) == 4 and "/".join(parts[:2]) == WIRE and parts[3] in KINDS
     return parts[3] if ours else None

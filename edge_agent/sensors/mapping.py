@@ -108,12 +108,15 @@ def own_time(raw: object) -> int:
     """
     if isinstance(raw, bool) or not isinstance(raw, int | float | str):
         raise BadMessage("bad-time", "the message has no time where the configuration says it is")
+    text = str(raw).strip()
     try:
-        t = parse_time(str(raw))
+        t = parse_time(text)
     except DataError as error:
-        raise BadMessage("bad-time", str(error)) from None
+        # the words are published, and in a line of noise anything may stand in the place of the time
+        words = str(error).removeprefix(f'"{text[:40]}" ')
+        raise BadMessage("bad-time", f"its time {words}") from None
     if t < EARLIEST:
-        raise BadMessage("bad-time", f'"{str(raw)[:40]}" is before 2000: the device has not set its clock')
+        raise BadMessage("bad-time", "its time is before 2000: the device has not set its clock")
     return t
 
 

@@ -26,10 +26,10 @@ from edge_agent.config import Config, Mqtt, read_secret
 from edge_agent.errors import ConfigError, NetworkError
 from edge_agent.sensors.source import Health, Intake
 from edge_agent.sensors.supervisor import Backoff, Supervisor
+from edge_agent.wire import UNSUPPORTED_VERSION, V5, WIRE, VersionChoice
 
 log = logging.getLogger(__name__)
 
-OWN_TOPICS = "wx/v1/"
 STATION = "{station}"
 MAX_PACKET = 4 * 1024 * 1024  # bytes; the broker keeps larger messages to itself (MQTT 5)
 _LOOP_S = 0.25  # how soon `stop` is heard
@@ -51,11 +51,12 @@ class Subscriber:
 
     def __init__(self, mqtt: Mqtt, session: Session, clock: Clock, backoff: Backoff | None = None) -> None:
         self._mqtt, self._session, self._clock = mqtt, session, clock
+        self._choice = VersionChoice(mqtt.protocol)
         self._routes: dict[str, list[MqttSource]] = defaultdict(list)
         self._refused: dict[str, str] = {}
         self._awaited: dict[int, str] = {}  # subscriptions under way: message id -> filter
         self._ended = ""  # what the broker said when it ended or refused the connection
-        self._answered = False
+        self._answered = self._unsupported = False
         self._running: set[str] = set()
         self._lock = threading.Lock()
         self.supervisor = Supervisor("mqtt sensors", self._work, clock, self._bug, backoff)
@@ -81,8 +82,19 @@ class Subscriber:
     # --- the thread ---
 
     def _work(self) -> None:
+        """One connection; at once a second one where the broker says that it needs another version of MQTT. Raises as
+        `_converse`."""
+        try:
+            self._converse()
+        except NetworkError:
+            if not (self._unsupported and self._choice.refused()):
+                raise
+            log.info("mqtt sensors: the broker speaks MQTT %s only", self._choice.current)
+            self._converse()
+
+    def _converse(self) -> None:
         """One connection, from its beginning to its end. Raises NetworkError or ConfigError with the remedy."""
-        self._ended, self._answered = "", False
+        self._ended, self._answered, self._unsupported = "", False, False
         self._awaited.clear()
         client = self._client()
         where = f"broker {self._mqtt.host}:{self._mqtt.port}"
@@ -100,8 +112,7 @@ class Subscriber:
             client.disconnect()
 
     def _client(self) -> Client:
-        mqtt = self._mqtt
-        modern = mqtt.protocol == "5"
+        mqtt, modern = self._mqtt, self._modern
         client = Client(
             CallbackAPIVersion.VERSION2,
             self._session.client_id,
@@ -124,7 +135,7 @@ class Subscriber:
 
     def _connect(self, client: Client) -> None:
         mqtt = self._mqtt
-        if mqtt.protocol != "5":
+        if not self._modern:
             client.connect(mqtt.host, mqtt.port, mqtt.keepalive_s)
             return
         properties = _properties(PacketTypes.CONNECT)
@@ -133,20 +144,30 @@ class Subscriber:
         start = self._session.expiry_s == 0
         client.connect(mqtt.host, mqtt.port, mqtt.keepalive_s, clean_start=start, properties=properties)
 
+    @property
+    def _modern(self) -> bool:
+        return self._choice.current == V5
+
     def _unanswered(self) -> str:
         if self._answered:
             name = self._session.client_id
             return f'closed the connection. Is it being restarted, or does another client call itself "{name}" too?'
-        hint = ' If it speaks only MQTT 3.1.1, set protocol = "3.1.1".' if self._mqtt.protocol == "5" else ""
+        hint = ""
+        if self._choice.closed_early():
+            hint = f" Trying MQTT {self._choice.current} next."
+        elif self._modern:
+            hint = ' If it speaks only MQTT 3.1.1, set protocol = "3.1.1".'
         return f"closed the connection without an answer.{hint}"
 
     def _on_connect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         self._answered = True
         if reason.is_failure:
+            self._unsupported = reason.value == UNSUPPORTED_VERSION
             self._ended = f"refuses us: {reason}. {_remedy(str(reason))}".strip()
             return
+        self._choice.accepted()
         self._refused = {}
-        numbered = self._mqtt.protocol == "5" and getattr(properties, "SubscriptionIdentifierAvailable", 1) == 1
+        numbered = self._modern and getattr(properties, "SubscriptionIdentifierAvailable", 1) == 1
         for topic, sources in self._routes.items():
             # what the broker keeps for us is only of use if it says when it was measured
             qos = 1 if all(source.has_time for source in sources) else 0
@@ -154,7 +175,7 @@ class Subscriber:
             if numbered:
                 own = _properties(PacketTypes.SUBSCRIBE)
                 own.SubscriptionIdentifier = _identifier(topic)
-            if self._mqtt.protocol == "5":
+            if self._modern:
                 _, mid = client.subscribe(topic, options=SubscribeOptions(qos=qos), properties=own)
             else:
                 _, mid = client.subscribe(topic, qos)
@@ -250,7 +271,7 @@ class MqttSource:
         if not self._active:
             return
         self._heard = self._clock.monotonic()
-        if message.topic.startswith(OWN_TOPICS):
+        if message.topic.startswith(f"{WIRE}/"):
             self.intake.refuse("own-topic", f"{message.topic} is one of the agent's own; choose a narrower topic")
             return
         station = None if self._level is None else message.topic.split("/")[self._level]
@@ -306,7 +327,7 @@ def _remedy(reason: str, client: str = "") -> str:
     if "user name" in words or "authorized" in words:
         return "Check username and password_file in [mqtt]."
     if "protocol version" in words:
-        return 'Set protocol = "3.1.1" in [mqtt].'
+        return "It speaks none of the versions that protocol in [mqtt] allows."
     if "taken over" in words:
         return f'Another client calls itself "{client}": give each agent its own client_id.'
     return ""

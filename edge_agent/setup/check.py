@@ -99,7 +99,7 @@ def check_bundle(config: Config) -> str:
     path = Path(config.forecast.bundle) if config.forecast.bundle else default_bundle()
     try:
         bundle = read_bundle(path, allow_unsigned=config.forecast.allow_unsigned)
-        verify_golden(path)
+        verify_golden(path, bundle.digest)
     except BundleError as error:
         hint = ": set allow_unsigned = true in [forecast] if you trust it" if error.refused == "unsigned" else ""
         raise BundleError(
@@ -174,9 +174,10 @@ def _connect(config: Config, version: str, clock: Clock) -> str:
     from edge_agent.publish.policy import Waits
     from edge_agent.publish.session import Message, Session
     from edge_agent.sensors.mqtt import client_id
+    from edge_agent.wire import WIRE
 
     # A name and a will of its own: the running agent keeps its connection, and subscribers hear of nothing.
-    will = Message(f"wx/v1/{config.stations[0].id}/check", b"")
+    will = Message(f"{WIRE}/{config.stations[0].id}/check", b"")
     session = Session(config.mqtt, client_id(config, "check"), version, will, clock, Waits())
     wake, waker = socket.socketpair()
     with wake, waker:

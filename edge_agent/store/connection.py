@@ -36,7 +36,7 @@ class Connection:
     The first write begins a transaction; `commit` ends it, and none is begun before the next write. Reads see what is
     written and not yet committed. `before_commit` are called with the transaction open; `forget` whenever what was read
     may be out of date: another process has written, or a transaction was lost. `unsaved`: readings in the open
-    transaction, as the store counts them.
+    transaction, as the store counts them. `rollbacks`: transactions lost.
     """
 
     def __init__(self, path: Path, db: Database, *, read_only: bool = False) -> None:
@@ -46,7 +46,7 @@ class Connection:
         self._db, self._sqlite = db, db.conn
         self._read_only = read_only
         self._open = self._has_turn = False
-        self.unsaved = 0
+        self.unsaved = self.rollbacks = 0
         self._version = self._data_version()
 
     def read(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
@@ -173,6 +173,7 @@ class Connection:
             text += f". The {lost} readings since the last commit are lost"
             self._open = False
             self.unsaved = 0
+            self.rollbacks += 1
             self._forget()
         return StoreError(text, lost=lost)
 

@@ -22,12 +22,10 @@ _BATCH = 500  # parameters of one statement
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A row that waits. `key` goes back to `acknowledge`. `newest`: time of the newest reading of the same source in
-    the store, so that an older one can be told to be late."""
+    """A row that waits. `key` goes back to `acknowledge`."""
 
     key: int
     judged: Judged
-    newest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +81,19 @@ class Outbox:
     def queued(self, destination: str, limit: int, after: int = 0) -> list[Queued]:
         """The oldest rows, in the order in which they were accepted. `after`: only those with a larger key."""
         rows = self._connection.read(
-            f"SELECT q.id, q.names, qb.boot_id, q.seq, o.series, {OBSERVATION_COLUMNS} FROM outbox q"
+            f"SELECT q.id, q.names, qb.boot_id, q.seq, {OBSERVATION_COLUMNS} FROM outbox q"
             f" CROSS JOIN {OBSERVATION_TABLES} LEFT JOIN boots qb ON qb.id = q.boot"
             " WHERE o.series = q.series AND o.t = q.t AND q.destination = ? AND q.id > ? ORDER BY q.id LIMIT ?",
             (destination, after, limit),
         )
-        newest = {series: self._newest(series) for series in {row[4] for row in rows}}
         found = []
-        for key, names, boot_id, seq, series, *columns in rows:
+        for key, names, boot_id, seq, *columns in rows:
             judged = judged_of(tuple(columns))
             if names is not None:
                 o = judged.observation
                 own = (o.boot_id, o.seq) if boot_id is None else (boot_id, seq)
                 judged = only(judged, set(msgspec.json.decode(names)), *own)
-            found.append(Queued(key, judged, newest[series]))
+            found.append(Queued(key, judged))
         return found
 
     def acknowledge(self, destination: str, keys: Iterable[int]) -> int:
@@ -160,6 +157,3 @@ class Outbox:
             n += c.write(f"DELETE FROM outbox WHERE {which}", (destination, *batch))
             c.write("UPDATE outbox_totals SET bytes = bytes - ? WHERE destination = ?", (size, destination))
         return n
-
-    def _newest(self, series: int) -> int:
-        return int(self._connection.read("SELECT MAX(t) FROM observations WHERE series = ?", (series,))[0][0])

@@ -207,6 +207,11 @@ class Store:
         """A destination's books; accepted = acknowledged + queued + dropped."""
         return self._outbox.counts(destination)
 
+    @property
+    def rollbacks(self) -> int:
+        """How many transactions were lost since the store was opened. Rows that left the outbox in one are back."""
+        return self._connection.rollbacks
+
     def destinations(self) -> list[str]:
         """Every destination that ever had a row, by name."""
         return self._outbox.destinations()

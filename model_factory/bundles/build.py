@@ -99,7 +99,7 @@ def build_bundle(
         card = _card(run, config, manifest, measured, inputs)
         _write(draft, manifest, files | {CARD: render_card(card).encode()})
         bundle = read_bundle(draft, device="raspberry_pi_4")
-        verify_golden(draft)
+        verify_golden(draft, bundle.digest)
         os.replace(draft, out)
     return bundle
 
@@ -251,14 +251,18 @@ def _config(run: Path) -> dict[str, Any]:
 
 
 def _networks(config: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Each network trained on as text, its name first and lists joined."""
+    """Each network trained on as text, its name first, lists joined, other values as JSON."""
     rows = []
     for network in config["networks"]:
         named = {"name": network.get("name", network.get("network", "?"))} | network
-        rows.append(
-            {key: "; ".join(v) if isinstance(v, list) else str(v) for key, v in named.items() if v not in ("", [])}
-        )
+        rows.append({key: _text(value) for key, value in named.items() if value not in ("", [], {})})
     return rows
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return "; ".join(map(_text, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str | int | float]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import lzma
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,12 +19,14 @@ from numpy.typing import NDArray
 
 from edge_agent.clock import parse_time
 from edge_agent.errors import DataError
+from edge_agent.packed import BROKEN, unpacked
 from edge_agent.variables import VARIABLES, conversion
 
 Times = NDArray[np.int64]
 Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+MAX_FILE = 1_000_000_000  # bytes, unpacked: a file is read as a whole
 _MISSING = frozenset({"", "NA", "NaN", "nan", "null"})
 
 
@@ -90,17 +91,18 @@ def mask(column: Values, where: Mask) -> int:
 
 
 def read_columns(path: Path, needed: Iterable[str], delimiter: str = ",") -> dict[str, list[str]]:
-    """Text columns of a CSV file, plain or `.xz`.
+    """Text columns of a CSV file, plain, `.gz` or `.xz`.
 
     Raises:
         DataError: the file is not readable as text, a needed column is absent, or a row has another number of cells.
     """
     try:
-        raw = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+        with unpacked(path, MAX_FILE) as file:
+            raw = file.read()
         rows = csv.reader(io.StringIO(raw.decode("utf-8-sig")), delimiter=delimiter)
         header = next(rows, [])
         body = [row for row in rows if row]
-    except (OSError, lzma.LZMAError, UnicodeDecodeError, csv.Error) as error:
+    except (*BROKEN, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path.name}: cannot be read as CSV ({error}). Is it the file as published?") from error
     absent = [name for name in needed if name not in header]
     if absent:

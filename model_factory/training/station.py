@@ -38,6 +38,8 @@ from model_factory.training.loss import station_loss
 log = logging.getLogger(__name__)
 
 FRAME_AT_ONCE = 500
+JOURNAL_EVERY = 20
+CHECKPOINT_EVERY = 50
 CALIBRATION = 256
 CALIBRATION_SEED = 1
 
@@ -46,7 +48,7 @@ CALIBRATION_SEED = 1
 class Settings:
     """Everything that decides a run."""
 
-    steps: int = 400
+    steps: int = 200
     batch: int = 1024
     samples: int = 300_000  # windows drawn, broken and framed once, before the loop
     rate: float = 2e-3
@@ -168,7 +170,7 @@ def train(bank: Bank, settings: Settings, out: Path, device: torch.device) -> St
         task = progress.add_task("", total=settings.steps, completed=state.step, loss="-")
         while state.step < settings.steps:
             losses = one_step(state, bank, settings, prior)
-            if state.step % 100 == 0 or state.step == settings.steps:
+            if state.step % JOURNAL_EVERY == 0 or state.step == settings.steps:
                 row = {
                     "step": state.step,
                     "time": round(time.time(), 1),
@@ -178,7 +180,7 @@ def train(bank: Bank, settings: Settings, out: Path, device: torch.device) -> St
                 journal.flush()
                 progress.update(task, loss=f"{sum(map(float, losses.values())):.4f}")
             progress.update(task, completed=state.step)
-            if state.step % 500 == 0 or state.step == settings.steps:
+            if state.step % CHECKPOINT_EVERY == 0 or state.step == settings.steps:
                 save_checkpoint(state, settings, out)
     return state
 
@@ -205,11 +207,18 @@ def ready_bank(data: Path, settings: Settings, device: torch.device, path: Path 
     Raises:
         ConfigError: the file was made with other settings.
     """
-    key = {"samples": settings.samples, "seed": settings.seed, "test_fraction": settings.test_fraction}
+    key = {
+        "samples": settings.samples,
+        "seed": settings.seed,
+        "test_fraction": settings.test_fraction,
+        "features": Front().count,
+        "files": [f"{f.network}/{f.station} {f.path.stat().st_size}" for f in station_files(data)],
+    }
     if path is not None and path.exists():
         held = torch.load(path, map_location=device, weights_only=True)
         if held["key"] != key:
-            raise ConfigError(f"{path} was made with {held['key']}, this run wants {key}: name another file")
+            differ = [name for name in key if held["key"].get(name) != key[name]]
+            raise ConfigError(f"{path} was made from other {', '.join(differ)}: name another file")
         return Bank.of(held["columns"], held["networks"])
     bank = fill_bank(read_corpus(data, replace(settings, hold_out=()), device), settings, device)
     if path is not None:

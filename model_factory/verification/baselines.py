@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.circle import compass
 from edge_agent.forecast.persistence import BOUNDS
+from edge_agent.grid import STEP_S
 from model_factory.verification.features import LEAD_STEPS, base_forecasts, channels, features, wind_vector
-from model_factory.verification.pairs import LEADS, Index, Record
+from model_factory.verification.pairs import LEADS, Index, Record, held_out_origins
 
 RECIPE = "1"  # grows when a regression changes: cached forecasts of another recipe are not used
 GAP_STEPS = 24  # between training and what is forecast: no target overlaps
@@ -99,23 +100,33 @@ class Split:
 def cached_regressions(
     one: Record, at: Index, folder: Path, tick: Callable[[], None] = lambda: None
 ) -> Regressions | None:
-    """`regressions`, read from or written to `folder`; the file's name holds a digest of the readings and origins."""
+    """`regressions` for held-out origins, read from or written to `folder`; the file's name holds a digest of the
+    readings. Files hold every full hour, so that sparser origins need no training of their own."""
+    whole = held_out_origins(one, 3600)
+    if not np.isin(at, whole).all():
+        whole = held_out_origins(one, STEP_S)
     digest = hashlib.sha256(RECIPE.encode())
-    for held_in in (one.history, one.came, one.steps[:1], one.site, np.array([one.split]), at):
+    for held_in in (one.history, one.came, one.steps[:1], one.site, np.array([one.split]), whole):
         digest.update(np.ascontiguousarray(held_in).tobytes())
     path = folder / f"{one.network}--{one.station}--{digest.hexdigest()[:16]}.npz"
-    if path.exists():
-        with np.load(path) as held:
-            return Regressions(held["ridge"], held["lightgbm"]) if len(held["ridge"]) == len(at) else None
-    made = regressions(one, at, tick)
-    folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
+    if not path.exists():
+        _keep(regressions(one, whole, tick), path)
+    with np.load(path) as held:
+        if not len(held["ridge"]):
+            return None
+        rows = np.searchsorted(whole, at)
+        return Regressions(held["ridge"][rows], held["lightgbm"][rows])
+
+
+def _keep(made: Regressions | None, path: Path) -> None:
+    """Write forecasts, or that there are none, beside `path` and move them there."""
     nothing = np.zeros((0, 0, 0), np.float32)
+    ridge, trees = (made.ridge, made.lightgbm) if made else (nothing, nothing)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
     with part.open("wb") as file:
-        held_ridge, held_trees = (made.ridge, made.lightgbm) if made else (nothing, nothing)
-        np.savez_compressed(file, ridge=held_ridge, lightgbm=held_trees)
+        np.savez_compressed(file, ridge=ridge, lightgbm=trees)
     part.replace(path)
-    return made
 
 
 def regressions(one: Record, at: Index, tick: Callable[[], None] = lambda: None) -> Regressions | None:

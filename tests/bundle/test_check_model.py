@@ -29,6 +29,16 @@ def _nested(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("If", ["flag"], ["x"], then_branch=inner, else_branch=inner))
 
 
+def _repeating(operator: str) -> Any:
+    """The operator in a branch, where it is easily overlooked."""
+
+    def change(model: onnx.ModelProto) -> None:
+        inner = helper.make_graph([helper.make_node(operator, ["x"], ["y"])], "inner", [], [])
+        model.graph.node.append(helper.make_node("If", ["flag"], ["y"], then_branch=inner, else_branch=inner))
+
+    return change
+
+
 def _function(model: onnx.ModelProto) -> None:
     made = helper.make_function(
         "evil", "F", ["x"], ["y"], [helper.make_node("Neg", ["x"], ["y"])], [helper.make_opsetid("", 18)]
@@ -65,7 +75,9 @@ def _training(model: onnx.ModelProto) -> None:
     ("change", "word"),
     [
         (_custom, "operator"), (_contributed, "operator"), (_nested, "operator"), (_function, "operator"),
-        (_function_body, "operator"), (_external, "external-data"), (_external_in_attribute, "external-data"),
+        (_function_body, "operator"), (_repeating("Loop"), "operator"), (_repeating("Scan"), "operator"),
+        (_repeating("SequenceMap"), "operator"), (_external, "external-data"),
+        (_external_in_attribute, "external-data"),
         (_external_in_sparse, "external-data"), (_training, "model"),
         (lambda m: setattr(m, "ir_version", 11), "opset"),
         (lambda m: setattr(m.opset_import[0], "version", 99), "opset"),

@@ -32,8 +32,8 @@ def test_it_reads_the_grid_and_forecasts_six_hours(shipped: Bundle) -> None:
     assert {0.05, 0.1, 0.5, 0.9, 0.95} <= set(shipped.manifest.quantiles)
 
 
-def test_its_golden_samples_come_out_here() -> None:
-    verify_golden(default_bundle())
+def test_its_golden_samples_come_out_here(shipped: Bundle) -> None:
+    verify_golden(default_bundle(), shipped.digest)
 
 
 def test_its_card_tells_both_how_it_does_where_it_was_trained_and_where_not(shipped: Bundle) -> None:

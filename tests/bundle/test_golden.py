@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import sys
 import zipfile
@@ -22,12 +23,17 @@ from tests.tiny_bundle import make_tiny_bundle, tiny_expected, tiny_golden, tiny
 GOLDEN = tiny_golden()
 
 
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def word(error: pytest.ExceptionInfo[BundleError]) -> str:
     return error.value.refused
 
 
 def test_a_bundle_that_answers_as_it_should_passes(tmp_path: Path) -> None:
-    verify_golden(make_tiny_bundle(tmp_path / "a.bundle"))
+    path = make_tiny_bundle(tmp_path / "a.bundle")
+    verify_golden(path, digest(path))
 
 
 def test_a_bundle_that_answers_differently_is_refused_with_the_variable(tmp_path: Path) -> None:
@@ -36,21 +42,30 @@ def test_a_bundle_that_answers_differently_is_refused_with_the_variable(tmp_path
     outputs["mean"][0, 3, 2] += 0.5
     path = make_tiny_bundle(tmp_path / "a.bundle", golden=pack_golden(inputs, outputs))
     with pytest.raises(BundleError, match=r"mean of pressure: differs by 0\.5") as caught:
-        verify_golden(path)
+        verify_golden(path, digest(path))
     assert word(caught) == "golden"
 
 
 def test_what_the_reader_refuses_keeps_its_word(tmp_path: Path) -> None:
     path = make_tiny_bundle(tmp_path / "a.bundle", counter=0)
     with pytest.raises(BundleError) as caught:
-        verify_golden(path)
+        verify_golden(path, digest(path))
     assert word(caught) == "counter"
+
+
+def test_a_file_that_is_replaced_while_it_is_tried_is_refused(tmp_path: Path) -> None:
+    read = digest(make_tiny_bundle(tmp_path / "a.bundle"))
+    path = make_tiny_bundle(tmp_path / "a.bundle", version="0.0.2")
+    with pytest.raises(BundleError, match="replaced") as caught:
+        verify_golden(path, read)
+    assert word(caught) == "digest-mismatch"
 
 
 def test_a_model_the_runtime_cannot_load_is_refused(tmp_path: Path) -> None:
     broken = tiny_model().replace(b"Unsqueeze", b"Unsqueezy")
+    path = make_tiny_bundle(tmp_path / "a.bundle", model=broken)
     with pytest.raises(BundleError) as caught:
-        verify_golden(make_tiny_bundle(tmp_path / "a.bundle", model=broken))
+        verify_golden(path, digest(path))
     assert word(caught) == "runtime"
 
 

@@ -37,6 +37,8 @@ CONFIG: dict[str, Any] = {
             "attribution": "Stadt Zuerich",
             "source": "open data",
             "notes": ["a", "b"],
+            "reanalysis": False,
+            "masked": {"direction of a calm": 3},
         }
     ],
     "parameters": 1234,
@@ -99,7 +101,7 @@ def make(run: Path, **changes: Any) -> Any:
 def test_a_bundle_comes_out_that_an_agent_runs(made: tuple[Path, Bundle]) -> None:
     run, bundle = made
     assert read_bundle(run / "out.bundle", device="raspberry_pi_4").digest == bundle.digest
-    verify_golden(run / "out.bundle")
+    verify_golden(run / "out.bundle", bundle.digest)
     inputs = golden_inputs()
     np.testing.assert_allclose(OnnxSession(bundle).run(inputs)["mean"], tiny_expected(inputs)["mean"], atol=1e-4)
     assert (bundle.manifest.name, bundle.manifest.counter) == ("test", 3)
@@ -108,7 +110,9 @@ def test_a_bundle_comes_out_that_an_agent_runs(made: tuple[Path, Bundle]) -> Non
 
 def test_the_manifest_says_where_it_came_from_and_what_it_costs(made: tuple[Path, Bundle]) -> None:
     manifest = made[1].manifest
-    assert manifest.provenance.data[0]["licence"] == "CC0-1.0"
+    [network] = manifest.provenance.data
+    assert (network["licence"], network["notes"]) == ("CC0-1.0", "a; b")
+    assert (network["reanalysis"], network["masked"]) == ("false", '{"direction of a calm": 3}')
     assert manifest.provenance.training["settings.size.width"] == 320
     assert manifest.provenance.training["hold_out"] == "nerrs-apaeb"
     assert manifest.provenance.code["torch"] == "2.13.0"

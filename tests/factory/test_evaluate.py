@@ -114,17 +114,19 @@ def test_a_station_with_a_short_past_has_no_regression() -> None:
 
 
 def test_regressions_are_made_once(known: pairs.Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    at = pairs.held_out_origins(known, 86_400)
-    made = baselines.Regressions(*np.random.default_rng(0).normal(size=(2, len(at), 7, 7)).astype(np.float32))
+    """Also when the next evaluation asks for sparser origins."""
+    hourly, daily = (pairs.held_out_origins(known, span) for span in (3600, 86_400))
+    values = np.random.default_rng(0).normal(size=(2, len(hourly), 7, 7)).astype(np.float32)
+    made = baselines.Regressions(*values)
     calls = []
     monkeypatch.setattr(baselines, "regressions", lambda *a: calls.append(1) or made)
-    for _ in range(2):
+    for at in (daily, hourly, daily):
         got = baselines.cached_regressions(known, at, tmp_path)
         assert got is not None
-        np.testing.assert_array_equal(got.ridge, made.ridge)
+        np.testing.assert_array_equal(got.ridge, made.ridge[np.isin(hourly, at)])
     assert len(calls) == 1
     changed = series(synthetic(32, seed=3))
-    baselines.cached_regressions(changed, at, tmp_path)
+    baselines.cached_regressions(changed, daily, tmp_path)
     assert len(calls) == 2  # other readings, other forecasts
 
 

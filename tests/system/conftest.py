@@ -97,3 +97,19 @@ def start_mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
 def mosquitto(start_mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
     """A running broker that takes anyone: `host`, `port`, `stop()`, `kill()`, `start()`."""
     return start_mosquitto()
+
+
+@pytest.fixture
+def broker_311() -> Iterator[Mqtt]:
+    """A broker of another make, which speaks 3.1.1 only."""
+    pytest.importorskip("amqtt", reason="needs the demo extra")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = Path(__file__).with_name("broker_311.py")
+    process = subprocess.Popen(
+        [sys.executable, script, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    yield Mqtt(host="127.0.0.1", port=port)
+    process.kill()
+    process.wait()

@@ -376,22 +376,6 @@ def test_a_fight_over_a_client_id_is_suspected_where_the_broker_does_not_tell(mo
         process.kill()
 
 
-@pytest.fixture
-def broker_311() -> Iterator[c.Mqtt]:
-    """A broker of another make, which speaks 3.1.1 only."""
-    pytest.importorskip("amqtt", reason="needs the demo extra")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    script = Path(__file__).with_name("broker_311.py")
-    process = subprocess.Popen(
-        [sys.executable, script, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    yield c.Mqtt(host="127.0.0.1", port=port)
-    process.kill()
-    process.wait()
-
-
 def test_a_broker_that_knows_only_3_1_1_is_served_in_it_with_a_warning(broker_311, make_agent, caplog):
     agent = make_agent(broker_311).connected()
     health = agent.publisher.health()
