@@ -79,9 +79,8 @@ def test_a_wrong_line_is_named_by_its_number(recording, data, words):
 @pytest.mark.parametrize("name", ["r.xz", "r.gz"])
 def test_a_broken_archive_is_an_error_with_its_name(recording, name):
     pack = lzma.compress if name == "r.xz" else gzip.compress
-    for data in (b"no archive", pack(os.urandom(10_000))[:5000]):
-        with pytest.raises(DataError, match=f"{name}.*cannot be read"):
-            lines_of(recording(data, name))
+    with pytest.raises(DataError, match=f"{name}.*cannot be read"):
+        lines_of(recording(pack(os.urandom(10_000))[:5000], name))
 
 
 class SteppingClock(ManualClock):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from edge_agent.bundle.manifest import SkillRow
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import LEADS_S, QUANTILES
-from edge_agent.grid import STEP_S
+from edge_agent.forecast.hindcast import parse_every
 from model_factory.training.data import StationFile, station_files
 from model_factory.verification.baselines import TARGETS, TREE_TARGETS, Regressions, cached_regressions
 from model_factory.verification.features import LEAD_STEPS, base_forecasts
@@ -33,7 +32,6 @@ from model_factory.verification.scoring import ANOMALY, FP32, LIGHTGBM, MODEL, P
 HELD_OUT = "leave-one-network-out"
 CACHE = ".baselines"  # below DATA: they depend on the data alone
 CHUNK = 256
-_SPANS_S = {"min": 60, "h": 3600, "d": 86_400}
 
 Rows = NDArray[np.float32]
 
@@ -77,7 +75,7 @@ def evaluate_command(
     settings = _run_settings(run)
     cache = data / CACHE if baselines else None
     files = chosen_files(data, network)
-    plan = Plan(files, settings[0], settings[1], setting, span_s(every), cache)
+    plan = Plan(files, settings[0], settings[1], setting, parse_every(every), cache)
     rows, left_out = evaluate(models, plan)
     if not rows:
         raise DataError(f"nothing to score: {'; '.join(left_out) or 'no pairs of forecast and reading'}")
@@ -165,15 +163,6 @@ def merge_skill(path: Path, rows: list[SkillRow]) -> None:
     part = path.with_suffix(".part")
     part.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     part.replace(path)
-
-
-def span_s(text: str) -> int:
-    """A span such as 15min, 1h or 1d in seconds; whole quarter hours. Raises ConfigError: not such a span."""
-    match = re.fullmatch(r"(\d{1,4})(min|h|d)", text.strip())
-    seconds = int(match[1]) * _SPANS_S[match[2]] if match else 0
-    if seconds <= 0 or seconds % STEP_S:
-        raise ConfigError(f'--every "{text}": write whole quarter hours such as 15min, 1h or 1d')
-    return seconds
 
 
 def _add_station(

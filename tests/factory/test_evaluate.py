@@ -258,20 +258,11 @@ def test_what_cannot_be_scored_is_said(run: Path, tmp_path: Path) -> None:
     write_data(data, "seen", 4)
     with pytest.raises(DataError, match="no network elsewhere"):
         evaluate.evaluate_command(run, data, ("elsewhere",), "s", False, "1h", None)
+    with pytest.raises(ConfigError, match="15 minutes"):
+        evaluate.evaluate_command(run, data, (), "s", False, "10min", None)
     (run / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"config\.json"):
         evaluate.evaluate_command(run, data, (), "s", False, "1h", None)
     (run / "model_fp32.onnx").unlink()
     with pytest.raises(DataError, match="no model_fp32"):
         evaluate.evaluate_command(run, data, (), "s", False, "1h", None)
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("15min", 900), ("1h", 3600), ("3h", 10_800), ("1d", 86_400)])
-def test_spans(text: str, seconds: int) -> None:
-    assert evaluate.span_s(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "1", "h", "0h", "10min", "-1h", "1w", "99999h"])
-def test_a_span_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="quarter hours"):
-        evaluate.span_s(text)

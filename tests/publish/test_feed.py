@@ -35,6 +35,7 @@ class Outbox:
         self.accepted, self.acknowledged = 0, 0
         self.dropped: Counter[str] = Counter()
         self.broken = False
+        self.rollbacks = 0
 
     def add(self, judged: Judged) -> int:
         self.accepted += 1
@@ -269,6 +270,27 @@ def test_a_store_that_fails_for_a_moment_loses_no_acknowledgement(bench):
     bench.outbox.broken = False
     bench.pump()
     assert bench.outbox.acknowledged == 1
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_rows_whose_settlement_the_store_lost_are_sent_again_without_a_reconnect(bench, paused):
+    if paused:
+        bench.add(station="yard")
+        bench.pump()
+        bench.link.answer(1, "not-authorized")
+    bench.add(3)
+    bench.pump()
+    before = dict(bench.outbox.rows)
+    bench.link.answer(2)
+    bench.link.answer(1, "packet-too-large", hopeless=True)
+    bench.pump()
+    assert len(bench.outbox.rows) == paused
+    bench.outbox.rows, bench.outbox.acknowledged = before, 0
+    bench.outbox.dropped.clear()
+    bench.outbox.rollbacks += 1
+    assert [bench.pump(), bench.pump()] == [3, 0]
+    bench.drain()
+    assert not bench.outbox.rows and bench.link.sessions == 1
 
 
 class AnyBroker(RuleBasedStateMachine):

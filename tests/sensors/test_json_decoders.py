@@ -115,6 +115,14 @@ def test_what_cannot_be_used_is_refused_by_name(build, payload, reason):
     assert refusal(build(), payload) == reason
 
 
+@pytest.mark.parametrize("line", [b"psk=hunter2 ssid=home", b"\xffhunter2", b'{"t": 1, "at": "hunter2"}'])
+def test_words_that_are_published_repeat_nothing_of_the_line(build, line):
+    with pytest.raises(BadMessage) as caught:
+        build(time="at").decode(line)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.reason == "bad-time" or f"{len(line)} bytes" in str(caught.value)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(payload=st.binary(max_size=300))
 def test_noise_is_refused_and_nothing_else_happens(build, payload):

@@ -7,11 +7,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from edge_agent.config import Mqtt
 
 
 class Mosquitto:
@@ -103,9 +106,7 @@ def mosquitto(start_mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
 def broker_311() -> Iterator[Mqtt]:
     """A broker of another make, which speaks 3.1.1 only."""
     pytest.importorskip("amqtt", reason="needs the demo extra")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     script = Path(__file__).with_name("broker_311.py")
     process = subprocess.Popen(
         [sys.executable, script, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -134,6 +134,19 @@ def test_one_message_is_one_reading_whatever_the_topics_overlap(mosquitto, run, 
     assert agent.temperatures("all") == agent.temperatures("level") == [0, 1, 2, 3, 4, 99]
 
 
+def test_a_broker_that_knows_only_3_1_1_is_read_in_it_by_default(broker_311, run):
+    agent = run(a_config(broker_311, a_sensor()))
+    send(broker_311, "raw/roof", {"t": 1})
+    until(lambda: agent.temperatures() == [1], "a reading")
+    assert agent.sources[0].health().detail == ""
+
+
+def test_probing_takes_a_broker_that_knows_only_3_1_1_for_no_problem(broker_311, run):
+    run(a_config(broker_311, a_sensor())).stop()  # the broker is up
+    with pytest.raises(SensorError, match="nothing came on raw/roof"):
+        probe(a_config(broker_311, a_sensor()).sensor[0], a_config(broker_311), 1.0)
+
+
 def test_a_retained_message_without_its_own_time_is_never_a_reading(mosquitto, run, protocol):
     send(mosquitto, "raw/roof", {"t": 1}, retain=True)
     agent = run(a_config(mosquitto, a_sensor(), protocol=protocol))
