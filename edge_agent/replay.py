@@ -45,7 +45,7 @@ class Line:
 
 
 def read_recording(path: Path) -> Iterator[Line]:
-    """The messages of a recording, one a line, blank lines left out; what is packed as `.xz` or `.gz` is unpacked on the way.
+    """The messages of a recording, one a line, blank lines left out; `.xz` and `.gz` are unpacked on the way.
 
     If the first line begins with a time and a TAB, all do.
 

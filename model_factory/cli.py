@@ -98,13 +98,12 @@ def export(run: Path, data: Path) -> None:
 
 @main.command()
 @click.argument("run", type=_DIR)
-@click.argument("data", type=_DIR)
 @click.option("--calibration", default=256, show_default=True, help="Calibration samples, from the training part.")
-def quantize(run: Path, data: Path, **options: Any) -> None:
-    """Static INT8 (QDQ, per channel) of RUN's model, calibrated on the training part of DATA."""
+def quantize(run: Path, **options: Any) -> None:
+    """Static INT8 (QDQ, per channel) of RUN's model, calibrated on samples that training kept in RUN."""
     from model_factory.quantize.int8 import quantize_command
 
-    quantize_command(run, data, **options)
+    quantize_command(run, **options)
 
 
 @main.command()

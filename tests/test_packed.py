@@ -48,7 +48,7 @@ def test_an_archive_that_asks_for_much_memory_is_refused(tmp_path, monkeypatch):
     data = lzma.compress(TEXT, preset=6)
     assert read(tmp_path / "f", data) == TEXT
     monkeypatch.setattr(packed, "XZ_MEMORY", 1024 * 1024)
-    with pytest.raises(lzma.LZMAError, match="[Mm]emory"):
+    with pytest.raises(lzma.LZMAError, match=r"[Mm]emory"):
         read(tmp_path / "f", data)
 
 

@@ -102,9 +102,9 @@ def select(model: onnx.ModelProto, part: str, exclude: Sequence[str]) -> tuple[t
     return chosen, excluded
 
 
-def quantize_command(run: Path, data: Path | None = None, calibration: int = 2048, exclude: Sequence[str] = ()) -> None:
+def quantize_command(run: Path, calibration: int = 256, exclude: Sequence[str] = ()) -> None:
     """`model-factory quantize`: RUN/model_fp32.onnx -> RUN/model_int8.onnx, calibrated with at most `calibration`
-    samples of RUN/calibration.npz (training drew them from the training part of DATA; DATA is not read again)."""
+    samples of RUN/calibration.npz, which training drew from the part it may see."""
     fp32, int8 = run / "model_fp32.onnx", run / "model_int8.onnx"
     samples = load_calibration(run / "calibration.npz", calibration)
     if not fp32.exists():

@@ -62,8 +62,8 @@ def test_int8_costs_less_than_a_hundredth_of_the_error(shipped: Bundle) -> None:
 
 @pytest.mark.parametrize("network", ["zurich-lake", "nerrs-apaeb"])
 def test_it_beats_the_simple_forecasts_at_stations_its_recipe_never_saw(shipped: Bundle, network: str) -> None:
-    """Temperature and humidity against anomaly persistence, wind against persistence, from 30 minutes on. The card names
-    the networks where a lead of this falls short."""
+    """Temperature and humidity against anomaly persistence, wind against persistence, from 30 minutes on. The card
+    names the networks where a lead of this falls short."""
     rows = [r for r in shipped.manifest.skill if (r.setting, r.network) == (LEFT_OUT, network) and r.lead_s >= 1800]
     compared = 0
     for row in rows:

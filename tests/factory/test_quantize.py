@@ -158,7 +158,7 @@ def test_the_command_writes_the_model_and_says_size_speed_and_change(
     make_model(tmp_path / "model_fp32.onnx")
     np.savez(tmp_path / "calibration.npz", **inputs(100))
     monkeypatch.setattr("model_factory.quantize.int8.compare_models", quickly)
-    quantize_command(tmp_path, tmp_path, calibration=80)
+    quantize_command(tmp_path, calibration=80)
     said = capsys.readouterr().out
     assert (tmp_path / "model_int8.onnx").exists()
     for words in ("80 samples", "3 layers in INT8", "ratio 0.", "times as fast", "largest"):
