@@ -141,6 +141,8 @@ def hindcast_command(
 ) -> None:
     """`edge-agent hindcast`: forecast, score, print, write. Raises StationcastError."""
     every_s = parse_every(every)
+    if out is not None and out.resolve() == history.resolve():
+        raise ConfigError(f"--out {out} is the recording itself: name another file")
     station = given_station(history, latitude, longitude, elevation)
     nowcaster = load_nowcaster(bundle)
     past = read_history(history)

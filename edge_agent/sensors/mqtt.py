@@ -9,6 +9,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 STATION = "{station}"
 MAX_PACKET = 4 * 1024 * 1024  # bytes; the broker keeps larger messages to itself (MQTT 5)
 _LOOP_S = 0.25  # how soon `stop` is heard
+_ANSWER_S = 5.0  # real seconds a broker may take to answer; some say nothing to a version they do not know
 _LASTING_S = 60.0  # a connection that stood so long was a good one
 _QUIET_S = 900.0
 
@@ -100,10 +102,12 @@ class Subscriber:
         where = f"broker {self._mqtt.host}:{self._mqtt.port}"
         try:
             self._connect(client)
-            began = self._clock.monotonic()
+            began, asked = self._clock.monotonic(), time.monotonic()
             while not self.supervisor.stopping.is_set():
                 if client.socket() is None or client.loop(_LOOP_S) != MQTT_ERR_SUCCESS:
                     raise NetworkError(f"{where} {self._ended or self._unanswered()}")
+                if not self._answered and time.monotonic() - asked > _ANSWER_S:
+                    raise NetworkError(f"{where} {self._unanswered()}")
                 if self._clock.monotonic() - began > _LASTING_S:
                     self.supervisor.progress()
         except OSError as error:
@@ -157,7 +161,7 @@ class Subscriber:
             hint = f" Trying MQTT {self._choice.current} next."
         elif self._modern:
             hint = ' If it speaks only MQTT 3.1.1, set protocol = "3.1.1".'
-        return f"closed the connection without an answer.{hint}"
+        return f"does not answer.{hint}"
 
     def _on_connect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         self._answered = True

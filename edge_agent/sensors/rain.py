@@ -85,7 +85,7 @@ class RainAccumulator:
     def _advance(self, new: _Total, mm: float, note: str = "") -> Increment:
         self._last, self._doubt, self._rise = new, None, max(mm, 0.0)
         carried, self._carried = self._carried, 0.0
-        return Increment(self._rise + carried, note)
+        return Increment(round(self._rise + carried, 4), note)  # a difference of totals: 0.2 mm, not 0.19999
 
     def _settle(self, last: _Total, doubt: _Total, new: _Total) -> Increment:
         """Two totals agree with each other and not with the last: the counter really stands there."""

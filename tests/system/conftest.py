@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -111,6 +112,16 @@ def broker_311() -> Iterator[Mqtt]:
     process = subprocess.Popen(
         [sys.executable, script, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+    _await_listening(port)
     yield Mqtt(host="127.0.0.1", port=port)
     process.kill()
     process.wait()
+
+
+def _await_listening(port: int) -> None:
+    """Wait until a broker that was just started takes connections."""
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"no broker came up on port {port}")
