@@ -61,7 +61,7 @@ class Nowcaster:
     `levels` [Q] and `events` [E], as the bundle has them; `source` and `bundle` name it.
     """
 
-    def __init__(self, session: Session | None, why_no_session: str = "", chunk: int = 64) -> None:
+    def __init__(self, session: Session | None, why_no_session: str = "", chunk: int = 32) -> None:
         self._session = session
         self._why_no_session = why_no_session or "no bundle is loaded"
         self._chunk = chunk

@@ -1,8 +1,9 @@
 """The station model: 30 days of one station's history in, its next six hours out, all in physical units.
 
-Three parts, in the order data passes them. `Front` has no weights: it finds the station's own diurnal cycle, a base
-forecast (diurnal-anomaly persistence), the base's usual errors, and states everything in units of these errors. `Core`
-is the network: it forecasts the base's error. `Back` returns to physical units, bounds and monotone quantiles.
+Three parts, in the order data passes them. `Front` has no weights: it finds the station's own diurnal cycle, the usual
+errors of diurnal-anomaly persistence, and a base forecast: anomaly persistence corrected by a regression on the
+station's own 30 days. It states everything in units of the usual errors. `Core` is the network: it forecasts the base's
+error. `Back` returns to physical units, bounds and monotone quantiles.
 Shapes: S stations, T = 2,880 steps of 15 minutes, L = 24 leads, Q = 11 quantiles.
 """
 
@@ -19,11 +20,13 @@ from edge_agent.forecast import LEADS_S, QUANTILES
 from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS, STEPS_PER_DAY
 
 DAYS = HISTORY_STEPS // STEPS_PER_DAY
+HOURS = HISTORY_STEPS // 4
 LEADS = len(LEADS_S)
 OUTPUT_VARIABLES = ("temperature", "humidity", "pressure", "wind_speed", "wind_gust", "wind_direction", "rain")
 
-# What the network works on: the linear variables, with the wind also as a vector.
-CHANNELS = ("temperature", "humidity", "pressure", "wind_speed", "wind_gust", "u", "v")
+# What the network works on: the linear variables, and where the wind blows to as a vector of length 1. Light winds keep
+# their direction longer than the components of the wind itself would say.
+CHANNELS = ("temperature", "humidity", "pressure", "wind_speed", "wind_gust", "east", "north")
 SCALARS = CHANNELS[:5]
 LAGS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 92, 96)
 CYCLE_LEADS = (1, 2, 4, 8, 12, 16, 20, 24)
@@ -34,6 +37,9 @@ SMOOTHING_STEPS = 2.0  # width of the kernel that smooths the diurnal cycle
 CYCLE_MIN_STEPS = 5 * STEPS_PER_DAY  # below five days there is no cycle
 NOW_STEPS = 5  # `now` may be this many steps old, the current one included
 PRIOR_WEIGHT = 48.0  # the prior scale counts as so many verified errors
+OWN_LAGS = (1, 2, 4, 12, 24)  # steps: the station's own regression sees the changes over these, and the anomaly
+OWN_PRIOR = 20.0  # so many origins' worth of doubt in it, more for longer leads, whose errors overlap
+OWN_REACH = 3.0  # usual errors: what it sees and says is clipped there
 
 # Usual error of the base after 15 min, 30 min, 1 h, 2 h, 4 h, 6 h: the prior where a station has little history, and a
 # tenth of it the floor of any scale. Rounded averages over the training networks.
@@ -43,8 +49,8 @@ _PRIOR = {
     "pressure": (0.2, 0.3, 0.5, 0.8, 1.5, 2.1),
     "wind_speed": (0.6, 0.75, 0.9, 1.1, 1.35, 1.5),
     "wind_gust": (1.1, 1.3, 1.5, 1.8, 2.1, 2.4),
-    "u": (0.8, 0.95, 1.15, 1.4, 1.7, 1.9),
-    "v": (0.8, 0.95, 1.15, 1.4, 1.7, 1.9),
+    "east": (0.35, 0.42, 0.5, 0.58, 0.65, 0.7),
+    "north": (0.35, 0.42, 0.5, 0.58, 0.65, 0.7),
 }
 
 
@@ -62,8 +68,8 @@ class Size:
 
 @dataclass(slots=True)
 class Framed:
-    """What `Front` finds. features [S, F]; base, scale [S, L, C]; now [S, C]; rain_mean [S], the 30-day mean per step,
-    NaN where there is no rain gauge."""
+    """What `Front` finds. features [S, F]; base: the forecast to be corrected, scale: the usual errors of anomaly
+    persistence, [S, L, C]; now [S, C]; rain_mean [S], the 30-day mean per step, NaN where there is no rain gauge."""
 
     features: Tensor
     base: Tensor
@@ -75,7 +81,7 @@ class Framed:
 @dataclass(slots=True)
 class Departure:
     """What `Core` forecasts, in units of the base's usual error: mean [S, L, C]; quantiles [S, L, 5, Q] of the scalars;
-    direction [S, L, Q] degrees around the mean direction; rain [S, L, Q] as log(1 + mm), rain_mean [S, L] mm;
+    direction [S, L, Q] usual turns around the mean direction; rain [S, L, Q] as log(1 + mm), rain_mean [S, L] mm;
     event [S, L] logit."""
 
     mean: Tensor
@@ -102,22 +108,29 @@ class StationModel(nn.Module):
         return out
 
 
-def wind_vector(speed: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """(u, v) of a wind of `speed` blowing from `direction` degrees: u = -speed sin, v = -speed cos."""
+def blowing_to(direction: Tensor, speed: Tensor) -> tuple[Tensor, Tensor]:
+    """(east, north) of length 1, the way a wind from `direction` degrees blows: -sin, -cos. A calm has no direction and
+    is (0, 0), whatever the vane says; NaN where the direction is."""
+    calm = speed == 0.0
     radians = torch.deg2rad(direction)
-    return -speed * torch.sin(radians), -speed * torch.cos(radians)
+    return torch.where(calm, 0.0, -torch.sin(radians)), torch.where(calm, 0.0, -torch.cos(radians))
 
 
-def wind_from(u: Tensor, v: Tensor) -> Tensor:
-    """Direction the wind (u, v) comes from, degrees 0-360."""
-    return torch.remainder(torch.rad2deg(torch.atan2(-u, -v)), 360.0)
+def wind_from(east: Tensor, north: Tensor) -> Tensor:
+    """Direction a wind that blows to (east, north) comes from, degrees 0-360."""
+    return torch.remainder(torch.rad2deg(torch.atan2(-east, -north)), 360.0)
 
 
-def channels_of(values: Tensor) -> Tensor:
-    """[..., 8] grid variables -> [..., 7] channels."""
-    temperature, humidity, pressure, speed, gust, direction = values[..., :6].unbind(-1)
-    u, v = wind_vector(speed, direction)
-    return torch.stack((temperature, humidity, pressure, speed, gust, u, v), -1)
+def usual_turn(scale: Tensor) -> Tensor:
+    """[S, L, C] usual errors -> [S, L, 1]: how far directions usually turn, degrees, from 5 to 90. An error of a vector
+    of length 1 is the turn in radians where that is small."""
+    return torch.clamp(torch.rad2deg(torch.sqrt(scale[..., 5:7].square().sum(-1, keepdim=True))), 5.0, 90.0)
+
+
+def channels_of(history: Tensor) -> Tensor:
+    """[S, 8, T] grid variables -> [S, 7, T] channels."""
+    speed, direction = history[:, 3], history[:, 5]
+    return torch.cat((history[:, :5], torch.stack(blowing_to(direction, speed), 1)), 1)
 
 
 def sine_of_sun(origin: Tensor, latitude: Tensor, longitude: Tensor, hours: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,7 +158,8 @@ def sine_of_sun(origin: Tensor, latitude: Tensor, longitude: Tensor, hours: Tens
 
 
 class Front(nn.Module):
-    """History to features, base and scales: no weights, everything causal."""
+    """History to features, base and scales: no weights, everything causal. Inside, time comes last ([S, C, T]): what
+    runs along it is then contiguous, which halves the time on a CPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,6 +172,9 @@ class Front(nn.Module):
         self.register_buffer("kernel", torch.exp(-0.5 * (apart / SMOOTHING_STEPS) ** 2), persistent=False)
         self.register_buffer("spread", interpolation(SCALE_LEADS, LEADS), persistent=False)
         self.register_buffer("prior", torch.tensor([_PRIOR[c] for c in CHANNELS]).T.contiguous(), persistent=False)
+        leads = torch.tensor(SCALE_LEADS, dtype=torch.float32)
+        self.doubt: Tensor
+        self.register_buffer("doubt", OWN_PRIOR * (1.0 + leads / 4.0), persistent=False)
         self.register_buffer("hours", torch.tensor(SUN_HOURS, dtype=torch.float32), persistent=False)
         with torch.no_grad():
             probe = self(
@@ -166,55 +183,92 @@ class Front(nn.Module):
         self.count = probe.features.shape[-1]
 
     def forward(self, history: Tensor, site: Tensor, origin: Tensor) -> Framed:
+        history = history.transpose(1, 2)
         y = channels_of(history)
         now = _newest(y)
-        apart = y - now[:, None]  # everything below is relative to now: no large numbers, no units
+        apart = y - now[..., None]  # everything below is relative to now: no large numbers, no units
         there = ~torch.isnan(apart)
         apart = torch.where(there, apart, 0.0)
-        cycle, has_cycle = self._cycle(apart, there)
-        change = cycle[:, :LEADS] - cycle[:, -1:]  # slot 95 is the origin's, slot 0 the next step's
-        base = now[:, None] + change
-        anomaly = (apart.unflatten(1, (DAYS, STEPS_PER_DAY)) - cycle[:, None]).flatten(1, 2)
-        scale = self._scale(anomaly, there)
+        known = there.float()
+        cycle, has_cycle = self._cycle(apart, known)
+        change = cycle[..., :LEADS] - cycle[..., -1:]  # slot 95 is the origin's, slot 0 the next step's
+        anomaly = (apart.unflatten(2, (DAYS, STEPS_PER_DAY)) - cycle[:, :, None]).flatten(2)
+        hours = Hours(_quarters(anomaly), _quarters(known))
+        scale = self._scale(hours)
+        own, share = self._own(hours, anomaly, known, scale)
+        base = now[..., None] + change + scale * (own @ self.spread)
         parts = [
-            *_recent(apart, there, scale),
-            *_climate(apart, there, anomaly, cycle, change, scale),
-            has_cycle.float(),
-            there.float().sum(1) / HISTORY_STEPS,
-            *self._surroundings(history, site, origin),
+            own,
+            share,
+            *_recent(apart, known, scale),
+            *_climate(apart, known, anomaly, cycle, change, scale),
+            has_cycle.float()[..., None],
+            known.sum(2, keepdim=True) / HISTORY_STEPS,
         ]
-        features = torch.cat([p.flatten(1) for p in parts], 1)
-        return Framed(torch.clamp(torch.nan_to_num(features), -8.0, 8.0), base, scale, now, _rain_mean(history[..., 6]))
+        found = [part.transpose(1, 2).flatten(1) for part in parts] + self._surroundings(history, site, origin)
+        features = torch.clamp(torch.nan_to_num(torch.cat(found, 1)), -8.0, 8.0)
+        return Framed(features, base.transpose(1, 2), scale.transpose(1, 2), now, _rain_mean(history[:, 6]))
 
-    def _cycle(self, apart: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-        """Smoothed 30-day mean by time of day, [S, 96, C]; zero where there are fewer than five days."""
-        sums = self.kernel @ apart.unflatten(1, (DAYS, STEPS_PER_DAY)).sum(1)
-        counts = there.float().unflatten(1, (DAYS, STEPS_PER_DAY)).sum(1)
-        has = counts.sum(1) >= CYCLE_MIN_STEPS
-        cycle = sums / torch.clamp(self.kernel @ counts, min=1e-6)
-        return torch.where(has[:, None], cycle, 0.0), has
+    def _cycle(self, apart: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Smoothed 30-day mean by time of day, [S, C, 96]; zero where there are fewer than five days."""
+        sums = apart.unflatten(2, (DAYS, STEPS_PER_DAY)).sum(2) @ self.kernel
+        counts = known.unflatten(2, (DAYS, STEPS_PER_DAY)).sum(2)
+        has = counts.sum(2) >= CYCLE_MIN_STEPS
+        cycle = sums / torch.clamp(counts @ self.kernel, min=1e-6)
+        return torch.where(has[..., None], cycle, 0.0), has
 
-    def _scale(self, anomaly: Tensor, there: Tensor) -> Tensor:
-        """Root mean square error of the base over the 30 days, [S, L, C], from hourly origins at a few leads."""
+    def _scale(self, hours: Hours) -> Tensor:
+        """Root mean square error of anomaly persistence over the 30 days, [S, C, L], from hourly origins at a few
+        leads."""
         rows = []
         for i, lead in enumerate(SCALE_LEADS):
-            first = (HISTORY_STEPS - 1 - lead) % 4
-            before, after = slice(first, HISTORY_STEPS - lead, 4), slice(first + lead, HISTORY_STEPS, 4)
-            both = (there[:, before] & there[:, after]).float()
-            error = (anomaly[:, after] - anomaly[:, before]) * both
+            first = -(-(lead - 3) // 4)  # the first hour whose value was forecast so long before
+            (end, ended), (start, begun) = (hours.at(shift, first, HOURS - first) for shift in (0, -lead))
+            both = ended * begun
+            error = (end - start) * both
             prior = self.prior[i]
-            square = ((error * error).sum(1) + PRIOR_WEIGHT * prior * prior) / (both.sum(1) + PRIOR_WEIGHT)
+            square = ((error * error).sum(2) + PRIOR_WEIGHT * prior * prior) / (both.sum(2) + PRIOR_WEIGHT)
             rows.append(torch.log(torch.maximum(torch.sqrt(square), 0.1 * prior)))
-        return torch.exp(torch.einsum("slc,lk->skc", torch.stack(rows, 1), self.spread))
+        return torch.exp(torch.stack(rows, 2) @ self.spread)
+
+    def _own(self, hours: Hours, anomaly: Tensor, known: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """The station's own regression: the error of anomaly persistence explained by the newest changes and the
+        anomaly itself, learned from hourly origins of the 30 days, ridge with a fixed prior.
+
+        Returns what it forecasts now, in usual errors, and the share of the errors' variance that it explained, at
+        `SCALE_LEADS`: [S, C, 6] both.
+        """
+        first, count = OWN_LAGS[-1] // 4, HOURS - 1 - OWN_LAGS[-1] // 4
+        start, seen = hours.at(0, first, count)
+        inputs = []
+        for lag in OWN_LAGS:
+            before, begun = hours.at(-lag, first, count)
+            seen = seen * begun
+            inputs.append(_in_reach((start - before) / scale[..., lag - 1, None]))
+        inputs.append(_in_reach(start / scale[..., -1:]))
+        came = []
+        for lead in SCALE_LEADS:
+            late = -(-lead // 4) - 1  # of the newest origins so many are still open
+            end, ended = hours.at(lead, first, count - late)
+            error = _in_reach((end - start[..., : count - late]) / scale[..., lead - 1, None]) * ended
+            came.append(F.pad(error, (0, late)))
+        x, y = torch.stack(inputs, 2), torch.stack(came, 2)  # [S, C, P, O], [S, C, 6, O]
+        n = torch.clamp(seen.sum(2), min=1.0)[..., None, None]
+        shown = x * (seen[:, :, None] / n)
+        gram, cross = shown @ x.transpose(2, 3), y @ shown.transpose(2, 3)  # [S, C, P, P], [S, C, 6, P]
+        weights = ridge(gram, cross, self.doubt[:, None] / n)
+        said = _in_reach((weights * _own_inputs_now(anomaly, known, scale)).sum(-1))
+        variance = ((y * y) @ (seen[..., None] / n))[..., 0]
+        return said, (weights * cross).sum(-1) / (variance + 1e-3)
 
     def _surroundings(self, history: Tensor, site: Tensor, origin: Tensor) -> list[Tensor]:
-        """Absolute values that bound what can happen: moisture, wind, rain, sun; [S, *] each."""
+        """Absolute values that bound what can happen: moisture, wind, rain, sun; [S, *] each. history [S, 8, T]."""
         now = _newest(history)
         temperature, humidity, speed = now[:, 0], now[:, 1], now[:, 3]
         moisture = torch.log(torch.clamp(humidity, min=1.0) / 100.0)
         exponent = 17.625 * temperature / (243.04 + temperature) + moisture
         dew_point = 243.04 * exponent / (17.625 - exponent)  # Magnus form, Alduchov and Eskridge (1996)
-        rain, sun = history[..., 6], history[..., 7]
+        rain, sun = history[:, 6], history[:, 7]
         wet = [torch.log1p(_sum_last(rain, steps)) for steps in (1, 4, 12, 96)]
         light = [_mean_last(sun, steps) / 500.0 for steps in (1, 4, 12)]
         sine, angle = sine_of_sun(origin, site[:, 0], site[:, 1], self.hours)
@@ -236,13 +290,22 @@ class Core(nn.Module):
         super().__init__()
         self.center: Tensor
         self.width: Tensor
+        self.noise = size.input_noise
         self.register_buffer("center", torch.zeros(count))
         self.register_buffer("width", torch.ones(count))
+        self.skip = nn.Linear(count, LEADS * SECTIONS["mean"])
         self.members = nn.ModuleList(Member(count, size) for _ in range(size.members))
+        nn.init.zeros_(self.skip.weight)
+        nn.init.zeros_(self.skip.bias)
 
     def forward(self, features: Tensor) -> Departure:
-        raw = [member(self.standardize(features)) for member in self.members]
-        return departure(torch.stack(raw).sum(0) / len(raw))
+        x = self.standardize(features)
+        return self.said(torch.stack([member(x) for member in self.members]).sum(0) / len(self.members), x)
+
+    def said(self, raw: Tensor, x: Tensor) -> Departure:
+        """A member's numbers, or their average, with the linear part that all members share added to the means."""
+        mean, rest = raw.split([self.skip.out_features, raw.shape[1] - self.skip.out_features], 1)
+        return departure(torch.cat((mean + self.skip(x), rest), 1))
 
     def standardize(self, features: Tensor) -> Tensor:
         """[S, F] with mean 0 and variance 1 over the training samples."""
@@ -261,29 +324,23 @@ SECTIONS = {
 
 
 class Member(nn.Module):
-    """[S, F] -> [S, sum of SECTIONS, each L wide]: a residual MLP, with a linear skip for the means."""
+    """[S, F] -> [S, sum of SECTIONS, each L wide]: a residual MLP."""
 
     def __init__(self, count: int, size: Size) -> None:
         super().__init__()
-        self.noise = size.input_noise
-        self.skip = nn.Linear(count, LEADS * SECTIONS["mean"])
         self.inward = nn.Linear(count, size.width)
         self.blocks = nn.ModuleList(Block(size.width, size.dropout) for _ in range(size.blocks))
         self.norm = nn.LayerNorm(size.width)
         self.outward = nn.Linear(size.width, LEADS * sum(SECTIONS.values()))
-        for last in (self.skip, self.outward):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        nn.init.zeros_(self.outward.weight)
+        nn.init.zeros_(self.outward.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            x = x + self.noise * torch.randn_like(x)
         h = F.relu(self.inward(x))
         for block in self.blocks:
             h = block(h)
-        out = self.outward(self.norm(h))
-        mean, rest = out.split([self.skip.out_features, out.shape[1] - self.skip.out_features], 1)
-        return torch.cat((mean + self.skip(x), rest), 1)
+        out: Tensor = self.outward(self.norm(h))
+        return out
 
 
 def departure(raw: Tensor) -> Departure:
@@ -295,7 +352,7 @@ def departure(raw: Tensor) -> Departure:
     return Departure(
         mean,
         mean[..., : len(SCALARS), None] + around,
-        _monotone(parts["direction"].unflatten(1, (LEADS, len(QUANTILES))), 15.0),
+        _monotone(parts["direction"].unflatten(1, (LEADS, len(QUANTILES))), 0.35),
         torch.cumsum(torch.cat((wet[..., :1] - 1.0, 0.2 * F.softplus(wet[..., 1:] - 1.0)), -1), -1),
         0.2 * F.softplus(parts["rain_mean"] - 1.0),
         parts["event"] - 3.0,
@@ -323,10 +380,14 @@ class Back(nn.Module):
         scalars = len(SCALARS)
         quantiles = framed.base[..., :scalars, None] + framed.scale[..., :scalars, None] * departure.quantiles
         low, high = _bounds(mean.device)
-        wind = mean[..., 5:7]
-        direction = wind_from(wind[..., 0], wind[..., 1])
-        direction = torch.where(torch.isnan(wind[..., 0]), wind[..., 0], direction)  # exported, atan2 forgets a NaN
-        turned = direction[..., None] + torch.clamp(departure.direction, -180.0, 180.0)
+        mean, quantiles = _gust_above_wind(mean, 2), _gust_above_wind(quantiles, 2)
+        east, north = mean[..., 5], mean[..., 6]
+        direction = wind_from(east, north)
+        direction = torch.where(torch.isnan(east), east, direction)  # exported, atan2 forgets a NaN
+        turns = departure.direction * usual_turn(framed.scale)
+        turned = direction[..., None] + torch.clamp(turns, -180.0, 180.0)
+        steady = mean[..., 5:7] / torch.clamp(torch.sqrt(east * east + north * north), min=1.0)[..., None]
+        wind = steady * torch.clamp(mean[..., 3:4], min=0.0)
         gauge = (framed.rain_mean * 0.0)[:, None]  # NaN without a rain gauge, else 0
         rain_mean = departure.rain_mean + gauge
         rain = torch.expm1(torch.relu(departure.rain)) + gauge[..., None]
@@ -338,6 +399,14 @@ class Back(nn.Module):
             wind,
             (torch.sigmoid(departure.event) + gauge)[..., None],
         )
+
+
+def _gust_above_wind(values: Tensor, dim: int) -> Tensor:
+    """The gust is at least the mean wind, where both are known. `values`: channels along `dim`."""
+    parts = list(values.unbind(dim))
+    speed, gust = parts[3], parts[4]
+    parts[4] = torch.where(torch.isnan(speed), gust, torch.maximum(gust, speed))
+    return torch.stack(parts, dim)
 
 
 def _bounds(device: torch.device) -> tuple[Tensor, Tensor]:
@@ -358,51 +427,102 @@ def _monotone(raw: Tensor, step: float) -> Tensor:
     return torch.cat((median - down, median, median + up), -1)
 
 
+@dataclass(slots=True)
+class Hours:
+    """A history by quarter of the hour, so that every series of hourly steps is contiguous: values and, as 1 and 0,
+    whether they are there, [S, C, 4, 720]. The last quarter is that of the origin."""
+
+    values: Tensor
+    known: Tensor
+
+    def at(self, shift: int, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """Values and whether they are there, [S, C, count], `shift` steps after the hours from `first` on."""
+        hour, quarter = divmod(3 + shift, 4)
+        part = slice(first + hour, first + hour + count)
+        return self.values[:, :, quarter, part], self.known[:, :, quarter, part]
+
+
+def _quarters(x: Tensor) -> Tensor:
+    """[S, C, T] -> [S, C, 4, 720]."""
+    return x.unflatten(2, (HOURS, 4)).transpose(2, 3).contiguous()
+
+
 def _newest(y: Tensor) -> Tensor:
-    """[S, T, C] -> [S, C]: the newest value of the last hour, NaN where there is none."""
-    now = y[:, -1]
+    """[S, C, T] -> [S, C]: the newest value of the last hour, NaN where there is none."""
+    now = y[..., -1]
     for back in range(2, NOW_STEPS + 1):
-        now = torch.where(torch.isnan(now), y[:, -back], now)
+        now = torch.where(torch.isnan(now), y[..., -back], now)
     return now
 
 
-def _recent(apart: Tensor, there: Tensor, scale: Tensor) -> list[Tensor]:
-    """The last day as differences from now, in units of the base's error at that distance."""
+def _recent(apart: Tensor, known: Tensor, scale: Tensor) -> list[Tensor]:
+    """The last day as differences from now, in units of the base's error at that distance; [S, C, *] each."""
     lags = torch.tensor([HISTORY_STEPS - 1 - k for k in LAGS], device=apart.device)
-    unit = torch.stack([scale[:, min(k, LEADS) - 1] for k in LAGS], 1)
-    out = [apart.index_select(1, lags) / unit]
+    unit = torch.stack([scale[..., min(k, LEADS) - 1] for k in LAGS], 2)
+    out = [apart.index_select(2, lags) / unit]
     for steps, lead in ((12, 12), (96, 24)):
-        count = torch.clamp(there[:, -steps:].float().sum(1), min=1.0)
-        out.append(apart[:, -steps:].sum(1) / count / scale[:, lead - 1])
+        count = torch.clamp(known[..., -steps:].sum(2), min=1.0)
+        out.append((apart[..., -steps:].sum(2) / count / scale[..., lead - 1])[..., None])
     for steps in (4, 12):
-        ok = there[:, -steps - 1 :].float()
-        count = torch.clamp(ok.sum(1), min=1.0)
-        mean = apart[:, -steps - 1 :].sum(1) / count
-        spread = ((apart[:, -steps - 1 :] - mean[:, None]) * ok).square().sum(1) / count
-        out.append(torch.sqrt(spread + 1e-8) / scale[:, 3])
+        ok, last = known[..., -steps - 1 :], apart[..., -steps - 1 :]
+        count = torch.clamp(ok.sum(2, keepdim=True), min=1.0)
+        spread = ((last - last.sum(2, keepdim=True) / count) * ok).square().sum(2, keepdim=True) / count
+        out.append(torch.sqrt(spread + 1e-8) / scale[..., 3:4])
     return out
 
 
+def _in_reach(x: Tensor) -> Tensor:
+    return torch.clamp(x, -OWN_REACH, OWN_REACH)
+
+
+def _own_inputs_now(anomaly: Tensor, known: Tensor, scale: Tensor) -> Tensor:
+    """What the station's own regression sees at the origin, [S, C, 1, P], in usual errors, 0 where missing."""
+    inputs = []
+    for lag in OWN_LAGS:
+        change = (anomaly[..., -1] - anomaly[..., -1 - lag]) / scale[..., lag - 1]
+        inputs.append(_in_reach(change) * known[..., -1] * known[..., -1 - lag])
+    inputs.append(_in_reach(anomaly[..., -1] / scale[..., -1]) * known[..., -1])
+    return torch.stack(inputs, 2)[:, :, None]
+
+
+def ridge(gram: Tensor, cross: Tensor, doubt: Tensor) -> Tensor:
+    """Solve (gram + doubt I) w = cross for w [S, C, K, P] by conjugate gradients, exact after P steps.
+
+    gram [S, C, P, P] symmetric; cross [S, C, K, P]; doubt [S, C, K, 1] positive.
+    """
+    w, rest = torch.zeros_like(cross), cross
+    step, size = rest, (rest * rest).sum(-1, keepdim=True)
+    for _ in range(gram.shape[-1]):
+        turned = step @ gram + doubt * step
+        along = size / torch.clamp((step * turned).sum(-1, keepdim=True), min=1e-12)
+        w, rest = w + along * step, rest - along * turned
+        left = (rest * rest).sum(-1, keepdim=True)
+        step = rest + left / torch.clamp(size, min=1e-12) * step
+        size = left
+    return w
+
+
 def _climate(
-    apart: Tensor, there: Tensor, anomaly: Tensor, cycle: Tensor, change: Tensor, scale: Tensor
+    apart: Tensor, known: Tensor, anomaly: Tensor, cycle: Tensor, change: Tensor, scale: Tensor
 ) -> list[Tensor]:
-    """Where now stands in the station's own climate, and how the base did at this hour on the days before."""
+    """Where now stands in the station's own climate, and how the base did at this hour on the days before; [S, C, *]
+    each."""
     at_cycle = [k - 1 for k in CYCLE_LEADS]
     at_error = [k - 1 for k in ERROR_LEADS]
-    days, seen = anomaly.unflatten(1, (DAYS, STEPS_PER_DAY)), there.unflatten(1, (DAYS, STEPS_PER_DAY))
-    begin, begun = days[:, :-1, -1:], seen[:, :-1, -1:]
-    both = torch.stack([seen[:, 1:, k] for k in at_error], 2) & begun
-    error = torch.where(both, torch.stack([days[:, 1:, k] for k in at_error], 2) - begin, 0.0)
-    unit = torch.stack([scale[:, k] for k in at_error], 1)
-    week = both[:, -7:].float().sum(1)
-    count = torch.clamp(there.float().sum(1), min=1.0)
+    days, seen = anomaly.unflatten(2, (DAYS, STEPS_PER_DAY)), known.unflatten(2, (DAYS, STEPS_PER_DAY))
+    begin, begun = days[:, :, :-1, -1:], seen[:, :, :-1, -1:]
+    both = torch.stack([seen[:, :, 1:, k] for k in at_error], 3) * begun  # [S, C, 29, K]
+    error = (torch.stack([days[:, :, 1:, k] for k in at_error], 3) - begin) * both
+    unit = torch.stack([scale[..., k] for k in at_error], 2)
+    week = both[:, :, -7:].sum(2)
+    count = torch.clamp(known.sum(2), min=1.0)
     return [
-        torch.stack([change[:, k] / scale[:, k] for k in at_cycle], 1),
-        error[:, -1] / unit,
-        error[:, -7:].sum(1) / (week + 2.0) / unit,
-        cycle[:, -1] / scale[:, -1],
-        apart.sum(1) / count / scale[:, -1],
-        *(torch.log(scale[:, k - 1]) for k in (1, 4, 12, 24)),
+        torch.stack([change[..., k] / scale[..., k] for k in at_cycle], 2),
+        error[:, :, -1] / unit,
+        error[:, :, -7:].sum(2) / (week + 2.0) / unit,
+        cycle[..., -1:] / scale[..., -1:],
+        (apart.sum(2) / count / scale[..., -1])[..., None],
+        *(torch.log(scale[..., k - 1 : k]) for k in (1, 4, 12, 24)),
     ]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edge_agent.forecast import QUANTILES
-from model_factory.models.station import CHANNELS, SCALARS, Departure, Framed, wind_from, wind_vector
+from model_factory.models.station import CHANNELS, SCALARS, Departure, Framed, blowing_to, usual_turn, wind_from
 
 HUBER = 4.0  # beyond this many usual errors a miss counts linearly
 WEIGHT_RANGE = (0.3, 3.0)  # bounds of a sample's weight by how lively the station is
@@ -18,11 +18,12 @@ CHANNEL_WEIGHT = {
     "pressure": 1.0,
     "wind_speed": 1.0,
     "wind_gust": 0.6,
-    "u": 0.4,
-    "v": 0.4,
+    "east": 0.4,
+    "north": 0.4,
 }
+TURN_WEIGHT = 0.3
+FAINT = 0.2  # a mean vector much shorter than this has no direction to speak of
 RAIN_EVENT_MM = 0.2
-CALM = 0.5  # m/s: below this a direction says nothing
 RAIN_CAP = 20.0  # mm a step: beyond this an amount is as good as certain to be a fault
 
 
@@ -33,8 +34,8 @@ def station_loss(framed: Framed, departure: Departure, target: Tensor, prior: Te
         target: [S, L, 7] in OUTPUT_VARIABLES order, NaN where nothing came.
         prior: [L, C] usual scales; a station livelier than usual weighs more, a calmer one less.
     """
-    u, v = wind_vector(target[..., 3], target[..., 5])
-    wanted = torch.cat((target[..., :5], torch.stack((u, v), -1)), -1)
+    to = torch.stack(blowing_to(target[..., 5], torch.ones_like(target[..., 5])), -1)
+    wanted = torch.cat((target[..., :5], torch.where(target[..., 3:4] == 0.0, torch.nan, to)), -1)
     error = (wanted - framed.base) / framed.scale
     there = ~torch.isnan(error)
     error = torch.where(there, torch.nan_to_num(error), 0.0)
@@ -46,7 +47,7 @@ def station_loss(framed: Framed, departure: Departure, target: Tensor, prior: Te
     return {
         "mean": mean.sum() / weight.sum().clamp(min=1.0),
         "quantiles": 2.0 * spread.sum() / weight[..., :scalars].sum().clamp(min=1.0),
-        "direction": 0.2 * _direction(framed, departure, target),
+        **_direction(framed, departure, target),
         **_rain(departure, target[..., 6]),
     }
 
@@ -57,13 +58,22 @@ def pinball(error: Tensor) -> Tensor:
     return torch.maximum(tau * error, (tau - 1.0) * error)
 
 
-def _direction(framed: Framed, departure: Departure, target: Tensor) -> Tensor:
-    """Pinball of the direction's quantiles around the forecast mean, in units of 30 degrees."""
-    wind = (framed.base + framed.scale * departure.mean)[..., 5:7].detach()
-    off = torch.remainder(target[..., 5] - wind_from(wind[..., 0], wind[..., 1]) + 180.0, 360.0) - 180.0
-    there = ~torch.isnan(off) & (target[..., 3] > CALM)
-    error = torch.where(there, torch.nan_to_num(off), 0.0)[..., None] - departure.direction
-    return (pinball(error / 30.0).mean(-1) * there).sum() / there.sum().clamp(min=1)
+def _direction(framed: Framed, departure: Departure, target: Tensor) -> dict[str, Tensor]:
+    """How far the mean vector turns from the direction that came, 1 - cos; pinball of the direction's quantiles around
+    it, in usual turns. Where no wind blew, there is nothing to learn."""
+    to = (framed.base + framed.scale * departure.mean)[..., 5:7]
+    there = ~torch.isnan(target[..., 5]) & ~torch.isnan(to[..., 0]) & (target[..., 3] > 0.0)
+    count = there.sum().clamp(min=1)
+    to, came = torch.nan_to_num(to), torch.nan_to_num(target[..., 5])
+    east, north = blowing_to(came, torch.ones_like(came))
+    along = (to[..., 0] * east + to[..., 1] * north) / torch.sqrt(to.square().sum(-1) + FAINT * FAINT)
+    mean = wind_from(to[..., 0], to[..., 1]).detach()
+    off = torch.remainder(came - mean + 180.0, 360.0) - 180.0
+    spread = pinball(off[..., None] / usual_turn(framed.scale) - departure.direction).mean(-1)
+    return {
+        "turn": TURN_WEIGHT * ((1.0 - along) * there).sum() / count,
+        "direction": 0.4 * (spread * there).sum() / count,
+    }
 
 
 def _rain(departure: Departure, rain: Tensor) -> dict[str, Tensor]:

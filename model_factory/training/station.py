@@ -28,7 +28,6 @@ from model_factory.models.station import (
     Front,
     Size,
     StationModel,
-    departure,
     interpolation,
 )
 from model_factory.training.augment import augment
@@ -255,8 +254,8 @@ def one_step(state: State, bank: Bank, settings: Settings, prior: Tensor) -> dic
     losses = ensemble_loss(state.model.core, framed, target, prior)
     state.optimizer.zero_grad(set_to_none=True)
     torch.stack(list(losses.values())).sum().backward()
-    for member in state.model.core.members:
-        nn.utils.clip_grad_norm_(member.parameters(), 1.0)
+    for part in (state.model.core.skip, *state.model.core.members):
+        nn.utils.clip_grad_norm_(part.parameters(), 1.0)
     state.optimizer.step()
     state.schedule.step()
     state.step += 1
@@ -273,9 +272,13 @@ def usual_scales(model: StationModel) -> Tensor:
 
 
 def ensemble_loss(core: Core, framed: Framed, target: Tensor, prior: Tensor) -> dict[str, Tensor]:
-    """Each member learns by itself, so that errors differ and the average gains; the parts are sums over members."""
+    """Each member learns by itself, on inputs with a noise of its own, so that errors differ and the average gains; the
+    parts are sums over members."""
     x = core.standardize(framed.features)
-    each = [station_loss(framed, departure(member(x)), target, prior) for member in core.members]
+    each = []
+    for member in core.members:
+        noisy = x + core.noise * torch.randn_like(x)
+        each.append(station_loss(framed, core.said(member(noisy), noisy), target, prior))
     return {name: torch.stack([losses[name] for losses in each]).sum() for name in each[0]}
 
 

@@ -13,11 +13,13 @@ from model_factory.models.station import (  # noqa: E402
     CHANNELS,
     LEADS,
     OUTPUT_VARIABLES,
+    Front,
     Size,
     StationModel,
+    blowing_to,
+    ridge,
     sine_of_sun,
     wind_from,
-    wind_vector,
 )
 
 TEMPERATURE, HUMIDITY, PRESSURE, SPEED, GUST, DIRECTION, RAIN = range(7)
@@ -85,7 +87,7 @@ def test_what_is_not_measured_is_not_forecast(model: StationModel, missing: int)
     history[..., missing] = torch.nan
     with torch.no_grad():
         mean, quantiles, _, probability = model(history, site, origin)
-    gone = {missing} | ({DIRECTION} if missing == SPEED else set())
+    gone = {missing}
     for v in range(len(OUTPUT_VARIABLES)):
         assert torch.isnan(mean[..., v]).all() == (v in gone)
         assert torch.isnan(quantiles[:, :, v]).all() == (v in gone)
@@ -104,14 +106,43 @@ def test_pressure_is_forecast_alike_at_any_height(model: StationModel) -> None:
 
 
 @pytest.mark.parametrize("days", [30, 12, 3])
-def test_the_networks_base_is_the_edges_anomaly_persistence(model: StationModel, days: int) -> None:
+def test_without_its_own_regression_the_base_is_the_edges_anomaly_persistence(days: int) -> None:
     history, site, origin = weather()
     history[:, : HISTORY_STEPS - days * 96] = torch.nan
+    front = Front()
+    front.doubt.fill_(1e12)
     with torch.no_grad():
-        base = model.front(history, site, origin).base.numpy()
+        base = front(history, site, origin).base.numpy()
     for v, name in enumerate(CHANNELS[:3]):
         expected = persistence.base(history[..., v].numpy(), name, LEADS_S)
         np.testing.assert_allclose(base[..., v], expected, atol=2e-2)
+
+
+def test_the_own_regression_finds_what_rules_a_station() -> None:
+    """A departure that decays by the hour (first-order autoregression): the best forecast is what is left of it."""
+    draw = np.random.default_rng(5)
+    kept, stations = 0.9, 40
+    departure = np.zeros((stations, HISTORY_STEPS))
+    for step in range(1, HISTORY_STEPS):
+        departure[:, step] = kept * departure[:, step - 1] + draw.normal(size=stations)
+    history, site, origin = weather(stations)
+    history[..., PRESSURE] = torch.tensor(1000.0 + departure, dtype=torch.float32)
+    with torch.no_grad():
+        base = Front()(history, site, origin).base[..., PRESSURE].numpy() - 1000.0
+    now = departure[:, -1:]
+    best = now * kept ** np.arange(1, LEADS + 1)
+    persisted = np.sqrt(np.mean((now - best) ** 2, axis=0))
+    assert (np.sqrt(np.mean((base - best) ** 2, axis=0))[3:] < 0.5 * persisted[3:]).all()
+
+
+def test_the_regression_is_solved() -> None:
+    draw = torch.Generator().manual_seed(2)
+    x = torch.randn(3, 7, 6, 400, generator=draw)
+    gram = x @ x.transpose(2, 3) / 400
+    cross = torch.randn(3, 7, 6, 6, generator=draw)
+    doubt = torch.tensor([0.01, 0.02, 0.05, 0.1, 0.5, 1.0])[None, None, :, None].expand(3, 7, 6, 1)
+    exact = torch.linalg.solve(gram[:, :, None] + doubt[..., None] * torch.eye(6), cross[..., None])[..., 0]
+    torch.testing.assert_close(ridge(gram, cross, doubt), exact, rtol=1e-3, atol=1e-4)
 
 
 def test_features_are_finite_even_when_nothing_was_measured(model: StationModel) -> None:
@@ -135,9 +166,35 @@ def test_the_sun_stands_where_it_does() -> None:
 
 def test_wind_turns_into_a_vector_and_back() -> None:
     direction = torch.arange(0.0, 360.0, 15.0)
-    u, v = wind_vector(torch.full_like(direction, 4.0), direction)
-    assert v[0] == pytest.approx(-4.0) and abs(u[0]) < 1e-5  # from the north blows to the south
-    torch.testing.assert_close(wind_from(u, v), direction, atol=1e-3, rtol=0)
+    east, north = blowing_to(direction, torch.full_like(direction, 4.0))
+    assert north[0] == pytest.approx(-1.0) and abs(east[0]) < 1e-5  # from the north blows to the south
+    torch.testing.assert_close(wind_from(east, north), direction, atol=1e-3, rtol=0)
+
+
+def test_a_calm_blows_nowhere_whatever_the_vane_says() -> None:
+    east, north = blowing_to(torch.tensor([90.0, torch.nan, torch.nan]), torch.tensor([0.0, 0.0, 1.0]))
+    assert east[:2].tolist() == north[:2].tolist() == [0.0, 0.0] and torch.isnan(east[2])
+
+
+def test_the_direction_is_that_of_the_vector(model: StationModel) -> None:
+    history, site, origin = weather()
+    with torch.no_grad():
+        mean, _, wind, _ = model(history, site, origin)
+    blows = wind.square().sum(-1) > 1e-6
+    apart = torch.remainder(wind_from(wind[..., 0], wind[..., 1]) - mean[..., DIRECTION] + 180.0, 360.0) - 180.0
+    assert blows.any() and apart[blows].abs().max() < 0.1
+
+
+def test_a_gust_is_never_below_the_mean_wind(model: StationModel) -> None:
+    history, site, origin = weather()
+    history[0, :, SPEED] += 6.0
+    history[1, :, SPEED] = torch.nan
+    with torch.no_grad():
+        mean, quantiles, _, _ = model(history, site, origin)
+    known = [0, 2]
+    assert (mean[known][..., GUST] >= mean[known][..., SPEED]).all()
+    assert (quantiles[known][:, :, GUST] >= quantiles[known][:, :, SPEED]).all()
+    assert torch.isfinite(mean[1, :, GUST]).all() and torch.isnan(mean[1, :, SPEED]).all()
 
 
 def test_every_lead_has_a_forecast(model: StationModel) -> None:
