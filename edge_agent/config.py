@@ -71,15 +71,22 @@ class Field(_Section, frozen=True):
 
 
 class Sensor(_Section, frozen=True):
-    """One source. Serial drivers take `port` and `baud`; MQTT drivers take `topic` (`{station}` matches one level and
-    names the station). `time`: path or column of the message's own time. `station`: which station it belongs to,
-    needed when there are several. Bounds: `max_message_bytes`, `max_messages_s`."""
+    """One source. Serial drivers take `port` (a path, or tcp://host:port) and `baud`; MQTT drivers take `topic`
+    (`{station}` matches one level and names the station); drivers that devices push to take `listen` (address:port),
+    `allow` (addresses or networks that may send) and `token_file` (the secret part of the path); drivers that ask over
+    the network take `host`. `time`: path or column of the message's own time. `station`: which station it belongs to,
+    needed when there are several. `options`: the driver's own. Bounds: `max_message_bytes`, `max_messages_s`."""
 
     name: str
     driver: str
     port: str | None = None
-    baud: int = 9600
+    baud: int | None = None
     topic: str | None = None
+    listen: str | None = None
+    allow: list[str] = []
+    token_file: str | None = None
+    host: str | None = None
+    options: dict[str, Any] = {}
     map: dict[str, Field] = {}
     time: str | None = None
     station: str | None = None

@@ -130,6 +130,8 @@ def _section(table: type[msgspec.Struct], raw: Any, path: Path, label: str) -> I
             yield Problem((*path, key), label, _PASSWORD)
         elif key not in fields:
             yield Problem((*path, key), label, f'unknown key "{key[:60]}"{nearest(key, fields)}')
+        elif key == "options" and isinstance(value, dict):
+            continue  # its driver knows them: `_sensor_problems`
         elif key == "map":
             yield from _map(value, (*path, key), label)
         elif problem := value_problem(table, key, value):
@@ -277,6 +279,11 @@ _RULES: dict[tuple[type[msgspec.Struct], str], _Rule] = {
     (c.Sensor, "port"): _not_empty,
     (c.Sensor, "baud"): _between(50, 4_000_000),
     (c.Sensor, "topic"): _topic,
+    (c.Sensor, "listen"): _matches(
+        r"(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}", 'an address and a port, like "0.0.0.0:8080"'
+    ),
+    (c.Sensor, "token_file"): _not_empty,
+    (c.Sensor, "host"): _not_empty,
     (c.Sensor, "time"): _not_empty,
     (c.Sensor, "period_s"): _between(1, 86_400, "seconds"),
     (c.Sensor, "delimiter"): lambda value: "" if len(value) == 1 else "must be one character",
@@ -286,7 +293,20 @@ _RULES: dict[tuple[type[msgspec.Struct], str], _Rule] = {
     (c.Forecast, "expiry_s"): _between(60, 604_800, "seconds"),
 }
 
+# Where each transport finds its device.
+_PLACES = {"serial": "port", "mqtt": "topic", "http": "listen", "udp": "listen", "poll": "host"}
+_READS = {
+    "serial": "reads a serial line",
+    "mqtt": "reads MQTT messages",
+    "http": "is pushed to",
+    "udp": "hears broadcasts",
+    "poll": "asks its device over the network",
+}
 _EXAMPLES = {
+    "port": "/dev/serial/by-id/...",
+    "topic": "tele/roof/SENSOR",
+    "listen": "0.0.0.0:8080",
+    "host": "192.168.1.20",
     "station": 'add [station] with id = "my-station", latitude, longitude and elevation_m',
     "store": 'add [store] with path = "stationcast.sqlite"',
     "id": 'id = "my-station"',
@@ -339,17 +359,27 @@ def _same(entries: list[tuple[Path, Any]], key: str, what: str) -> list[Problem]
 
 
 def _sensor_problems(sensor: c.Sensor, stations: set[str]) -> Iterator[tuple[Path, str]]:
-    from edge_agent.sensors import DRIVERS  # late: the sensors read the configuration
+    from edge_agent.sensors.driver import options_of  # late: the sensors read the configuration
+    from edge_agent.sensors.registry import driver
 
-    transport = DRIVERS[sensor.driver].transport
-    needed, other = ("port", "topic") if transport == "serial" else ("topic", "port")
+    spec = driver(sensor)
+    needed = _PLACES[spec.transport]
     if getattr(sensor, needed) is None:
-        example = "/dev/serial/by-id/..." if needed == "port" else "tele/roof/SENSOR"
-        yield (), f'driver "{sensor.driver}" reads {transport}: add {needed} = "{example}"'
-    if getattr(sensor, other) is not None:
-        yield (other,), f'driver "{sensor.driver}" reads {transport}: "{other}" has no meaning here, take it out'
-    if not sensor.map:
+        yield (), f'driver "{sensor.driver}" {_READS[spec.transport]}: add {needed} = "{_EXAMPLES[needed]}"'
+    for other in sorted(set(_PLACES.values()) - {needed}):
+        if getattr(sensor, other) is not None:
+            yield (
+                (other,),
+                f'driver "{sensor.driver}" {_READS[spec.transport]}: "{other}" has no meaning here, take it out',
+            )
+    if spec.maps and not sensor.map:
         yield ("map",), f'"map" says nothing: write {_EXAMPLES["map"]}'
+    elif sensor.map and not spec.maps:
+        yield ("map",), f'driver "{sensor.driver}" knows what its values mean: take "map" out'
+    try:
+        options_of(sensor, spec.options)
+    except ConfigError as error:
+        yield ("options",), str(error).removeprefix(f'sensor "{sensor.name}": ')
     names = [field.variable for field in sensor.map.values()]
     for name in sorted({n for n in names if names.count(n) > 1}):
         yield ("map",), f'variable "{name}" is mapped twice: keep one, or make two sensors'

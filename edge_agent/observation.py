@@ -20,11 +20,22 @@ class Flag(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One decoded message: vocabulary names and units. `t` is UTC seconds where the message carries its own time,
-    the end of its interval; None = stamp on arrival. `station` only where a message names its station."""
+    the end of its interval; None = stamp on arrival. `station` only where a message names its station.
+
+    `totals`: running totals of accumulating variables in their unit, from which the intake makes increments. `device`:
+    which of several devices behind one source speaks (its totals and batteries are its own). `battery`: by the part
+    that has one (`outdoor`, `console`, ...): `ok`, `low`, or volts. `period_s`: length of the interval, where the
+    message says it. `historical`: from a device's archive, caught up.
+    """
 
     values: Mapping[str, float]
     t: int | None = None
     station: str | None = None
+    totals: Mapping[str, float] = field(default_factory=dict)
+    device: str = ""
+    battery: Mapping[str, str | float] = field(default_factory=dict)
+    period_s: int | None = None
+    historical: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,46 +6,28 @@ Never judges a value: that is `quality`. Decoders are pure; opening, retrying an
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from edge_agent.clock import Clock, SystemClock
 from edge_agent.config import Config, Sensor
 from edge_agent.errors import ConfigError, SensorError
 from edge_agent.observation import Reading
-from edge_agent.sensors.csv_lines import CsvLines
-from edge_agent.sensors.json_lines import JsonLines
+from edge_agent.sensors.driver import DriverSpec, Transport
 from edge_agent.sensors.mapping import Decoder
-from edge_agent.sensors.mqtt_json import MqttJson
+from edge_agent.sensors.registry import DRIVERS, driver
 from edge_agent.sensors.source import Emit, Health, Intake, Source
 from edge_agent.variables import variable
 
 if TYPE_CHECKING:
-    from edge_agent.sensors.mqtt import MqttSource, Session
+    from edge_agent.sensors.mqtt import MqttSource, Session, Subscriber
     from edge_agent.sensors.serial import SerialSource
 
+    AnySource = SerialSource | MqttSource
+
 __all__ = ["DRIVERS", "Decoder", "DriverSpec", "Emit", "Health", "Source", "open_sources", "probe", "serial_ports"]
-
-
-@dataclass(frozen=True, slots=True)
-class DriverSpec:
-    """A way a sensor speaks. `transport`: `serial` or `mqtt`; `decoder` builds its decoder and raises ConfigError."""
-
-    name: str
-    transport: str
-    decoder: Callable[[Sensor], Decoder]
-    help: str
-
-
-DRIVERS: dict[str, DriverSpec] = {
-    spec.name: spec
-    for spec in (
-        DriverSpec("json_lines", "serial", JsonLines, "a board that prints one JSON object a line"),
-        DriverSpec("csv_lines", "serial", CsvLines, "a board that prints lines of values, with or without a header"),
-        DriverSpec("mqtt_json", "mqtt", MqttJson, "JSON messages on an MQTT topic"),
-    )
-}
 
 
 def open_sources(config: Config, emit: Emit, clock: Clock) -> list[Source]:
@@ -81,7 +63,7 @@ def probe(sensor: Sensor, config: Config, timeout_s: float) -> str:
     # a name of its own, so that the running agent keeps its connection
     session = Session(client_id(config, f"check-{threading.get_native_id()}"), expiry_s=0)
     (source,) = _build(config, [sensor], emit, SystemClock(), session)
-    place = sensor.port or sensor.topic
+    place = sensor.port or sensor.topic or sensor.listen or sensor.host
     source.start()
     try:
         for _ in range(max(int(timeout_s / 0.05), 1)):
@@ -99,7 +81,7 @@ def probe(sensor: Sensor, config: Config, timeout_s: float) -> str:
     if health.rejected:
         counts = ", ".join(f"{n} x {reason}" for reason, n in sorted(health.rejected.items()))
         raise SensorError(f"sensor {sensor.name}: what came on {place} cannot be used: {counts}. The last: {complaint}")
-    remedy = f"is {sensor.baud} baud right?" if sensor.port else "does it publish there?"
+    remedy = f"is {sensor.baud or driver(sensor).baud} baud right?" if sensor.port else "does it send there?"
     raise SensorError(
         f"sensor {sensor.name}: nothing came on {place} in {timeout_s:.0f} s. Is it powered, and {remedy}"
     )
@@ -113,25 +95,27 @@ def serial_ports() -> list[tuple[str, str]]:
     return serial_ports()
 
 
-def _build(
-    config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session
-) -> list[SerialSource | MqttSource]:
-    from edge_agent.sensors.mqtt import MqttSource, Subscriber
-    from edge_agent.sensors.serial import SerialSource
+def _build(config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session) -> list[AnySource]:
+    from edge_agent.sensors.mqtt import Subscriber
 
     subscriber = Subscriber(config.mqtt, session, clock)
     stations = [station.id for station in config.stations]
-    sources: list[SerialSource | MqttSource] = []
-    for sensor in sensors:
-        spec = DRIVERS.get(sensor.driver)
-        if spec is None:
-            raise ConfigError(f'sensor "{sensor.name}": unknown driver "{sensor.driver}"; known: {", ".join(DRIVERS)}')
-        intake = Intake(sensor, spec.decoder(sensor), emit, clock, stations)
-        if spec.transport == "serial":
-            sources.append(SerialSource(intake, clock))
-        else:
-            sources.append(MqttSource(intake, subscriber, clock))
-    return sources
+    return [_source(sensor, stations, emit, clock, subscriber) for sensor in sensors]
+
+
+def _source(sensor: Sensor, stations: Sequence[str], emit: Emit, clock: Clock, subscriber: Subscriber) -> AnySource:
+    from edge_agent.sensors.mqtt import MqttSource
+    from edge_agent.sensors.serial import SerialSource
+
+    spec = driver(sensor)
+    sensor = msgspec.structs.replace(sensor, baud=sensor.baud or spec.baud)
+    intake = Intake(sensor, spec.decoder(sensor), emit, clock, stations)
+    if spec.transport is Transport.MQTT:
+        return MqttSource(intake, subscriber, clock)
+    if spec.transport is Transport.SERIAL:
+        talk = spec.talk(sensor) if spec.talk is not None else None
+        return SerialSource(intake, clock, framer=lambda: spec.framer(sensor), talk=talk)
+    raise ConfigError(f'sensor "{sensor.name}": nothing carries {spec.transport} yet')
 
 
 def _words(reading: Reading) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from edge_agent.config import Sensor
 from edge_agent.errors import BadMessage
 from edge_agent.observation import Reading
+from edge_agent.sensors.driver import DriverSpec, Pressure, Transport
 from edge_agent.sensors.mapping import Count, Entry, entries_of, own_time, reading, uncounted
 
 STEADY = 5  # so many lines in a row with one new number of columns: the device has changed, not the line
@@ -96,3 +97,16 @@ class CsvLines:
 
 def _is_number(key: str) -> bool:
     return key.isascii() and key.isdigit() and 0 < int(key) < 1000
+
+
+DRIVERS = (
+    DriverSpec(
+        "csv_lines",
+        Transport.SERIAL,
+        CsvLines,
+        "a board that prints lines of values, with or without a header",
+        maps=True,
+        pressure=Pressure.MAPPED,
+        stamps="`time` where the map names it, else on arrival",
+    ),
+)

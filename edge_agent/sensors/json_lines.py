@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from edge_agent.config import Sensor
 from edge_agent.errors import BadMessage
 from edge_agent.observation import Reading
+from edge_agent.sensors.driver import DriverSpec, Pressure, Transport
 from edge_agent.sensors.mapping import Count, Entry, entries_of, own_time, reading, uncounted
 
 _BLANK = b" \t\r\n\0"
@@ -88,3 +89,16 @@ def _parse(text: bytes) -> object:
     except (ValueError, RecursionError):
         # the words are published, and a board may print its Wi-Fi password as it starts: none of the line is in them
         raise BadMessage("not-json", f"{len(text)} bytes that are no JSON") from None
+
+
+DRIVERS = (
+    DriverSpec(
+        "json_lines",
+        Transport.SERIAL,
+        JsonLines,
+        "a board that prints one JSON object a line",
+        maps=True,
+        pressure=Pressure.MAPPED,
+        stamps="`time` where the map names it, else on arrival",
+    ),
+)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from edge_agent.config import Sensor
 from edge_agent.observation import Reading
+from edge_agent.sensors.driver import DriverSpec, Pressure, Transport
 from edge_agent.sensors.json_lines import read_object
 from edge_agent.sensors.mapping import Count, entries_of, uncounted
 
@@ -28,3 +29,16 @@ class MqttJson:
             BadMessage: as `JsonLines.decode`.
         """
         return [read_object(payload, self._entries, self._time, count)] if payload else []
+
+
+DRIVERS = (
+    DriverSpec(
+        "mqtt_json",
+        Transport.MQTT,
+        MqttJson,
+        "JSON messages on an MQTT topic",
+        maps=True,
+        pressure=Pressure.MAPPED,
+        stamps="`time` where the map names it, else on arrival",
+    ),
+)

@@ -1,4 +1,5 @@
-"""A serial sensor, supervised: opened by its path, read line by line, opened again after unplugging.
+"""A serial sensor, supervised: opened by its path (or as tcp://host:port, for a serial line behind a network), read
+message by message or spoken to, opened again after unplugging.
 
 One thread each. Never decodes, never ends because of what a device sends or because a port is gone; memory is bounded
 by the sensor's `max_message_bytes`, whatever comes.
@@ -9,10 +10,9 @@ from __future__ import annotations
 import errno
 import grp
 import os
-import re
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,11 +22,15 @@ from serial.tools import list_ports  # type: ignore[import-untyped]
 
 from edge_agent.clock import Clock
 from edge_agent.errors import ConfigError, SensorError
+from edge_agent.sensors.driver import Framer, Talk
+from edge_agent.sensors.framing import Lines, Refusal
 from edge_agent.sensors.source import Health, Intake
 from edge_agent.sensors.supervisor import Backoff, Supervisor
 
 _GONE = (serial.SerialException, OSError, termios.error)  # termios.error is no OSError
 _BY_ID = Path("/dev/serial/by-id")
+TCP = "tcp://"
+DEFAULT_BAUD = 9600
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,24 @@ class Limits:
 
 
 class SerialSource:
-    """The port of one sensor."""
+    """The port of one sensor. `framer` makes what cuts its bytes into messages, lines by default; with a `talk`, that
+    asks for them."""
 
-    def __init__(self, intake: Intake, clock: Clock, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        clock: Clock,
+        limits: Limits | None = None,
+        *,
+        framer: Callable[[], Framer] | None = None,
+        talk: Talk | None = None,
+    ) -> None:
         """Raises ConfigError if the sensor has no port."""
         sensor = intake.sensor
+        self._framer, self._talk = framer or (lambda: Lines(sensor.max_message_bytes)), talk
         if sensor.port is None:
             raise ConfigError(f'sensor "{sensor.name}": add port = "/dev/serial/by-id/..."')
-        self.name, self.port, self.baud = sensor.name, sensor.port, sensor.baud
+        self.name, self.port, self.baud = sensor.name, sensor.port, sensor.baud or DEFAULT_BAUD
         self._intake, self._clock, self._limits = intake, clock, limits or Limits()
         self._supervisor = Supervisor(f"sensor {self.name}", self._work, clock, self._bug, self._limits.backoff)
         self._heard = clock.monotonic()
@@ -70,7 +84,7 @@ class SerialSource:
         """End it; the port is closed when this returns, at once unless the device hangs."""
         self._supervisor.stopping.set()
         with self._lock:
-            if self._port is not None:
+            if self._port is not None and hasattr(self._port, "cancel_read"):
                 self._port.cancel_read()  # not after its time-out: a station may have many sensors
         self._supervisor.stop()
 
@@ -94,14 +108,28 @@ class SerialSource:
     def _work(self) -> None:
         """Raises SensorError: the port cannot be opened, or is gone."""
         try:
-            port = serial.Serial(self.port, self.baud, timeout=self._limits.in_step, exclusive=True)
+            port = self._open()
         except (*_GONE, ValueError) as error:
             raise SensorError(self._why_closed(error)) from None
         try:
             with port, self._interruptible(port):
-                self._read(port)
+                if self._talk is None:
+                    self._read(port)
+                else:
+                    self._speak(port, self._talk)
         except _GONE as error:
             raise SensorError(self._why_lost(error)) from None
+
+    def _open(self) -> serial.SerialBase:
+        if self.port.startswith(TCP):
+            return serial.serial_for_url(f"socket://{self.port.removeprefix(TCP)}", timeout=self._limits.in_step)
+        return serial.Serial(self.port, self.baud, timeout=self._limits.in_step, exclusive=True)
+
+    def _speak(self, port: serial.Serial, talk: Talk) -> None:
+        """Let the conversation run. Raises SensorError and what pyserial raises."""
+        port.timeout = self._limits.read
+        self._supervisor.opened()
+        talk.run(port, self._hand_on, self._supervisor.stopping)
 
     @contextmanager
     def _interruptible(self, port: serial.Serial) -> Iterator[None]:
@@ -115,9 +143,9 @@ class SerialSource:
                 self._port = None
 
     def _read(self, port: serial.Serial) -> None:
-        """Lines to the intake until told to stop. Raises what pyserial raises when the port goes."""
+        """Messages to the intake until told to stop. Raises what pyserial raises when the port goes."""
         limits, stopping = self._limits, self._supervisor.stopping
-        lines = Lines(self._intake.sensor.max_message_bytes)
+        lines = self._framer()
         first = b"" if self._intake.detects_cuts else port.read(1)
         if first:
             lines.skip()  # opened in the middle of a line
@@ -141,14 +169,17 @@ class SerialSource:
             if lines.drop():
                 self._intake.refuse("cut-line", "the port went in the middle of a line")
 
-    def _take(self, lines: Lines, chunk: bytes) -> None:
-        for line in lines.feed(chunk):
-            self._heard = self._clock.monotonic()
-            self._supervisor.progress()
-            if line is None:
-                self._intake.refuse("too-large", f"a line of more than {self._intake.sensor.max_message_bytes} bytes")
-            else:
-                self._intake.message(line)
+    def _take(self, lines: Framer, chunk: bytes) -> None:
+        for message in lines.feed(chunk):
+            self._hand_on(message)
+
+    def _hand_on(self, message: bytes | Refusal) -> None:
+        self._heard = self._clock.monotonic()
+        self._supervisor.progress()
+        if isinstance(message, Refusal):
+            self._intake.refuse(message.reason, message.detail)
+        else:
+            self._intake.message(message)
 
     def _bug(self, error: Exception) -> None:
         self._intake.refuse("internal-error", f"{type(error).__name__}: {error}")
@@ -184,47 +215,6 @@ class SerialSource:
         if other:
             return f"{self.port} is also read by another program{other}. Stop it, or choose another port."
         return f"{self.port} went away ({error}). Plug the sensor in again."
-
-
-class Lines:
-    """Bytes to lines, ended by CR, LF or both. Holds at most `limit` bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = bytearray()
-        self._skipping = False
-
-    def feed(self, chunk: bytes) -> Iterator[bytes | None]:
-        """Lines that this chunk completes, without their ends; None once for a line longer than the limit."""
-        *ended, rest = re.split(rb"[\r\n]", chunk)
-        for piece in ended:
-            yield from self._append(piece)
-            if self._held and not self._skipping:
-                yield bytes(self._held)
-            self._held.clear()
-            self._skipping = False
-        yield from self._append(rest)
-
-    def skip(self) -> None:
-        """Leave out everything up to the next end of a line."""
-        self._held.clear()
-        self._skipping = True
-
-    def drop(self) -> bool:
-        """Forget a line that was begun; True if there was one."""
-        begun = bool(self._held)
-        self._held.clear()
-        self._skipping = False
-        return begun
-
-    def _append(self, piece: bytes) -> Iterator[None]:
-        if self._skipping:
-            return
-        if len(self._held) + len(piece) > self._limit:
-            self.skip()
-            yield None
-        else:
-            self._held += piece
 
 
 def serial_ports() -> list[tuple[str, str]]:

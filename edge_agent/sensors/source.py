@@ -9,7 +9,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from edge_agent.clock import Clock
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 BURST_S = 60.0  # a broker hands over at once what it kept: so many seconds' worth of messages may come together
 AHEAD_S = 600.0  # a message's own time may run so far ahead of this device's
+MAX_BATTERIES = 64  # remembered a source
+MAX_GAUGES = 4_096  # remembered a source: a gateway's devices, not whatever a neighbour's radio sends
+ANY_WRAP = wraps_of(1.0)
 
 Emit = Callable[[Sensor, Reading, float], bool]
 
@@ -32,7 +35,7 @@ Emit = Callable[[Sensor, Reading, float], bool]
 class Health:
     """How a source is doing. `state`: `opening`, `reading`, `waiting` (to try again) or `stopped`; `detail`: what is
     wrong and what to do, empty if nothing is. `rejected`: messages and single values left out, by reason. `last_t`: UTC
-    seconds of the last accepted reading."""
+    seconds of the last accepted reading. `battery`: by part, `ok`, `low` or volts, where the device says it."""
 
     name: str
     driver: str
@@ -42,6 +45,7 @@ class Health:
     rejected: dict[str, int]
     last_t: float | None
     reopened: int
+    battery: dict[str, str | float] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -71,7 +75,8 @@ class Intake:
             for field in sensor.map.values()
             if field.counter
         }
-        self._rain: dict[tuple[str | None, str], RainAccumulator] = {}
+        self._rain: dict[tuple[str | None, str, str], RainAccumulator] = {}
+        self._battery: dict[str, str | float] = {}
         self._lock = threading.Lock()
         self._accepted = 0
         self._rejected: Counter[str] = Counter()
@@ -109,6 +114,7 @@ class Intake:
                 dict(self._rejected),
                 self._last_t,
                 reopened,
+                dict(self._battery),
             )
 
     @property
@@ -139,31 +145,46 @@ class Intake:
         # a device without a battery starts in 1970; its own time is then no measure for a sensor's
         if reading.t is not None and reading.t > arrived + AHEAD_S and arrived > EARLIEST:
             raise BadMessage("bad-time", f"{reading.t - arrived:.0f} s ahead of this device's clock")
-        values = self._increments(reading)
+        self._note_battery(reading)
+        totals = self._totals_of(reading)
+        values = self._increments(reading, totals)
         if not values:
             return
-        if not self._emit(self.sensor, replace(reading, values=values), arrived):
-            for variable in self._totals.keys() & values.keys():
-                self._rain[reading.station, variable].carry(values[variable])
+        if not self._emit(self.sensor, replace(reading, values=values, totals={}), arrived):
+            for variable in totals.keys() & values.keys():
+                self._rain[reading.station, reading.device, variable].carry(values[variable])
             raise BadMessage("queue-full", "the agent cannot keep up")
         with self._lock:
             self._accepted += 1
             self._last_t = arrived if reading.t is None else float(reading.t)
 
-    def _increments(self, reading: Reading) -> Mapping[str, float]:
+    def _note_battery(self, reading: Reading) -> None:
+        prefix = f"{reading.device} " if reading.device else ""
+        with self._lock:
+            for part, state in list(reading.battery.items())[:MAX_BATTERIES]:
+                if f"{prefix}{part}" in self._battery or len(self._battery) < MAX_BATTERIES:
+                    self._battery[f"{prefix}{part}"] = state
+
+    def _totals_of(self, reading: Reading) -> dict[str, float]:
+        """Its running totals: those the decoder knows, and those that the map says are."""
+        mapped = {name: reading.values[name] for name in self._totals if name in reading.values}
+        return {**reading.totals, **mapped}
+
+    def _increments(self, reading: Reading, totals: Mapping[str, float]) -> Mapping[str, float]:
         """The reading's values with every running total replaced by what fell since the one before."""
-        if not self._totals:
+        if not totals:
             return reading.values
         t = self._clock.monotonic() if reading.t is None else float(reading.t)
-        values = dict(reading.values)
-        for variable, wraps_at in self._totals.items():
-            total = values.pop(variable, None)
-            if total is None:
-                continue
+        values = {name: value for name, value in reading.values.items() if name not in totals}
+        for variable, total in totals.items():
             if total < 0:
                 self.refuse("negative-total")
                 continue
-            gauge = self._rain.setdefault((reading.station, variable), RainAccumulator(wraps_at))
+            key = (reading.station, reading.device, variable)
+            if key not in self._rain and len(self._rain) >= MAX_GAUGES:
+                self.refuse("too-many-gauges", f"more than {MAX_GAUGES}")
+                continue
+            gauge = self._rain.setdefault(key, RainAccumulator(self._totals.get(variable, ANY_WRAP)))
             increment = gauge.add(total, t)
             if increment.note:
                 self.refuse(increment.note)

@@ -444,7 +444,8 @@ class Hours:
 
 def _quarters(x: Tensor) -> Tensor:
     """[S, C, T] -> [S, C, 4, 720]."""
-    return x.unflatten(2, (HOURS, 4)).transpose(2, 3).contiguous()
+    by_hour: Tensor = x.unflatten(2, (HOURS, 4)).transpose(2, 3).contiguous()
+    return by_hour
 
 
 def _newest(y: Tensor) -> Tensor:
