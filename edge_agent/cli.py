@@ -110,7 +110,8 @@ def nowcast(history: Path, latitude: float, longitude: float, elevation: float, 
     HISTORY.csv has a `time` column (RFC 3339 with zone, or epoch seconds; the end of each interval) and columns named
     by the vocabulary in its units: temperature degC, humidity %, dew_point degC, pressure hPa (station level),
     wind_speed and wind_gust m/s, wind_direction degree, rain mm since the previous row, solar_radiation W/m2. Empty =
-    missing. 24 hours make a forecast, 30 days a good one.
+    missing. 24 hours make a forecast, 30 days a good one. A few rows that a year or more separates from all others are
+    left out with a warning: the clock that stamped them was not set.
     """
     from edge_agent.forecast.from_file import nowcast_command
 

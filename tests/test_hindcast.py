@@ -275,6 +275,14 @@ def test_a_stray_row_decades_earlier_changes_nothing_and_costs_little(monkeypatc
     assert example(stray, STATION, Nowcaster(None), theirs)[0].origin > START
 
 
+def test_a_stray_row_in_a_file_changes_no_score_and_stands_in_the_warnings(tmp_path, recording, bundle):
+    odd = tmp_path / "odd.csv"
+    odd.write_text(recording.read_text() + "2099-12-31T23:50:00Z" + ",1" * len(TYPICAL) + "\n")
+    ours, theirs = (json.loads(run(path, bundle, "--every", "1d", "--json").stdout) for path in (recording, odd))
+    assert ours["skill"] == theirs["skill"] and ours["origins"] == theirs["origins"]
+    assert ours["warnings"] == [] and "2099-12-31T23:50:00Z" in theirs["warnings"][0]
+
+
 def test_too_little_history_says_what_is_needed():
     with pytest.raises(DataError, match="needs 24 h"):
         origins_between(recorded(0.9), 3600)

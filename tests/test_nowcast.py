@@ -101,6 +101,15 @@ def test_only_what_was_read_before_the_origin_counts(recording, bundle, tmp_path
     assert nowcast(path, bundle, *at).stdout == nowcast(earlier, bundle, *at).stdout
 
 
+@pytest.mark.parametrize("stray", ["1970-01-01T00:00:00Z", "2099-12-31T23:50:00Z"])
+def test_a_row_decades_away_changes_no_forecast(recording, bundle, tmp_path, stray):
+    path, past = recording
+    odd = tmp_path / path.name
+    odd.write_text(path.read_text() + f"{stray}{',1' * len(past.values)}\n")
+    ours, theirs = (nowcast(file, bundle, "--format", "csv") for file in (path, odd))
+    assert ours.stdout == theirs.stdout and f"row {len(past.times) + 2} ({stray})" in theirs.stderr
+
+
 def test_warnings_go_beside_the_numbers(bundle, tmp_path):
     path = write_csv(tmp_path / "a.csv", recorded(2, names=STATES))
     path.write_text(path.read_text().replace("pressure", "preasure"))

@@ -206,6 +206,15 @@ def test_a_long_past_is_imported_in_batches_that_others_can_read_and_write_betwe
     assert seen == [6, 13, 20, 26, 30]
 
 
+def test_a_row_decades_ahead_is_not_imported_and_named(config: Path, tmp_path: Path) -> None:
+    """It would be the newest reading for decades."""
+    past = write_history(tmp_path / "past.csv", hours=1)
+    past.write_text(past.read_text() + "4070908800,1,50,0\n")
+    result = run("import", past, "--config", config)
+    assert result.exit_code == 0 and "row 8 (2099-01-01T00:00:00Z)" in result.stderr
+    assert [row.observation.t for row in observations(config)] == [DAY + 600 * i for i in range(6)]
+
+
 def test_rows_older_than_the_store_keeps_are_told(config: Path, tmp_path: Path) -> None:
     past = tmp_path / "long.csv"
     past.write_text(f"time,temperature\n{DAY - 100 * 86_400},1\n{DAY},2\n")
