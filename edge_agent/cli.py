@@ -11,21 +11,10 @@ from typing import Any
 import click
 
 from edge_agent import __version__
-from edge_agent.errors import StationcastError
+from edge_agent.console import Group
 
 _PATH = click.Path(path_type=Path)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-
-
-class _Group(click.Group):
-    """Prints errors a user can act on without a traceback and exits with 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except StationcastError as error:
-            click.echo(f"edge-agent: {error}", err=True)
-            ctx.exit(1)
 
 
 def _site(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,7 +28,7 @@ def _site(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, program="edge-agent", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-agent")
 def main() -> None:
     """Forecasts that live at your weather station.

@@ -118,8 +118,10 @@ def export_command(
 
     Raises:
         ConfigError: the configuration, or no such station.
-        DataError: a time that is none, nothing to export, or `out` cannot be written; StoreError: the store.
+        DataError: a time that is none, nothing to export, or nowhere to write it; StoreError: the store.
     """
+    if out is None and sys.stdout is None:
+        raise DataError("standard output is closed: name a file with --out")
     settings = load(config)
     where = station_of(settings, station)
     first, last = (None if text is None else parse_time(text) for text in (start, end))
