@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -288,6 +289,17 @@ def test_too_little_history_says_what_is_needed():
         origins_between(recorded(0.9), 3600)
     with pytest.raises(DataError, match="choose --start, --end"):
         origins_between(recorded(3), 3600, start=START + 10 * DAY_S)
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_before_any_forecast(tmp_path, recording, bundle, monkeypatch):
+    forecasts = tmp_path / "f.csv"
+    for place, message in ((tmp_path, "is a folder"), (tmp_path / "no" / "fan.png", "there is no folder")):
+        result = run(recording, bundle, "--plot", str(place), "--out", str(forecasts))
+        assert result.exit_code == 1 and message in result.stderr
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = run(recording, bundle, "--plot", str(tmp_path / "fan.png"), "--out", str(forecasts))
+    assert result.exit_code == 1 and "pip install stationcast[plot]" in result.stderr
+    assert not result.stdout and not forecasts.exists()
 
 
 def test_commands_tell_errors_without_a_traceback(tmp_path, recording, bundle):

@@ -142,7 +142,7 @@ def test_a_picture_is_drawn(recording, bundle, tmp_path):
 def test_without_the_plot_extra_the_remedy_is_named(recording, bundle, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     result = nowcast(recording[0], bundle, "--plot", str(tmp_path / "fan.png"))
-    assert result.exit_code == 1 and "pip install stationcast[plot]" in result.stderr
+    assert result.exit_code == 1 and "pip install stationcast[plot]" in result.stderr and not result.stdout
 
 
 # --- charts in the terminal ------------------------------------------------------------------------------------------

@@ -33,6 +33,10 @@ def nowcast_command(
     plot: Path | None,
 ) -> None:
     """`edge-agent nowcast`: one forecast, printed. Raises StationcastError."""
+    if plot is not None:
+        from edge_agent.forecast import plots
+
+        plots.check(plot)
     station = given_station(history, latitude, longitude, elevation)
     nowcaster = load_nowcaster(bundle)
     past = read_history(history)
@@ -56,8 +60,6 @@ def nowcast_command(
 
         click.echo(forecast_table(forecast))
     if plot is not None:
-        from edge_agent.forecast import plots
-
         plots.draw_nowcast(plot, fans_of(forecast, x), title=f"{history.name}, from {format_time(at)}")
 
 

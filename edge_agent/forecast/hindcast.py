@@ -140,6 +140,10 @@ def hindcast_command(
     plot: Path | None,
 ) -> None:
     """`edge-agent hindcast`: forecast, score, print, write. Raises StationcastError."""
+    if plot is not None:
+        from edge_agent.forecast import plots
+
+        plots.check(plot)
     every_s = parse_every(every)
     if out is not None and out.resolve() == history.resolve():
         raise ConfigError(f"--out {out} is the recording itself: name another file")
@@ -168,8 +172,6 @@ def hindcast_command(
     }
     click.echo(skill.as_json(about) if json_ else skill.as_table(about))
     if plot is not None:
-        from edge_agent.forecast import plots
-
         plots.draw_hindcast(plot, skill, example(past, station, nowcaster, origins), title=history.name)
 
 
