@@ -47,6 +47,7 @@ def main() -> None:
 @click.option("--latitude", type=float, help="Degrees, north positive.")
 @click.option("--longitude", type=float, help="Degrees, east positive.")
 @click.option("--elevation", type=float, help="Metres above sea level.")
+@click.option("--timezone", metavar="NAME", help="IANA name such as Europe/Zurich.  [default: this system's, else UTC]")
 @click.option("--serial", metavar="PORT", help="Port of the sensor; a /dev/serial/by-id path survives replugging.")
 @click.option("--driver", help="How the sensor speaks: json_lines or csv_lines.")
 @click.option("--mqtt", metavar="HOST[:PORT]", help="The broker to publish to.")
