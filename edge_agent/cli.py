@@ -70,7 +70,7 @@ def init(**answers: Any) -> None:
 def check(config: Path, offline: bool) -> None:
     """Test a configuration: first the file, then each sensor, the broker, the store and the bundle.
 
-    One line each, with what to do about it. Exits with 1 if anything would keep the agent from working.
+    One line each, with what to do about it. Exits with 1 if anything would keep the agent from working as configured.
     """
     from edge_agent.setup.check import run_checks
 
