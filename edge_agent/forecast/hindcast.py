@@ -213,8 +213,7 @@ def _outcomes(nowcaster: Nowcaster, observed: Floats) -> Floats:
     """Whether each event came, [S, L, E]."""
     out = np.full((*observed.shape[:2], len(nowcaster.events)), np.nan)
     for e, event in enumerate(nowcaster.events):
-        value = observed[:, :, nowcaster.variables.index(event.variable)]
-        out[:, :, e] = np.where(np.isnan(value), np.nan, value >= event.threshold)
+        out[:, :, e] = event.came(observed[:, :, nowcaster.variables.index(event.variable)])
     return out
 
 
@@ -235,7 +234,7 @@ def _chances(nowcaster: Nowcaster, x: NDArray[np.float32], cycle: bool) -> Float
     out = np.full((len(x), len(nowcaster.leads_s), len(nowcaster.events)), np.nan)
     for e, event in enumerate(nowcaster.events):
         series = x[:, :, grid.GRID_VARIABLES.index(event.variable)]
-        out[:, :, e] = persistence.event_probability(series, event.threshold, cycle=cycle)[:, None]
+        out[:, :, e] = persistence.event_probability(series, event, cycle=cycle)[:, None]
     return out
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edge_agent.bundle.station_task import RAIN_EVENT
 from edge_agent.forecast import QUANTILES
 from model_factory.models.station import CHANNELS, SCALARS, Departure, Framed, wind_from, wind_vector
 
@@ -21,7 +22,6 @@ CHANNEL_WEIGHT = {
     "u": 0.4,
     "v": 0.4,
 }
-RAIN_EVENT_MM = 0.2
 CALM = 0.5  # m/s: below this a direction says nothing
 RAIN_CAP = 20.0  # mm a step: beyond this an amount is as good as certain to be a fault
 
@@ -71,7 +71,7 @@ def _rain(departure: Departure, rain: Tensor) -> dict[str, Tensor]:
     there = ~torch.isnan(rain)
     count = there.sum().clamp(min=1)
     amount = torch.clamp(torch.nan_to_num(rain), 0.0, RAIN_CAP)
-    event = F.binary_cross_entropy_with_logits(departure.event, (amount >= RAIN_EVENT_MM).float(), reduction="none")
+    event = F.binary_cross_entropy_with_logits(departure.event, (amount >= RAIN_EVENT.least).float(), reduction="none")
     quantile = pinball(
         torch.log1p(amount)[..., None] - torch.relu(departure.rain) - 0.01 * torch.clamp(departure.rain, max=0.0)
     )
