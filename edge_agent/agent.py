@@ -58,8 +58,8 @@ SOURCES_STOP_S = 0.4  # real seconds; the publisher needs up to 1.3 more, and al
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something a person watching would want to see. `kind`: `observation` or `duplicate` (with `judged`), `forecast`,
-    or `bundle` (with `text`)."""
+    """Something a person watching would want to see. `kind`: `observation`, `duplicate` or `same-second` (with
+    `judged`), `forecast`, or `bundle` (with `text`)."""
 
     kind: str
     judged: Judged | None = None
@@ -192,10 +192,9 @@ class Agent:
         if took is None:
             self._lost["readings"] += 1
             return True
-        judged, kept = took
-        if not kept:
-            self._lost["duplicate"] += 1
-        self._tell(Event("observation" if kept else "duplicate", judged=judged))
+        if took.left_out:
+            self._lost[took.left_out] += 1
+        self._tell(Event("observation" if took.kept else took.left_out, judged=took.judged))
         return True
 
     # --- the schedule -------------------------------------------------------------------------------------------------

@@ -44,12 +44,14 @@ Judge = Callable[[Observation], Judged]
 
 @dataclass(slots=True)
 class Imported:
-    """What became of the rows: `new`; `duplicate`: nothing in them was new; `empty`: without a value. `flagged`: values
-    of new rows that quality control doubts, by verdict."""
+    """What became of the rows: `new`; `duplicate`: nothing in them was new; `empty`: without a value. `other`: rows of
+    which the store has other values, which stay. `flagged`: values of new rows that quality control doubts, by
+    verdict."""
 
     new: int = 0
     duplicate: int = 0
     empty: int = 0
+    other: int = 0
     flagged: Counter[str] = field(default_factory=Counter)
 
 
@@ -193,7 +195,9 @@ def _add_batch(store: Store, rows: Iterator[Observation | None], judge: Judge, d
             done.empty += 1
         else:
             judged = judge(observation)
-            if store.add(judged):
+            fate = store.add(judged)
+            done.other += bool(fate.other)
+            if fate:
                 done.new += 1
                 done.flagged.update(v.flag.name.lower() for v in judged.verdicts.values() if v.flag >= Flag.SUSPECT)
             else:
@@ -274,6 +278,8 @@ def _progress(rows: int) -> Iterator[Callable[[int], None]]:
 
 def _told(done: Imported) -> str:
     words = [f"{done.new} new", f"{done.duplicate} there already"]
+    if done.other:
+        words.append(f"{done.other} of which the store has other values, which stay")
     if done.empty:
         words.append(f"{done.empty} without a value")
     flagged = ", ".join(f"{n} {flag}" for flag, n in sorted(done.flagged.items()))

@@ -96,6 +96,16 @@ def test_importing_a_file_twice_changes_nothing(config: Path, tmp_path: Path) ->
         np.testing.assert_array_equal(store.history(["my-roof"], DAY + 48 * 3600), grid_before)
 
 
+def test_rows_with_other_values_than_the_store_has_are_told_and_change_nothing(config: Path, tmp_path: Path) -> None:
+    past = tmp_path / "past.csv"
+    past.write_text(f"time,temperature,humidity\n{DAY},20,\n{DAY + 600},21,50\n")
+    run("import", past, "--config", config)
+    past.write_text(f"time,temperature,humidity\n{DAY},25,60\n{DAY + 600},21,50\n")
+    result = run("import", past, "--config", config)
+    assert "1 new, 1 there already, 1 of which the store has other values, which stay" in result.output
+    assert observations(config)[0].observation.values == {"temperature": 20.0, "humidity": 60.0}
+
+
 def test_importing_the_same_past_under_two_names_does_not_double_the_rain(config: Path, tmp_path: Path) -> None:
     past = write_history(tmp_path / "past.csv")
     run("import", past, "--config", config)
