@@ -196,7 +196,11 @@ def export(**options: Any) -> None:
 @click.option("--config", type=_FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def status(config: Path, json_: bool) -> None:
-    """How the agent is doing: sensors, newest readings, last forecast, what waits for the broker, skill so far."""
+    """How the agent is doing: sensors, newest readings, last forecast, what waits for the broker, skill so far.
+
+    Told from the store, as of the agent's last commit: at most [store] commit_s (a minute) ago, seconds ago where a
+    sensor or the broker has just come or gone. The first line says when that was.
+    """
     from edge_agent.status import status_command
 
     status_command(config, json_=json_)

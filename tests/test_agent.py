@@ -24,7 +24,7 @@ from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.structs import InfoPayload
 from edge_agent.quality import QualityControl
 from edge_agent.sensors.serial import SerialSource
-from tests.agents import HOME, Running, fill, sensor, until, write_config
+from tests.agents import HOME, Kept, Running, fill, sensor, until, write_config
 from tests.board import Board
 from tests.tiny_bundle import make_tiny_bundle, tiny_model
 
@@ -469,6 +469,30 @@ def test_a_store_that_cannot_be_there_is_refused_in_words(tmp_path: Path, run_ag
     (tmp_path / "store.sqlite").mkdir()
     with pytest.raises(StoreError, match=r"store\.sqlite"):
         run_agent(write_config(tmp_path), SystemClock()).stop()
+
+
+def test_a_sensor_that_goes_is_in_the_status_long_before_the_next_commit(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent
+) -> None:
+    board = make_board("roof")
+    config = write_config(tmp_path, sensor("roof", board))
+    config.write_text(config.read_text().replace("commit_s = 1", "commit_s = 600"))
+    clock = ManualClock(NOON + 100)
+    agent = run_agent(config, clock).reads()
+
+    def state() -> str:
+        return str(Kept(config).status.get("home", {}).get("sensors", {}).get("roof", {}).get("state"))
+
+    clock.advance(6)
+    until(lambda: state() == "reading", "the first status")
+    board.unplug()
+    until(lambda: agent.health("roof") == "waiting", "noticing that it is gone")
+    clock.advance(1)
+    until(lambda: state() == "waiting", "a status that says so")
+    board.plug()
+    until(lambda: agent.health("roof") == "reading", "reading again")
+    clock.advance(1)
+    until(lambda: state() == "reading", "a status that says so")
 
 
 # --- the end --------------------------------------------------------------------------------------------------------

@@ -169,9 +169,39 @@ def test_an_agent_that_went_silent_is_noticed(tmp_path: Path) -> None:
     )
 
 
+def test_it_says_as_of_when_it_knows_what_it_tells(config: Path) -> None:
+    now = int(SystemClock().now())
+    with Store.open(config.parent / "store.sqlite") as store:
+        fill(store, now, agent_t=now - 50)
+        store.commit(now - 20)
+        store.set("in a transaction", "that is still open")
+        text, report = said(config), json.loads(said(config, "--json"))
+    assert f", as of {format_time(now - 20)}, " in text.splitlines()[0] and text.splitlines()[0].endswith(" s ago")
+    assert report["as_of"] == format_time(now - 20)
+    assert 20 <= report["as_of_age_s"] <= 80 and report["stations"][0]["silent_s"] >= 50
+
+
+def test_a_commit_of_nothing_is_no_newer_state(config: Path) -> None:
+    with Store.open(config.parent / "store.sqlite") as store:
+        store.commit(NOW)
+        assert store.as_of() is None
+        store.set("anything", "1")
+        store.commit(NOW)
+        store.commit(NOW + 60)
+        assert store.as_of() == NOW
+
+
+@pytest.mark.parametrize(("age_s", "silent"), [(700, False), (800, True)])
+def test_an_agent_that_commits_every_ten_minutes_is_not_called_silent(tmp_path: Path, age_s: int, silent: bool) -> None:
+    config = Config([Station("my-roof", 47.0, 8.0, 400.0)], StoreSection(str(tmp_path / "s.sqlite"), commit_s=600))
+    with Store.open(config.store.path) as store:
+        fill(store, NOW, agent_t=NOW - age_s)
+        assert bool(report_of(config, store, NOW).hints) == silent
+
+
 def test_a_store_that_was_only_imported_into_says_so(tmp_path: Path) -> None:
     lines = report_lines(tmp_path)
-    assert "readings none yet" in lines
+    assert "readings none yet" in lines and "as of" not in lines[0]
     assert "forecast none yet" in lines
     assert lines[-1].startswith("The agent has not run with this store yet.")
 

@@ -25,6 +25,7 @@ from edge_agent.verification import ScoreRow
 KEEP_GRID_DAYS = 40
 KEEP_FORECAST_DAYS = 8
 KEEP_SCORE_DAYS = 400
+_AS_OF = "committed-at"
 _VERIFYING_BEFORE_S = 3600 + grid.MATCH_S  # far enough back to tell how often readings come
 
 
@@ -231,9 +232,19 @@ class Store:
 
     # --- the file -------------------------------------------------------------------------------------------------
 
-    def commit(self) -> None:
-        """Make durable what was written since the last commit. On failure the message says whether it is lost."""
+    def commit(self, now: float | None = None) -> None:
+        """Make durable what was written since the last commit. On failure the message says whether it is lost.
+
+        `now`: UTC seconds; where there is something to commit, it is kept as the time of this state (`as_of`).
+        """
+        if now is not None and self._connection.writing:
+            self.set(_AS_OF, str(int(now)))
         self._connection.commit()
+
+    def as_of(self) -> int | None:
+        """UTC seconds of the last commit that was given its time; None before the first."""
+        text = self.get(_AS_OF)
+        return None if text is None else int(text)
 
     def turn(self) -> AbstractContextManager[None]:
         """While inside, no other process begins to write between two commits: for an import in batches."""
