@@ -1,4 +1,4 @@
-"""What both commands share at the terminal: errors in words, and a standard output that may be full or closed.
+"""What commands share at the terminal: errors in words, a standard output that may be full or closed, files to keep.
 
 Never hides a fault of ours: only errors a user can act on lose their traceback.
 """
@@ -8,14 +8,25 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from edge_agent.errors import StationcastError
+from edge_agent.errors import ConfigError, StationcastError
 
 # Other files are named in their errors, which become a StationcastError where they are opened and written.
 _OUTPUT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE})
+
+
+def keep_inputs(option: str, out: Path | None, *inputs: Path | None) -> None:
+    """Before anything is written: what a command reads is not what it writes over.
+
+    Raises:
+        ConfigError: `out` is one of the inputs, by whatever name.
+    """
+    if out is not None and out.exists() and any(path and path.exists() and out.samefile(path) for path in inputs):
+        raise ConfigError(f"{option} {out}: this command reads that file: name another one")
 
 
 class Group(click.Group):

@@ -31,6 +31,7 @@ MISSING = frozenset({"", "nan", "null", "na", "n/a", "none"})
 ALONE_S = 365 * 86_400  # rows so far from all others may be those of a clock that was not set
 STRAY_SPAN_S = 86_400  # they are, where they cover less than a day ...
 STRAY_SHARE = 100  # ... and are at most one in so many of the largest part
+UNPAIRED = "is a quote unpaired?"
 NAMED = 3  # stray rows that a warning names
 
 Times = NDArray[np.int64]
@@ -127,13 +128,17 @@ def read_history(path: Path, *, limits: bool = True) -> History:
     """
     table = _Table(path)
     with unpacked(path, MAX_FILE_BYTES) as stream:
-        reader = csv.reader(_lines(path, stream))
+        reader = csv.reader(_lines(path, stream), strict=True)  # else a quote left open takes the rest in silence
+        before = 0
         try:
             table.header(next(reader, []), reader.line_num)
-            for row in reader:
-                table.add(row, reader.line_num)
+            before = reader.line_num
+            for fields in reader:
+                table.add(fields, before + 1, reader.line_num - before)
+                before = reader.line_num
         except csv.Error as error:
-            raise DataError(f"{path}, row {reader.line_num}: not CSV ({error}): is a quote unpaired?") from None
+            why = "are its line ends carriage returns? Line feeds are needed" if "new-line" in str(error) else UNPAIRED
+            raise DataError(f"{path}, row {before + 1}: not CSV ({error}): {why}") from None
     return table.history(limits)
 
 
@@ -174,8 +179,13 @@ class _Table:
         self._width, self._time = len(names), keys.index("time")
         self._columns = {name: (at, array("d")) for name, at in known.items()}
 
-    def add(self, fields: list[str], row: int) -> None:
-        """Take a row. Raises DataError: more values than columns, a time or a number that is none."""
+    def add(self, fields: list[str], row: int, lines: int = 1) -> None:
+        """Take a row of so many `lines`. Raises DataError: more values than columns, fewer of them in several lines, a
+        time or a number that is none."""
+        if lines > 1:
+            if len(fields) < self._width:
+                self._refuse(row, f"goes on over {lines} lines: {UNPAIRED}")
+            self._doubt("rows of several lines, as a quoted value holds line ends", row)
         if len(fields) != self._width:
             if not any(fields):
                 return

@@ -24,7 +24,9 @@ import numpy as np
 
 from edge_agent import grid
 from edge_agent.clock import format_time, parse_time
-from edge_agent.config import Config, Station, load
+from edge_agent.config import Config, Sensor, Station, load
+from edge_agent.config_rules import value_problem
+from edge_agent.console import keep_inputs
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.history import History, read_history
 from edge_agent.observation import Flag, Judged, Observation
@@ -59,11 +61,13 @@ def import_command(history: Path, config: Path, station: str | None, source: str
     """`edge-agent import`.
 
     Raises:
-        ConfigError: the configuration, no such station, or `source` is a sensor's name.
+        ConfigError: the configuration, no such station, or `source` is none or a sensor's name.
         DataError: the file; StoreError: the store.
     """
     settings = load(config)
     where = station_of(settings, station)
+    if problem := value_problem(Sensor, "name", source):
+        raise ConfigError(f"--source {problem}")
     if source in {sensor.name for sensor in settings.sensor}:
         raise ConfigError(f'--source "{source}" is the name of a sensor: choose another one, its rows stay apart')
     series = read_history(history, limits=False)  # limits are for quality control to judge
@@ -119,12 +123,14 @@ def export_command(
     """`edge-agent export`.
 
     Raises:
-        ConfigError: the configuration, or no such station.
+        ConfigError: the configuration, no such station, or `out` is the store or the configuration itself.
         DataError: a time that is none, nothing to export, or nowhere to write it; StoreError: the store.
     """
     if out is None and sys.stdout is None:
         raise DataError("standard output is closed: name a file with --out")
     settings = load(config)
+    store_file = Path(settings.store.path)
+    keep_inputs("--out", out, config, store_file, store_file.with_name(f"{store_file.name}-wal"))
     where = station_of(settings, station)
     first, last = (None if text is None else parse_time(text) for text in (start, end))
     with open_store(settings, read_only=True) as store:

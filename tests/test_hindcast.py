@@ -291,6 +291,17 @@ def test_too_little_history_says_what_is_needed():
         origins_between(recorded(3), 3600, start=START + 10 * DAY_S)
 
 
+@pytest.mark.parametrize("option", ["--out", "--plot"])
+def test_what_is_read_is_never_written_over(tmp_path, recording, bundle, option):
+    alias = tmp_path / "alias.png"
+    alias.symlink_to(recording)
+    before = recording.read_bytes(), bundle.read_bytes()
+    for file in (recording, alias, bundle):
+        result = run(recording, bundle, "--every", "1d", option, str(file))
+        assert result.exit_code == 1 and "this command reads that file" in result.stderr
+    assert (recording.read_bytes(), bundle.read_bytes()) == before
+
+
 def test_a_picture_that_cannot_be_drawn_is_told_before_any_forecast(tmp_path, recording, bundle, monkeypatch):
     forecasts = tmp_path / "f.csv"
     for place, message in ((tmp_path, "is a folder"), (tmp_path / "no" / "fan.png", "there is no folder")):

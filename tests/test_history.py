@@ -110,9 +110,30 @@ def test_a_refusal_names_the_row_and_the_remedy(tmp_path, text, row, remedy):
     assert f"station.csv, row {row}: " in message and remedy in message
 
 
+def test_an_unpaired_quote_swallows_no_rows_unseen(tmp_path):
+    """Neither up to the end of the file nor up to the next one."""
+    rows = [f"{600 * i},,1" for i in range(50)]
+    rows[10] = '6000,"lost,1'
+    table = "\n".join(["time,note,temperature", *rows])
+    assert "row 12: not CSV" in refusal(tmp_path, table) and "is a quote unpaired?" in refusal(tmp_path, table)
+    rows[20] = '12000,"'
+    message = refusal(tmp_path, "\n".join(["time,note,temperature", *rows]))
+    assert "row 12: goes on over 11 lines: is a quote unpaired?" in message
+
+
+def test_a_value_of_several_lines_is_told_though_it_is_read(tmp_path):
+    past = read(tmp_path, 'time,temperature,note\n0,1,"new\nsensor"\n600,2,\n')
+    assert past.times.tolist() == [0, 600] and "rows of several lines" in past.warnings[1]
+    assert "1, the first in row 2" in past.warnings[1]
+
+
 def test_a_row_with_an_unpaired_quote_ends_in_an_error_and_not_in_a_swallowed_file(tmp_path):
     text = 'time,temperature,note\n0,1,"lost\n' + "".join(f"{600 * i},1,\n" for i in range(1, 20_000))
     assert "quote" in refusal(tmp_path, text)
+
+
+def test_lines_that_end_with_a_carriage_return_alone_are_told_apart_from_a_quote(tmp_path):
+    assert "carriage return" in refusal(tmp_path, PLAIN.replace("\n", "\r"))
 
 
 def test_other_kinds_of_files_are_told_apart(tmp_path):

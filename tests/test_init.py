@@ -94,6 +94,7 @@ def test_a_script_is_told_every_flag_that_is_missing() -> None:
         (["--elevation", "nan"], "--elevation is nan"),
         (["--timezone", "Europe/Zuerich"], 'did you mean "Europe/Zurich"?'),
         (["--timezone", ""], "--timezone is"),
+        (["--timezone", "localtime"], "which is not a time zone"),
         (["--station-id", "My Roof"], "3 to 40 of a-z"),
         (["--mqtt", "mqtt://broker"], "without mqtt://"),
         (["--mqtt", "broker:99999"], "1 to 65535"),

@@ -139,6 +139,13 @@ def test_a_picture_is_drawn(recording, bundle, tmp_path):
     assert result.exit_code == 0 and (tmp_path / "fan.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_never_replaces_the_recording(recording, bundle):
+    before = recording[0].read_bytes()
+    result = nowcast(recording[0], bundle, "--plot", str(recording[0]))
+    assert result.exit_code == 1 and "this command reads that file" in result.stderr
+    assert recording[0].read_bytes() == before
+
+
 def test_without_the_plot_extra_the_remedy_is_named(recording, bundle, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     result = nowcast(recording[0], bundle, "--plot", str(tmp_path / "fan.png"))

@@ -237,6 +237,8 @@ def test_rows_older_than_the_store_keeps_are_told(config: Path, tmp_path: Path) 
     [
         (["--station", "my-rof"], 'no station "my-rof" (did you mean "my-roof"?)'),
         (["--source", "mast"], "is the name of a sensor"),
+        (["--source", ""], "--source is"),
+        (["--source", "a\nb"], "letters, digits"),
         (["--config", "gateway.toml"], "--station is needed: the configuration has north, south"),
     ],
 )
@@ -247,6 +249,15 @@ def test_what_import_cannot_do_it_says(config: Path, tmp_path: Path, arguments: 
     result = run("import", past, *(["--config", config] if "--config" not in arguments else []), *arguments)
     assert result.exit_code == 1
     assert said in result.output
+
+
+@pytest.mark.parametrize("name", ["store.sqlite", "agent.toml"])
+def test_an_export_never_replaces_what_it_comes_from(config: Path, tmp_path: Path, name: str) -> None:
+    run("import", write_history(tmp_path / "past.csv", hours=1), "--config", config)
+    before = (tmp_path / name).read_bytes()
+    result = run("export", "--config", config, "--out", tmp_path / name)
+    assert result.exit_code == 1 and "this command reads that file" in result.output
+    assert (tmp_path / name).read_bytes() == before
 
 
 def test_export_without_a_store_or_with_a_wrong_time_says_what_to_do(config: Path, tmp_path: Path) -> None:

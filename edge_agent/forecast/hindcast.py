@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_agent import grid
 from edge_agent.clock import format_time
 from edge_agent.config import Station
+from edge_agent.console import keep_inputs
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import MIN_HISTORY_S, persistence
 from edge_agent.forecast.fan import Fan, fans_of
@@ -140,13 +141,13 @@ def hindcast_command(
     plot: Path | None,
 ) -> None:
     """`edge-agent hindcast`: forecast, score, print, write. Raises StationcastError."""
+    keep_inputs("--out", out, history, bundle)
+    keep_inputs("--plot", plot, history, bundle)
     if plot is not None:
         from edge_agent.forecast import plots
 
         plots.check(plot)
     every_s = parse_every(every)
-    if out is not None and out.resolve() == history.resolve():
-        raise ConfigError(f"--out {out} is the recording itself: name another file")
     station = given_station(history, latitude, longitude, elevation)
     nowcaster = load_nowcaster(bundle)
     past = read_history(history)
