@@ -246,7 +246,8 @@ def _render_station(report: StationReport) -> Iterator[str]:
             yield f"  lost      {', '.join(f'{n} {reason}' for reason, n in sorted(agent.lost.items()))}"
         if agent.broker is not None:
             broker = agent.broker
-            yield f"  broker    MQTT {broker.protocol}: {broker.published} published, {broker.in_flight} in flight"
+            counts = f"{broker.published} published, {broker.in_flight} in flight"
+            yield f"  broker    MQTT {broker.protocol}: {'; '.join(filter(None, (counts, broker.detail)))}"
     if not report.newest:
         yield "  readings  none yet"
     for name, reading in report.newest.items():

@@ -17,6 +17,7 @@ from edge_agent.config import Config, Station
 from edge_agent.config import Store as StoreSection
 from edge_agent.forecast import LEADS_S, QUANTILES, Forecast, Level, VariableForecast
 from edge_agent.observation import Flag, Judged, Observation, Verdict
+from edge_agent.publish.mqtt import PublisherHealth
 from edge_agent.publish.payloads import status_payload
 from edge_agent.publish.structs import StatusPayload
 from edge_agent.sensors import Health
@@ -179,6 +180,15 @@ def test_it_says_as_of_when_it_knows_what_it_tells(config: Path) -> None:
     assert f", as of {format_time(now - 20)}, " in text.splitlines()[0] and text.splitlines()[0].endswith(" s ago")
     assert report["as_of"] == format_time(now - 20)
     assert 20 <= report["as_of_age_s"] <= 80 and report["stations"][0]["silent_s"] >= 50
+
+
+def test_a_broker_that_is_away_is_told_with_what_to_do(tmp_path: Path) -> None:
+    away = PublisherHealth(False, "5", "broker:1883: nothing listens there: is the broker running?", 7, 0, 1)
+    beat = status_payload(NOW, uptime_s=60, clock="synced", sensors=[], outbox={}, forecast=None, flags={}, broker=away)
+    lines = report_lines(tmp_path, status=msgspec.json.encode({"my-roof": beat}).decode())
+    assert (
+        "broker MQTT 5: 7 published, 0 in flight; broker:1883: nothing listens there: is the broker running?" in lines
+    )
 
 
 def test_a_commit_of_nothing_is_no_newer_state(config: Path) -> None:
