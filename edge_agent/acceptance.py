@@ -1,6 +1,7 @@
 """From a sensor's reading to a kept observation: its identity, the verdict on it, its place in store and outbox.
 
-Only for the thread that opened the store. Never alters a value.
+Only for the thread that opened the store. Never alters a value, save that the rain of a reading whose second was taken
+comes with the next one.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import secrets
 from collections import Counter, deque
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from edge_agent.clock import Clock
 from edge_agent.config import Config, Sensor
@@ -21,6 +24,16 @@ SEED_S = 86_400  # past that quality control remembers from before the start
 SEED_ROWS = 10_000  # of it at most, the newest: more would keep the first reading waiting
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A reading that was taken. `kept`: it, or a part of it, is in the store. `left_out`: why values of it are not, or
+    empty. `duplicate`: they were there for its source and second; `same-second`: others were, which stay."""
+
+    judged: Judged
+    kept: bool
+    left_out: Literal["", "duplicate", "same-second"] = ""
+
+
 class Acceptance:
     """Takes the readings of all sensors of a configuration. `flags`: station -> values kept, by verdict."""
 
@@ -32,13 +45,10 @@ class Acceptance:
         self._ranks = ranks(config)
         self._boot_id = secrets.token_hex(6)
         self._seq: Counter[str] = Counter()
-        self._owed: dict[tuple[str, str], dict[str, float]] = {}  # (station, sensor) -> sums of duplicates, by variable
+        self._owed: dict[tuple[str, str], dict[str, float]] = {}  # (station, sensor) -> sums for its next reading
 
-    def take(self, sensor: Sensor, reading: Reading, arrived: float) -> tuple[Judged, bool]:
+    def take(self, sensor: Sensor, reading: Reading, arrived: float) -> Taken:
         """Judge a reading, keep it and queue it for the broker. `arrived`: UTC seconds, its time where it has none.
-
-        Returns:
-            The judged observation, and False if it is a duplicate that was not kept.
 
         Raises:
             StoreError: it could not be kept.
@@ -46,12 +56,13 @@ class Acceptance:
         observation = self._observation(sensor, reading, arrived)
         self._remind(observation.station)
         judged = self._quality.judge(observation)
-        kept = self._store.add(judged, DESTINATIONS)
-        if kept:
-            self.flags[observation.station].update(verdict.flag for verdict in judged.verdicts.values())
-        else:
-            self._owe(sensor, reading, observation)
-        return judged, kept
+        fate = self._store.add(judged, DESTINATIONS)
+        flags = (verdict.flag for name, verdict in judged.verdicts.items() if name in fate.kept)
+        self.flags[observation.station].update(flags)
+        owed = self._owe(sensor, reading, observation, fate.same | fate.other)
+        if fate.other - owed:
+            return Taken(judged, bool(fate), "same-second")
+        return Taken(judged, bool(fate), "" if fate else "duplicate")
 
     def _observation(self, sensor: Sensor, reading: Reading, arrived: float) -> Observation:
         station = reading.station or self._config.station_of(sensor)
@@ -69,13 +80,19 @@ class Acceptance:
             rank=self._ranks[sensor.name],
         )
 
-    def _owe(self, sensor: Sensor, reading: Reading, duplicate: Observation) -> None:
-        """A sensor that speaks more than once a second, or more often than its own time advances, makes duplicates. Its
-        rain fell all the same: it comes with the next reading. What came twice with its own time fell once."""
+    def _owe(self, sensor: Sensor, reading: Reading, observation: Observation, names: frozenset[str]) -> set[str]:
+        """Of the values that were not kept, those that come with the next reading; their names.
+
+        A sensor that speaks more than once a second, or more often than its own time advances, brings values for a time
+        that has some. Its rain fell all the same. What came twice with its own time fell once: a message that was sent
+        again cannot be told from a second one, unless it is the increment of a running total.
+        """
         totals = {field.variable for field in sensor.map.values() if field.counter}
-        for name, value in duplicate.values.items():
-            if VARIABLES[name].kind is Kind.SUM and (reading.t is None or name in totals):
-                self._owed.setdefault((duplicate.station, sensor.name), {})[name] = value
+        owed = {name for name in names if VARIABLES[name].kind is Kind.SUM and (reading.t is None or name in totals)}
+        if owed:
+            mine = self._owed.setdefault((observation.station, sensor.name), {})
+            mine |= {name: observation.values[name] for name in owed}
+        return owed
 
     def _with_owed(self, station: str, sensor: Sensor, values: Mapping[str, float]) -> Mapping[str, float]:
         owed = self._owed.get((station, sensor.name))

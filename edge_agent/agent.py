@@ -35,7 +35,7 @@ from edge_agent.observation import Flag, Judged, Reading
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
 from edge_agent.publish.structs import StatusPayload
-from edge_agent.schedule import Every, Origins
+from edge_agent.schedule import Allowance, Every, Origins
 from edge_agent.sensors import Health, open_sources
 from edge_agent.store import Store
 from edge_agent.store.lock import hold_lock
@@ -49,6 +49,8 @@ BATCH = 500  # readings taken before the schedule is looked at
 IDLE_S = 0.1  # real seconds the loop waits for a reading
 STATUS_S = 60.0
 FIRST_STATUS_S = 5.0  # after the start, when most sensors have spoken
+LOOK_S = 1.0  # between looks at whether a sensor or the broker came or went
+PROMPT = 6, 120.0  # times at once, and one more each so many seconds, that this is committed at once: at most 726 a day
 CHUNK = 64  # stations whose histories are in memory at once
 DAY_CLOSES_S = 7 * 3600  # after midnight UTC: when a day's last forecasts have come due
 PRUNED = "pruned-at"  # in the store: what the clock said when the past was last pruned
@@ -58,8 +60,8 @@ SOURCES_STOP_S = 0.4  # real seconds; the publisher needs up to 1.3 more, and al
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something a person watching would want to see. `kind`: `observation` or `duplicate` (with `judged`), `forecast`,
-    or `bundle` (with `text`)."""
+    """Something a person watching would want to see. `kind`: `observation`, `duplicate` or `same-second` (with
+    `judged`), `forecast`, or `bundle` (with `text`)."""
 
     kind: str
     judged: Judged | None = None
@@ -103,6 +105,7 @@ class Agent:
         self._stand_in = ""  # why it is not the configured bundle's
         self._day = ""
         self._scoring = False  # forecasts may be due for verification
+        self._told: frozenset[tuple[str, str, bool]] = frozenset()  # states as the last status has them
 
     def run(self, stop: threading.Event) -> int:
         """Work until `stop` is set; returns 0. What sensors handed over before is then in the store.
@@ -135,6 +138,8 @@ class Agent:
         self._origins = Origins()
         self._status_due = Every(STATUS_S, begun + FIRST_STATUS_S)
         self._commit_due = Every(self._config.store.commit_s, begun + FIRST_STATUS_S)
+        self._look_due = Every(LOOK_S, begun + FIRST_STATUS_S)
+        self._prompt = Allowance(*PROMPT, begun)
         for source in self._sources:
             source.start()
         self._publisher.start()
@@ -192,10 +197,9 @@ class Agent:
         if took is None:
             self._lost["readings"] += 1
             return True
-        judged, kept = took
-        if not kept:
-            self._lost["duplicate"] += 1
-        self._tell(Event("observation" if kept else "duplicate", judged=judged))
+        if took.left_out:
+            self._lost[took.left_out] += 1
+        self._tell(Event("observation" if took.kept else took.left_out, judged=took.judged))
         return True
 
     # --- the schedule -------------------------------------------------------------------------------------------------
@@ -211,10 +215,11 @@ class Agent:
                 self._scoring = True
         if self._scoring:
             self._verify(now)
-        if self._status_due.due(steady):
+        changed = self._look_due.due(steady) and self._states() != self._told and self._prompt.take(steady)
+        if self._status_due.due(steady) or changed:
             self._guard("status", self._heartbeat)
-        if self._commit_due.due(steady):
-            self._guard("store", self._store.commit)
+        if self._commit_due.due(steady) or changed:
+            self._guard("store", partial(self._store.commit, now))
 
     def _guard(self, what: str, work: Callable[[], T]) -> T | None:
         """What `work` returns, or None where it failed: failures do not stop the agent. They are counted, and told the
@@ -304,8 +309,17 @@ class Agent:
             return
         self._store.set(PRUNED, str(int(now)))
 
+    def _states(self) -> frozenset[tuple[str, str, bool]]:
+        """What each sensor and the broker is doing, and whether something is wrong with it: a change in it is worth a
+        status at once."""
+        healths = [source.health() for source in self._sources]
+        broker = self._publisher.health()
+        found = {(f"sensor {health.name}", health.state, bool(health.detail)) for health in healths}
+        return frozenset({*found, ("broker", str(broker.connected), bool(broker.detail))})
+
     def _heartbeat(self) -> None:
         """Publish and keep how each station is doing."""
+        self._told = self._states()
         healths = {source.name: source.health() for source in self._sources}
         broker, books = self._publisher.health(), self._store.counts("mqtt")
         said: dict[str, StatusPayload] = {}

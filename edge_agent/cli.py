@@ -11,21 +11,10 @@ from typing import Any
 import click
 
 from edge_agent import __version__
-from edge_agent.errors import StationcastError
+from edge_agent.console import Group
 
 _PATH = click.Path(path_type=Path)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-
-
-class _Group(click.Group):
-    """Prints errors a user can act on without a traceback and exits with 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except StationcastError as error:
-            click.echo(f"edge-agent: {error}", err=True)
-            ctx.exit(1)
 
 
 def _site(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,7 +28,7 @@ def _site(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, program="edge-agent", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-agent")
 def main() -> None:
     """Forecasts that live at your weather station.
@@ -58,6 +47,7 @@ def main() -> None:
 @click.option("--latitude", type=float, help="Degrees, north positive.")
 @click.option("--longitude", type=float, help="Degrees, east positive.")
 @click.option("--elevation", type=float, help="Metres above sea level.")
+@click.option("--timezone", metavar="NAME", help="IANA name such as Europe/Zurich.  [default: this system's, else UTC]")
 @click.option("--serial", metavar="PORT", help="Port of the sensor; a /dev/serial/by-id path survives replugging.")
 @click.option("--driver", help="How the sensor speaks: json_lines or csv_lines.")
 @click.option("--mqtt", metavar="HOST[:PORT]", help="The broker to publish to.")
@@ -80,7 +70,7 @@ def init(**answers: Any) -> None:
 def check(config: Path, offline: bool) -> None:
     """Test a configuration: first the file, then each sensor, the broker, the store and the bundle.
 
-    One line each, with what to do about it. Exits with 1 if anything would keep the agent from working.
+    One line each, with what to do about it. Exits with 1 if anything would keep the agent from working as configured.
     """
     from edge_agent.setup.check import run_checks
 
@@ -110,7 +100,8 @@ def nowcast(history: Path, latitude: float, longitude: float, elevation: float, 
     HISTORY.csv has a `time` column (RFC 3339 with zone, or epoch seconds; the end of each interval) and columns named
     by the vocabulary in its units: temperature degC, humidity %, dew_point degC, pressure hPa (station level),
     wind_speed and wind_gust m/s, wind_direction degree, rain mm since the previous row, solar_radiation W/m2. Empty =
-    missing. 24 hours make a forecast, 30 days a good one.
+    missing. 24 hours make a forecast, 30 days a good one. A few rows that a year or more separates from all others are
+    left out with a warning: the clock that stamped them was not set.
     """
     from edge_agent.forecast.from_file import nowcast_command
 
@@ -205,7 +196,11 @@ def export(**options: Any) -> None:
 @click.option("--config", type=_FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def status(config: Path, json_: bool) -> None:
-    """How the agent is doing: sensors, newest readings, last forecast, what waits for the broker, skill so far."""
+    """How the agent is doing: sensors, newest readings, last forecast, what waits for the broker, skill so far.
+
+    Told from the store, as of the agent's last commit: at most [store] commit_s (a minute) ago, seconds ago where a
+    sensor or the broker has just come or gone. The first line says when that was.
+    """
     from edge_agent.status import status_command
 
     status_command(config, json_=json_)

@@ -213,6 +213,8 @@ def _timezone(value: str) -> str:
     if value == "UTC":
         return ""
     try:
+        if value == "localtime" or value.startswith(("posix/", "right/")):  # files of the system, names of no zone
+            raise ZoneInfoNotFoundError
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         known = available_timezones()

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent import grid
-from edge_agent.clock import parse_time
+from edge_agent.clock import format_time, parse_time
 from edge_agent.errors import DataError
 from edge_agent.packed import BROKEN, unpacked
 from edge_agent.variables import VARIABLES
@@ -28,6 +28,11 @@ from edge_agent.variables import VARIABLES
 MAX_FILE_BYTES = 200_000_000  # after decompression
 MAX_LINE_BYTES = 65_536
 MISSING = frozenset({"", "nan", "null", "na", "n/a", "none"})
+ALONE_S = 365 * 86_400  # rows so far from all others may be those of a clock that was not set
+STRAY_SPAN_S = 86_400  # they are, where they cover less than a day ...
+STRAY_SHARE = 100  # ... and are at most one in so many of the largest part
+UNPAIRED = "is a quote unpaired?"
+NAMED = 3  # stray rows that a warning names
 
 Times = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -112,6 +117,8 @@ def read_history(path: Path, *, limits: bool = True) -> History:
     A `time` column (RFC 3339 with a zone, or epoch seconds; each row for itself) and vocabulary names, in any order and
     case. Empty, NaN, null, NA = missing. Humidity is completed from temperature and dew point where the file has none.
 
+    Rows that a year or more separates from all others are left out, where they are few (`strays`).
+
     Args:
         limits: values outside the vocabulary's possible range become missing, counted; False leaves them to quality
             control.
@@ -121,13 +128,17 @@ def read_history(path: Path, *, limits: bool = True) -> History:
     """
     table = _Table(path)
     with unpacked(path, MAX_FILE_BYTES) as stream:
-        reader = csv.reader(_lines(path, stream))
+        reader = csv.reader(_lines(path, stream), strict=True)  # else a quote left open takes the rest in silence
+        before = 0
         try:
             table.header(next(reader, []), reader.line_num)
-            for row in reader:
-                table.add(row, reader.line_num)
+            before = reader.line_num
+            for fields in reader:
+                table.add(fields, before + 1, reader.line_num - before)
+                before = reader.line_num
         except csv.Error as error:
-            raise DataError(f"{path}, row {reader.line_num}: not CSV ({error}): is a quote unpaired?") from None
+            why = "are its line ends carriage returns? Line feeds are needed" if "new-line" in str(error) else UNPAIRED
+            raise DataError(f"{path}, row {before + 1}: not CSV ({error}): {why}") from None
     return table.history(limits)
 
 
@@ -140,6 +151,7 @@ class _Table:
         self._time = 0
         self._columns: dict[str, tuple[int, array[float]]] = {}
         self._times: array[int] = array("q")
+        self._rows: array[int] = array("q")
         self._doubts: Counter[str] = Counter()
         self._first: dict[str, int] = {}
         self._warnings: list[str] = []
@@ -167,8 +179,13 @@ class _Table:
         self._width, self._time = len(names), keys.index("time")
         self._columns = {name: (at, array("d")) for name, at in known.items()}
 
-    def add(self, fields: list[str], row: int) -> None:
-        """Take a row. Raises DataError: more values than columns, a time or a number that is none."""
+    def add(self, fields: list[str], row: int, lines: int = 1) -> None:
+        """Take a row of so many `lines`. Raises DataError: more values than columns, fewer of them in several lines, a
+        time or a number that is none."""
+        if lines > 1:
+            if len(fields) < self._width:
+                self._refuse(row, f"goes on over {lines} lines: {UNPAIRED}")
+            self._doubt("rows of several lines, as a quoted value holds line ends", row)
         if len(fields) != self._width:
             if not any(fields):
                 return
@@ -183,6 +200,7 @@ class _Table:
             self._times.append(parse_time(fields[self._time]))
         except DataError as error:
             self._refuse(row, str(error))
+        self._rows.append(row)
         for name, (at, column) in self._columns.items():
             text = fields[at]
             try:
@@ -199,17 +217,40 @@ class _Table:
         if not self._times:
             self._refuse(2, "no rows with values: nothing to read")
         times = np.frombuffer(self._times, np.int64)
-        values = {name: np.frombuffer(column, np.float64).copy() for name, (_, column) in self._columns.items()}
+        kept = self._without_strays(times)
+        times = times[kept]
+        values = {name: np.frombuffer(column, np.float64)[kept] for name, (_, column) in self._columns.items()}
         if limits:
             values = {name: self._within_limits(name, column) for name, column in values.items()}
         if (np.diff(times) < 0).any():
             back = int((np.diff(times) < 0).sum())
             self._warnings.append(f"{self._path}: rows were not in order of time ({back} steps back): sorted")
         times, values = self._once_per_time(times, values)
+        self._tell_long_gaps(times)
         for doubt, n in self._doubts.items():
             self._warnings.append(f"{self._path}: {doubt}: {n}, the first in row {self._first[doubt]}")
         self._complete_humidity(values)
         return History(times, values, self._warnings)
+
+    def _without_strays(self, times: Times) -> NDArray[np.bool_]:
+        """Which rows are kept, [N]; those that are not are named."""
+        lost = strays(times)
+        at = np.flatnonzero(lost)
+        if len(at):
+            named = [f"row {self._rows[i]} ({format_time(times[i])})" for i in at[:NAMED].tolist()]
+            more = [f"{len(at) - NAMED} more"] if len(at) > NAMED else []
+            self._warnings.append(
+                f"{self._path}: left out, as a year or more lies between them and all other rows:"
+                f" {', '.join(named + more)}: was the clock set that stamped them?"
+            )
+        return ~lost
+
+    def _tell_long_gaps(self, times: Times) -> None:
+        for i in np.flatnonzero(np.diff(times) > ALONE_S).tolist():
+            self._warnings.append(
+                f"{self._path}: no rows from {format_time(times[i])} to {format_time(times[i + 1])}: is either side"
+                " stamped by a clock that was not set?"
+            )
 
     def _no_number(self, text: str, name: str, row: int) -> float:
         text = text.strip()
@@ -263,6 +304,24 @@ class _Table:
 
     def _refuse(self, row: int, why: str) -> NoReturn:
         raise DataError(f"{self._path}, row {row}: {why}")
+
+
+def strays(times: Times) -> NDArray[np.bool_]:
+    """Which rows a wrong clock stamped, [N]: a year or more from all others, less than a day of them together, and at
+    most 1 % of the largest part of the series, one row at least. A forecast from such a row would know nothing.
+
+    Args:
+        times: [N] UTC seconds, in any order.
+    """
+    order = np.argsort(times, kind="stable")
+    ordered = times[order]
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(ordered) > ALONE_S) + 1])
+    ends = np.append(starts[1:], len(times))
+    rows, span = ends - starts, ordered[ends - 1] - ordered[starts]
+    few = (rows <= max(rows.max() // STRAY_SHARE, 1)) & (rows < rows.max()) & (span < STRAY_SPAN_S)
+    out = np.empty(len(times), np.bool_)
+    out[order] = np.repeat(few, rows)
+    return out
 
 
 def _lines(path: Path, stream: BinaryIO) -> Iterator[str]:

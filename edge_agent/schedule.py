@@ -25,6 +25,23 @@ class Every:
         return True
 
 
+class Allowance:
+    """Lets `most` things happen at once, and one more each `every_s`: at most `most` + 86,400 / `every_s` a day."""
+
+    def __init__(self, most: int, every_s: float, steady: float) -> None:
+        self._most, self._every_s = most, every_s
+        self._left, self._since = float(most), steady
+
+    def take(self, steady: float) -> bool:
+        """True if one more may happen now, which is then counted. `steady`: `Clock.monotonic`."""
+        self._left = min(self._left + (steady - self._since) / self._every_s, self._most)
+        self._since = steady
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
 class Origins:
     """Forecast origins as they come due: the last quarter hour at once, then each one `SETTLE_S` after it began.
 

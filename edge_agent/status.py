@@ -1,5 +1,5 @@
 """`edge-agent status`: how the agent is doing, told from its store. Reads only, so it works beside a running agent (it
-sees what was committed, at most a minute old) and long after the last one."""
+sees what was committed, and says when that was) and long after the last one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edge_agent.variables import VARIABLES
 from edge_agent.verification import ScoreRow
 
 KEY = "status"  # in the store: a StatusPayload by station, as JSON; the agent writes it every minute
-SILENT_S = 180  # without a word for longer, the agent is not running
+SILENT_S = 180  # without a word for longer than this and between two commits, the agent is not running
 SKILL_DAYS = 7
 SHOWN_LEADS_S = (3600, 10_800, 21_600)
 DAY_S = 86_400
@@ -88,9 +88,12 @@ class Books(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What `edge-agent status --json` prints. `hints`: what to do, in words."""
+    """What `edge-agent status --json` prints at `t`. `as_of`: when the agent last wrote to the store, null if it never
+    did: everything else is of then; `as_of_age_s`: how long ago. `hints`: what to do, in words."""
 
     t: str
+    as_of: str | None
+    as_of_age_s: int | None
     store: str
     store_mb: float | None
     outbox: dict[str, Books]
@@ -111,7 +114,7 @@ def status_command(config: Path, json_: bool) -> None:
             report = report_of(settings, store, now, config)
     else:
         hint = f"No store yet: the agent has not run here. {_start(config)} `edge-agent import HISTORY.csv` seeds it."
-        report = Report(format_time(now), settings.store.path, None, {}, [], [hint])
+        report = Report(format_time(now), None, None, settings.store.path, None, {}, [], [hint])
     if json_:
         click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
     else:
@@ -126,19 +129,25 @@ def report_of(config: Config, store: Store, now: float, config_path: Path = Path
     silent = [report.silent_s for report in stations if report.silent_s is not None]
     if not heartbeats and not hints:
         hints.append(f"The agent has not run with this store yet. {_start(config_path)}")
-    elif silent and min(silent) > SILENT_S:
+    elif silent and min(silent) > SILENT_S + config.store.commit_s:
         hints.append(f"The agent has said nothing for {_span(min(silent))}: is it running? {_start(config_path)}")
     outbox = {
         name: Books(books.accepted, books.acknowledged, books.queued, books.dropped)
         for name, books in ((name, store.counts(name)) for name in store.destinations())
     }
-    return Report(format_time(now), str(store.path), round(store.size_mb(), 1), outbox, stations, hints)
+    said = [store.as_of(), *(parse_time(payload.t) for payload in heartbeats.values())]
+    as_of = max((t for t in said if t is not None), default=None)
+    age_s = None if as_of is None else int(now) - as_of
+    when = None if as_of is None else format_time(as_of)
+    size = round(store.size_mb(), 1)
+    return Report(format_time(now), when, age_s, str(store.path), size, outbox, stations, hints)
 
 
 def render(report: Report) -> Iterator[str]:
     """The report as lines for people."""
     size = "" if report.store_mb is None else f" ({report.store_mb:g} MB)"
-    yield f"{report.t}  store {report.store}{size}"
+    since = "" if report.as_of_age_s is None else f", as of {report.as_of}, {_span(report.as_of_age_s)} ago"
+    yield f"{report.t}  store {report.store}{size}{since}"
     for station in report.stations:
         yield ""
         yield from _render_station(station)
@@ -237,7 +246,8 @@ def _render_station(report: StationReport) -> Iterator[str]:
             yield f"  lost      {', '.join(f'{n} {reason}' for reason, n in sorted(agent.lost.items()))}"
         if agent.broker is not None:
             broker = agent.broker
-            yield f"  broker    MQTT {broker.protocol}: {broker.published} published, {broker.in_flight} in flight"
+            counts = f"{broker.published} published, {broker.in_flight} in flight"
+            yield f"  broker    MQTT {broker.protocol}: {'; '.join(filter(None, (counts, broker.detail)))}"
     if not report.newest:
         yield "  readings  none yet"
     for name, reading in report.newest.items():

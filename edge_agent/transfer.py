@@ -24,7 +24,9 @@ import numpy as np
 
 from edge_agent import grid
 from edge_agent.clock import format_time, parse_time
-from edge_agent.config import Config, Station, load
+from edge_agent.config import Config, Sensor, Station, load
+from edge_agent.config_rules import value_problem
+from edge_agent.console import keep_inputs
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.history import History, read_history
 from edge_agent.observation import Flag, Judged, Observation
@@ -44,12 +46,14 @@ Judge = Callable[[Observation], Judged]
 
 @dataclass(slots=True)
 class Imported:
-    """What became of the rows: `new`; `duplicate`: nothing in them was new; `empty`: without a value. `flagged`: values
-    of new rows that quality control doubts, by verdict."""
+    """What became of the rows: `new`; `duplicate`: nothing in them was new; `empty`: without a value. `other`: rows of
+    which the store has other values, which stay. `flagged`: values of new rows that quality control doubts, by
+    verdict."""
 
     new: int = 0
     duplicate: int = 0
     empty: int = 0
+    other: int = 0
     flagged: Counter[str] = field(default_factory=Counter)
 
 
@@ -57,11 +61,13 @@ def import_command(history: Path, config: Path, station: str | None, source: str
     """`edge-agent import`.
 
     Raises:
-        ConfigError: the configuration, no such station, or `source` is a sensor's name.
+        ConfigError: the configuration, no such station, or `source` is none or a sensor's name.
         DataError: the file; StoreError: the store.
     """
     settings = load(config)
     where = station_of(settings, station)
+    if problem := value_problem(Sensor, "name", source):
+        raise ConfigError(f"--source {problem}")
     if source in {sensor.name for sensor in settings.sensor}:
         raise ConfigError(f'--source "{source}" is the name of a sensor: choose another one, its rows stay apart')
     series = read_history(history, limits=False)  # limits are for quality control to judge
@@ -117,10 +123,14 @@ def export_command(
     """`edge-agent export`.
 
     Raises:
-        ConfigError: the configuration, or no such station.
-        DataError: a time that is none, nothing to export, or `out` cannot be written; StoreError: the store.
+        ConfigError: the configuration, no such station, or `out` is the store or the configuration itself.
+        DataError: a time that is none, nothing to export, or nowhere to write it; StoreError: the store.
     """
+    if out is None and sys.stdout is None:
+        raise DataError("standard output is closed: name a file with --out")
     settings = load(config)
+    store_file = Path(settings.store.path)
+    keep_inputs("--out", out, config, store_file, store_file.with_name(f"{store_file.name}-wal"))
     where = station_of(settings, station)
     first, last = (None if text is None else parse_time(text) for text in (start, end))
     with open_store(settings, read_only=True) as store:
@@ -191,7 +201,9 @@ def _add_batch(store: Store, rows: Iterator[Observation | None], judge: Judge, d
             done.empty += 1
         else:
             judged = judge(observation)
-            if store.add(judged):
+            fate = store.add(judged)
+            done.other += bool(fate.other)
+            if fate:
                 done.new += 1
                 done.flagged.update(v.flag.name.lower() for v in judged.verdicts.values() if v.flag >= Flag.SUSPECT)
             else:
@@ -272,6 +284,8 @@ def _progress(rows: int) -> Iterator[Callable[[int], None]]:
 
 def _told(done: Imported) -> str:
     words = [f"{done.new} new", f"{done.duplicate} there already"]
+    if done.other:
+        words.append(f"{done.other} of which the store has other values, which stay")
     if done.empty:
         words.append(f"{done.empty} without a value")
     flagged = ", ".join(f"{n} {flag}" for flag, n in sorted(done.flagged.items()))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edge_agent.bundle.manifest import Event
 from edge_agent.bundle.station_task import RAIN_EVENT
 from edge_agent.circle import near, wrap
 from edge_agent.clock import format_time
@@ -311,8 +312,8 @@ def _score_one(
             sums.add(forecast.station, days, source, name, leads, scores)
         for event in EVENTS:
             if event.variable == name and event.name in forecast.events:
-                outcome = np.where(np.isnan(observed), np.nan, observed >= event.threshold)
-                for source, chance in _chances(own, forecast.events[event.name][kept], x, event.threshold).items():
+                outcome = event.came(observed)
+                for source, chance in _chances(own, forecast.events[event.name][kept], x, event).items():
                     sums.add(forecast.station, days, source, EVENT + event.name, leads, event_scores(chance, outcome))
 
 
@@ -334,12 +335,12 @@ def _beside(
     return {"bundle": issued, **baselines}
 
 
-def _chances(own: VariableForecast, issued: Floats, x: NDArray[np.float32], threshold: float) -> Mapping[str, Floats]:
+def _chances(own: VariableForecast, issued: Floats, x: NDArray[np.float32], event: Event) -> Mapping[str, Floats]:
     """As `_beside` for an event's probability, [L]."""
     if own.level is Level.PERSISTENCE:
         return {"fallback": issued}
     baselines = {
-        source: np.full(len(issued), persistence.event_probability(x, threshold, cycle=cycle)[0])
+        source: np.full(len(issued), persistence.event_probability(x, event, cycle=cycle)[0])
         for source, cycle in BASELINES.items()
     }
     return {"bundle": issued, **baselines}

@@ -8,23 +8,12 @@ from typing import Any
 
 import click
 
-from edge_agent.errors import StationcastError
+from edge_agent.console import Group
 from model_factory.sources.stations import KINDS
 
 _PATH = click.Path(path_type=Path)
 _DIR = click.Path(path_type=Path, exists=True, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-
-
-class _Group(click.Group):
-    """Prints errors a user can act on without a traceback and exits with 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except StationcastError as error:
-            click.echo(f"model-factory: {error}", err=True)
-            ctx.exit(1)
 
 
 def _split(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,7 +25,7 @@ def _split(command: Callable[..., Any]) -> Callable[..., Any]:
     return hold_out(fraction(command))
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, program="model-factory", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stationcast", prog_name="model-factory")
 def main() -> None:
     """From station data to a bundle a station can run.

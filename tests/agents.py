@@ -121,6 +121,10 @@ class Running:
         self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
 
+    def health(self, source: str) -> str:
+        """A sensor's state at this moment."""
+        return next(s.health().state for s in self._agent._sources if s.name == source)
+
     def seen(self, source: str, kind: str = "observation") -> list[Observation]:
         """Observations of a sensor so far, as they came."""
         told = [event.judged.observation for event in list(self.events) if event.kind == kind and event.judged]

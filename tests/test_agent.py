@@ -24,7 +24,7 @@ from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.structs import InfoPayload
 from edge_agent.quality import QualityControl
 from edge_agent.sensors.serial import SerialSource
-from tests.agents import HOME, Running, fill, sensor, until, write_config
+from tests.agents import HOME, Kept, Running, fill, sensor, until, write_config
 from tests.board import Board
 from tests.tiny_bundle import make_tiny_bundle, tiny_model
 
@@ -110,7 +110,7 @@ def test_duplicate_and_late_readings_are_counted_or_kept_in_their_place(
     until(lambda: sum(event.judged is not None for event in agent.events) >= 6, "six fates")
     kept = agent.stop()
     assert kept.values("roof") == [0.5, 1.0, 2.0, 3.0]
-    assert kept.status["home"]["lost"] == {"duplicate": 2}
+    assert kept.status["home"]["lost"] == {"duplicate": 1, "same-second": 1}
     assert kept.status["home"]["sensors"]["roof"]["accepted"] == 6
 
 
@@ -129,6 +129,48 @@ def test_rain_of_a_board_that_prints_faster_than_the_seconds_pass_is_not_lost(
     kept = agent.stop()
     assert kept.status["home"]["lost"]["duplicate"] > 90
     assert sum(kept.values("roof", "rain")) == pytest.approx(10)
+
+
+def test_messages_of_one_second_that_measure_different_things_are_kept_whole(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent
+) -> None:
+    board, clock = make_board("roof"), ManualClock(NOON)
+    fields = {"t": ("temperature", "degC"), "h": ("humidity", "%"), "r": ("rain", "mm")}
+    agent = run_agent(write_config(tmp_path, sensor("roof", board, fields)), clock).reads()
+    for line in (b'{"t": 12.5}', b'{"h": 60, "r": 0.2}', b'{"t": 12.5, "h": 61, "r": 0.2}'):
+        board.prints(line + b"\n")
+    until(lambda: sum(event.judged is not None for event in agent.events) == 3, "three fates")
+    clock.advance(1)
+    board.prints(b'{"t": 13, "r": 0}\n')
+    until(lambda: len(agent.seen("roof")) == 3, "the next second")
+    kept = agent.stop()
+    assert [judged.observation.values for judged in kept.observations["home"]] == [
+        {"temperature": 12.5, "humidity": 60.0, "rain": 0.2},
+        {"temperature": 13.0, "rain": 0.2},  # what fell in the second reading of its second
+    ]
+    assert kept.status["home"]["lost"] == {"same-second": 1}  # humidity of 61 %
+    assert kept.status["home"]["flags"]["good"] + kept.status["home"]["flags"]["not_evaluated"] == 5
+    assert kept.books.queued == 3
+
+
+def test_a_second_message_is_told_from_the_same_one_again_by_its_values(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent
+) -> None:
+    """And fills up what is new in it; the rain of a message with its own time falls once, however often it comes."""
+    board = make_board("roof")
+    fields = {"t": ("temperature", "degC"), "h": ("humidity", "%"), "r": ("rain", "mm")}
+    agent = run_agent(write_config(tmp_path, sensor("roof", board, fields, time="at")), SystemClock()).reads()
+    lines = ('"t": 1, "r": 0.2', '"t": 1, "r": 0.2', '"t": 2, "r": 0.2', '"t": 3, "h": 50')
+    for line in lines:
+        board.prints(b'{"at": %d, %s}\n' % (NOON, line.encode()))
+    board.prints(b'{"at": %d, "t": 4, "r": 0}\n' % (NOON + 1))
+    until(lambda: sum(event.judged is not None for event in agent.events) == 5, "five fates")
+    kept = agent.stop()
+    assert [judged.observation.values for judged in kept.observations["home"]] == [
+        {"temperature": 1.0, "rain": 0.2, "humidity": 50.0},
+        {"temperature": 4.0, "rain": 0.0},
+    ]
+    assert kept.status["home"]["lost"] == {"duplicate": 1, "same-second": 2}
 
 
 def test_a_unit_set_wrong_is_flagged_and_told_and_the_raw_value_stays(
@@ -427,6 +469,30 @@ def test_a_store_that_cannot_be_there_is_refused_in_words(tmp_path: Path, run_ag
     (tmp_path / "store.sqlite").mkdir()
     with pytest.raises(StoreError, match=r"store\.sqlite"):
         run_agent(write_config(tmp_path), SystemClock()).stop()
+
+
+def test_a_sensor_that_goes_is_in_the_status_long_before_the_next_commit(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent
+) -> None:
+    board = make_board("roof")
+    config = write_config(tmp_path, sensor("roof", board))
+    config.write_text(config.read_text().replace("commit_s = 1", "commit_s = 600"))
+    clock = ManualClock(NOON + 100)
+    agent = run_agent(config, clock).reads()
+
+    def state() -> str:
+        return str(Kept(config).status.get("home", {}).get("sensors", {}).get("roof", {}).get("state"))
+
+    clock.advance(6)
+    until(lambda: state() == "reading", "the first status")
+    board.unplug()
+    until(lambda: agent.health("roof") == "waiting", "noticing that it is gone")
+    clock.advance(1)
+    until(lambda: state() == "waiting", "a status that says so")
+    board.plug()
+    until(lambda: agent.health("roof") == "reading", "reading again")
+    clock.advance(1)
+    until(lambda: state() == "reading", "a status that says so")
 
 
 # --- the end --------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from tiny_bundle import make_tiny_bundle
 
+from edge_agent.bundle.trial import load_session
 from edge_agent.cli import main
 from edge_agent.clock import ManualClock
 from edge_agent.config import load
@@ -215,13 +217,37 @@ def test_an_old_broker_is_worth_a_note_and_no_failure(config: Path) -> None:
 # --- bundle and clock --------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_bundle_is_refused_by_name(config: Path, tiny: Path) -> None:
+def damage(config: Path, tiny: Path) -> None:
     damaged = config.parent / "damaged.bundle"
     raw = bytearray(tiny.read_bytes())
     raw[len(raw) // 2] ^= 0xFF
     damaged.write_bytes(raw)
     config.write_text(config.read_text().replace("tiny.bundle", "damaged.bundle"))
-    assert line(run(config), "bundle").startswith("FAIL  bundle: refused (")
+
+
+def test_of_a_refused_bundle_it_says_what_the_agent_forecasts_with_instead(
+    config: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage(config, tiny)
+    monkeypatch.setattr("edge_agent.bundle.trial.default_bundle", lambda: tiny)
+    said = line(run(config), "bundle")
+    assert said.startswith("FAIL  bundle: damaged.bundle: refused (")
+    assert said.endswith(". The shipped bundle is used instead: tiny 0.0.1 (fp32)")
+    assert load_session(load(config).forecast).why in said.replace("FAIL  bundle:", "bundle")  # as `run` says it
+
+
+def test_without_any_good_bundle_it_says_persistence(config: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage(config, tiny)
+    monkeypatch.setattr("edge_agent.bundle.trial.default_bundle", lambda: config.parent / "shipped.bundle")
+    said = line(run(config), "bundle")
+    assert "damaged.bundle: refused (" in said and "shipped.bundle: refused (unreadable)" in said
+    assert said.endswith("Without a bundle, forecasts are persistence")
+
+
+def test_a_runtime_that_cannot_be_loaded_is_a_line_too(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_agent.bundle.trial.verify_golden", lambda path, digest: None)
+    monkeypatch.setitem(sys.modules, "edge_agent.inference.onnx", None)
+    assert "ONNX Runtime cannot be loaded here" in line(run(config), "bundle")
 
 
 def test_an_unsigned_bundle_needs_consent(config: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -275,11 +276,41 @@ def test_a_stray_row_decades_earlier_changes_nothing_and_costs_little(monkeypatc
     assert example(stray, STATION, Nowcaster(None), theirs)[0].origin > START
 
 
+def test_a_stray_row_in_a_file_changes_no_score_and_stands_in_the_warnings(tmp_path, recording, bundle):
+    odd = tmp_path / "odd.csv"
+    odd.write_text(recording.read_text() + "2099-12-31T23:50:00Z" + ",1" * len(TYPICAL) + "\n")
+    ours, theirs = (json.loads(run(path, bundle, "--every", "1d", "--json").stdout) for path in (recording, odd))
+    assert ours["skill"] == theirs["skill"] and ours["origins"] == theirs["origins"]
+    assert ours["warnings"] == [] and "2099-12-31T23:50:00Z" in theirs["warnings"][0]
+
+
 def test_too_little_history_says_what_is_needed():
     with pytest.raises(DataError, match="needs 24 h"):
         origins_between(recorded(0.9), 3600)
     with pytest.raises(DataError, match="choose --start, --end"):
         origins_between(recorded(3), 3600, start=START + 10 * DAY_S)
+
+
+@pytest.mark.parametrize("option", ["--out", "--plot"])
+def test_what_is_read_is_never_written_over(tmp_path, recording, bundle, option):
+    alias = tmp_path / "alias.png"
+    alias.symlink_to(recording)
+    before = recording.read_bytes(), bundle.read_bytes()
+    for file in (recording, alias, bundle):
+        result = run(recording, bundle, "--every", "1d", option, str(file))
+        assert result.exit_code == 1 and "this command reads that file" in result.stderr
+    assert (recording.read_bytes(), bundle.read_bytes()) == before
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_before_any_forecast(tmp_path, recording, bundle, monkeypatch):
+    forecasts = tmp_path / "f.csv"
+    for place, message in ((tmp_path, "is a folder"), (tmp_path / "no" / "fan.png", "there is no folder")):
+        result = run(recording, bundle, "--plot", str(place), "--out", str(forecasts))
+        assert result.exit_code == 1 and message in result.stderr
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = run(recording, bundle, "--plot", str(tmp_path / "fan.png"), "--out", str(forecasts))
+    assert result.exit_code == 1 and "pip install stationcast[plot]" in result.stderr
+    assert not result.stdout and not forecasts.exists()
 
 
 def test_commands_tell_errors_without_a_traceback(tmp_path, recording, bundle):

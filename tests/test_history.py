@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_agent import grid, history
+from edge_agent.clock import format_time
 from edge_agent.errors import DataError
 from edge_agent.history import History, read_history
 from edge_agent.observation import Judged, Observation
@@ -109,9 +110,30 @@ def test_a_refusal_names_the_row_and_the_remedy(tmp_path, text, row, remedy):
     assert f"station.csv, row {row}: " in message and remedy in message
 
 
+def test_an_unpaired_quote_swallows_no_rows_unseen(tmp_path):
+    """Neither up to the end of the file nor up to the next one."""
+    rows = [f"{600 * i},,1" for i in range(50)]
+    rows[10] = '6000,"lost,1'
+    table = "\n".join(["time,note,temperature", *rows])
+    assert "row 12: not CSV" in refusal(tmp_path, table) and "is a quote unpaired?" in refusal(tmp_path, table)
+    rows[20] = '12000,"'
+    message = refusal(tmp_path, "\n".join(["time,note,temperature", *rows]))
+    assert "row 12: goes on over 11 lines: is a quote unpaired?" in message
+
+
+def test_a_value_of_several_lines_is_told_though_it_is_read(tmp_path):
+    past = read(tmp_path, 'time,temperature,note\n0,1,"new\nsensor"\n600,2,\n')
+    assert past.times.tolist() == [0, 600] and "rows of several lines" in past.warnings[1]
+    assert "1, the first in row 2" in past.warnings[1]
+
+
 def test_a_row_with_an_unpaired_quote_ends_in_an_error_and_not_in_a_swallowed_file(tmp_path):
     text = 'time,temperature,note\n0,1,"lost\n' + "".join(f"{600 * i},1,\n" for i in range(1, 20_000))
     assert "quote" in refusal(tmp_path, text)
+
+
+def test_lines_that_end_with_a_carriage_return_alone_are_told_apart_from_a_quote(tmp_path):
+    assert "carriage return" in refusal(tmp_path, PLAIN.replace("\n", "\r"))
 
 
 def test_other_kinds_of_files_are_told_apart(tmp_path):
@@ -134,6 +156,45 @@ def test_rows_out_of_order_are_sorted_and_told(tmp_path):
     past = read(tmp_path, "time,temperature\n1200,3\n0,1\n600,2\n")
     assert past.times.tolist() == [0, 600, 1200] and past.values["temperature"].tolist() == [1, 2, 3]
     assert "not in order" in past.warnings[0]
+
+
+DECADE_S = 10 * 365 * 86_400
+
+
+@pytest.mark.parametrize("stray", [0, START - DECADE_S, START + DECADE_S, 4_070_908_800])
+@pytest.mark.parametrize("at", ["first", "middle", "last"])
+def test_a_row_decades_away_is_left_out_and_named(tmp_path, stray, at):
+    rows = [f"{START + 600 * i},{i % 30}" for i in range(50)]
+    place = {"first": 0, "middle": 25, "last": 50}[at]
+    past = read(tmp_path, "\n".join(["time,temperature", *rows[:place], f"{stray},99", *rows[place:]]))
+    assert past.times.tolist() == [START + 600 * i for i in range(50)] and (past.values["temperature"] < 30).all()
+    [warning] = past.warnings
+    assert f"left out, as a year or more lies between them and all other rows: row {place + 2} (" in warning
+    assert format_time(stray) in warning
+
+
+def test_many_stray_rows_are_left_out_and_counted_while_few_are_named(tmp_path):
+    rows = [f"{START + 600 * i},1" for i in range(1000)] + [f"{60 * i},99" for i in range(10)]
+    past = read(tmp_path, "\n".join(["time,temperature", *rows]))
+    assert len(past.times) == 1000
+    [warning] = past.warnings
+    assert "row 1002 (1970-01-01T00:00:00Z), row 1003 (1970-01-01T00:01:00Z)," in warning and "7 more" in warning
+
+
+@pytest.mark.parametrize(("rows", "step_s"), [(30, 600), (2, 86_400)])
+def test_a_station_that_rested_for_years_keeps_both_its_parts_and_the_gap_is_told(tmp_path, rows, step_s):
+    """More than 1 % of the rows, or a day and more of them, are no accident."""
+    new = [f"{START + 600 * i},1" for i in range(1000)]
+    old = [f"{START - DECADE_S + step_s * i},2" for i in range(rows)]
+    past = read(tmp_path, "\n".join(["time,temperature", *old, *new]))
+    assert len(past.times) == 1000 + rows
+    assert f"to {format_time(START)}: is either side stamped by a clock that was not set?" in past.warnings[0]
+
+
+def test_months_without_rows_are_nothing_to_tell(tmp_path):
+    rows = [f"{START + 600 * i},1" for i in range(1000)] + [f"{START + 300 * 86_400},2"]
+    past = read(tmp_path, "\n".join(["time,temperature", *rows]))
+    assert len(past.times) == 1001 and past.warnings == []
 
 
 def test_of_rows_at_one_time_the_last_reading_of_each_variable_stands(tmp_path):

@@ -73,6 +73,13 @@ def test_optional_keys_show_their_defaults() -> None:
                 assert tomllib.loads(f"x = {shown[1]}")["x"] == field.default, field.name
 
 
+def test_the_time_zone_is_the_given_one_else_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init, "guess_timezone", lambda: "Asia/Tokyo")
+    for flags, timezone in ((["--timezone", "America/Lima"], "America/Lima"), ([], "Asia/Tokyo")):
+        assert run(*PLACE, *flags, "--force").exit_code == 0
+        assert load(Path("agent.toml")).stations[0].timezone == timezone
+
+
 def test_a_script_is_told_every_flag_that_is_missing() -> None:
     result = run("--latitude", "47")
     assert result.exit_code == 1
@@ -86,6 +93,9 @@ def test_a_script_is_told_every_flag_that_is_missing() -> None:
     [
         (["--latitude", "147"], "--latitude is 147: must lie within -90 to 90"),
         (["--elevation", "nan"], "--elevation is nan"),
+        (["--timezone", "Europe/Zuerich"], 'did you mean "Europe/Zurich"?'),
+        (["--timezone", ""], "--timezone is"),
+        (["--timezone", "localtime"], "which is not a time zone"),
         (["--station-id", "My Roof"], "3 to 40 of a-z"),
         (["--mqtt", "mqtt://broker"], "without mqtt://"),
         (["--mqtt", "broker:99999"], "1 to 65535"),
@@ -211,3 +221,8 @@ def test_on_a_terminal_everything_but_the_place_has_a_default() -> None:
     converse(PLACE, [("Time zone", ""), ("serial port", ""), ("Broker", "")])
     config = load(Path("agent.toml"))
     assert config.sensor == [] and config.mqtt.host == "localhost"
+
+
+def test_on_a_terminal_a_given_time_zone_is_not_asked_for() -> None:
+    shown = converse([*PLACE, "--timezone", "Asia/Tokyo"], [("serial port", ""), ("Broker", "")])
+    assert "Time zone" not in shown and load(Path("agent.toml")).stations[0].timezone == "Asia/Tokyo"

@@ -101,6 +101,15 @@ def test_only_what_was_read_before_the_origin_counts(recording, bundle, tmp_path
     assert nowcast(path, bundle, *at).stdout == nowcast(earlier, bundle, *at).stdout
 
 
+@pytest.mark.parametrize("stray", ["1970-01-01T00:00:00Z", "2099-12-31T23:50:00Z"])
+def test_a_row_decades_away_changes_no_forecast(recording, bundle, tmp_path, stray):
+    path, past = recording
+    odd = tmp_path / path.name
+    odd.write_text(path.read_text() + f"{stray}{',1' * len(past.values)}\n")
+    ours, theirs = (nowcast(file, bundle, "--format", "csv") for file in (path, odd))
+    assert ours.stdout == theirs.stdout and f"row {len(past.times) + 2} ({stray})" in theirs.stderr
+
+
 def test_warnings_go_beside_the_numbers(bundle, tmp_path):
     path = write_csv(tmp_path / "a.csv", recorded(2, names=STATES))
     path.write_text(path.read_text().replace("pressure", "preasure"))
@@ -130,10 +139,17 @@ def test_a_picture_is_drawn(recording, bundle, tmp_path):
     assert result.exit_code == 0 and (tmp_path / "fan.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_never_replaces_the_recording(recording, bundle):
+    before = recording[0].read_bytes()
+    result = nowcast(recording[0], bundle, "--plot", str(recording[0]))
+    assert result.exit_code == 1 and "this command reads that file" in result.stderr
+    assert recording[0].read_bytes() == before
+
+
 def test_without_the_plot_extra_the_remedy_is_named(recording, bundle, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     result = nowcast(recording[0], bundle, "--plot", str(tmp_path / "fan.png"))
-    assert result.exit_code == 1 and "pip install stationcast[plot]" in result.stderr
+    assert result.exit_code == 1 and "pip install stationcast[plot]" in result.stderr and not result.stdout
 
 
 # --- charts in the terminal ------------------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.agent import PROMPT
 from edge_agent.grid import STEP_S
-from edge_agent.schedule import GAP_S, SETTLE_S, Every, Origins
+from edge_agent.schedule import GAP_S, SETTLE_S, Allowance, Every, Origins
 
 NOON = 1_700_049_600  # a whole hour
+CHECKPOINTS = 100  # flushes a day, three for each: far more than there are at a lone station
 
 
 def test_the_last_quarter_hour_at_once_and_then_each_five_seconds_after_it_began() -> None:
@@ -52,3 +54,16 @@ def test_what_was_missed_is_not_made_up_for() -> None:
     every = Every(60.0, 5.0)
     assert [steady for steady in range(300) if every.due(steady)] == [5, 65, 125, 185, 245]
     assert every.due(10_000.0) and not every.due(10_000.1)
+
+
+def test_what_is_committed_at_once_leaves_the_day_below_2880_flushes() -> None:
+    allowance = Allowance(*PROMPT, 0.0)
+    prompt = sum(allowance.take(second) for second in range(86_400))  # a sensor that comes and goes every second
+    assert prompt > 700 and prompt + 86_400 / 60 + CHECKPOINTS <= 2880
+
+
+def test_an_allowance_is_there_at_once_and_comes_back_with_time() -> None:
+    allowance = Allowance(2, 10.0, 0.0)
+    assert [allowance.take(t) for t in (0, 0, 0, 9, 10, 11, 1000, 1000, 1000)] == [
+        True, True, False, False, True, False, True, True, False,
+    ]  # fmt: skip

@@ -17,6 +17,7 @@ from edge_agent.config import Config, Station
 from edge_agent.config import Store as StoreSection
 from edge_agent.forecast import LEADS_S, QUANTILES, Forecast, Level, VariableForecast
 from edge_agent.observation import Flag, Judged, Observation, Verdict
+from edge_agent.publish.mqtt import PublisherHealth
 from edge_agent.publish.payloads import status_payload
 from edge_agent.publish.structs import StatusPayload
 from edge_agent.sensors import Health
@@ -169,9 +170,48 @@ def test_an_agent_that_went_silent_is_noticed(tmp_path: Path) -> None:
     )
 
 
+def test_it_says_as_of_when_it_knows_what_it_tells(config: Path) -> None:
+    now = int(SystemClock().now())
+    with Store.open(config.parent / "store.sqlite") as store:
+        fill(store, now, agent_t=now - 50)
+        store.commit(now - 20)
+        store.set("in a transaction", "that is still open")
+        text, report = said(config), json.loads(said(config, "--json"))
+    assert f", as of {format_time(now - 20)}, " in text.splitlines()[0] and text.splitlines()[0].endswith(" s ago")
+    assert report["as_of"] == format_time(now - 20)
+    assert 20 <= report["as_of_age_s"] <= 80 and report["stations"][0]["silent_s"] >= 50
+
+
+def test_a_broker_that_is_away_is_told_with_what_to_do(tmp_path: Path) -> None:
+    away = PublisherHealth(False, "5", "broker:1883: nothing listens there: is the broker running?", 7, 0, 1)
+    beat = status_payload(NOW, uptime_s=60, clock="synced", sensors=[], outbox={}, forecast=None, flags={}, broker=away)
+    lines = report_lines(tmp_path, status=msgspec.json.encode({"my-roof": beat}).decode())
+    assert (
+        "broker MQTT 5: 7 published, 0 in flight; broker:1883: nothing listens there: is the broker running?" in lines
+    )
+
+
+def test_a_commit_of_nothing_is_no_newer_state(config: Path) -> None:
+    with Store.open(config.parent / "store.sqlite") as store:
+        store.commit(NOW)
+        assert store.as_of() is None
+        store.set("anything", "1")
+        store.commit(NOW)
+        store.commit(NOW + 60)
+        assert store.as_of() == NOW
+
+
+@pytest.mark.parametrize(("age_s", "silent"), [(700, False), (800, True)])
+def test_an_agent_that_commits_every_ten_minutes_is_not_called_silent(tmp_path: Path, age_s: int, silent: bool) -> None:
+    config = Config([Station("my-roof", 47.0, 8.0, 400.0)], StoreSection(str(tmp_path / "s.sqlite"), commit_s=600))
+    with Store.open(config.store.path) as store:
+        fill(store, NOW, agent_t=NOW - age_s)
+        assert bool(report_of(config, store, NOW).hints) == silent
+
+
 def test_a_store_that_was_only_imported_into_says_so(tmp_path: Path) -> None:
     lines = report_lines(tmp_path)
-    assert "readings none yet" in lines
+    assert "readings none yet" in lines and "as of" not in lines[0]
     assert "forecast none yet" in lines
     assert lines[-1].startswith("The agent has not run with this store yet.")
 

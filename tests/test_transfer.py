@@ -96,6 +96,16 @@ def test_importing_a_file_twice_changes_nothing(config: Path, tmp_path: Path) ->
         np.testing.assert_array_equal(store.history(["my-roof"], DAY + 48 * 3600), grid_before)
 
 
+def test_rows_with_other_values_than_the_store_has_are_told_and_change_nothing(config: Path, tmp_path: Path) -> None:
+    past = tmp_path / "past.csv"
+    past.write_text(f"time,temperature,humidity\n{DAY},20,\n{DAY + 600},21,50\n")
+    run("import", past, "--config", config)
+    past.write_text(f"time,temperature,humidity\n{DAY},25,60\n{DAY + 600},21,50\n")
+    result = run("import", past, "--config", config)
+    assert "1 new, 1 there already, 1 of which the store has other values, which stay" in result.output
+    assert observations(config)[0].observation.values == {"temperature": 20.0, "humidity": 60.0}
+
+
 def test_importing_the_same_past_under_two_names_does_not_double_the_rain(config: Path, tmp_path: Path) -> None:
     past = write_history(tmp_path / "past.csv")
     run("import", past, "--config", config)
@@ -206,6 +216,15 @@ def test_a_long_past_is_imported_in_batches_that_others_can_read_and_write_betwe
     assert seen == [6, 13, 20, 26, 30]
 
 
+def test_a_row_decades_ahead_is_not_imported_and_named(config: Path, tmp_path: Path) -> None:
+    """It would be the newest reading for decades."""
+    past = write_history(tmp_path / "past.csv", hours=1)
+    past.write_text(past.read_text() + "4070908800,1,50,0\n")
+    result = run("import", past, "--config", config)
+    assert result.exit_code == 0 and "row 8 (2099-01-01T00:00:00Z)" in result.stderr
+    assert [row.observation.t for row in observations(config)] == [DAY + 600 * i for i in range(6)]
+
+
 def test_rows_older_than_the_store_keeps_are_told(config: Path, tmp_path: Path) -> None:
     past = tmp_path / "long.csv"
     past.write_text(f"time,temperature\n{DAY - 100 * 86_400},1\n{DAY},2\n")
@@ -218,6 +237,8 @@ def test_rows_older_than_the_store_keeps_are_told(config: Path, tmp_path: Path) 
     [
         (["--station", "my-rof"], 'no station "my-rof" (did you mean "my-roof"?)'),
         (["--source", "mast"], "is the name of a sensor"),
+        (["--source", ""], "--source is"),
+        (["--source", "a\nb"], "letters, digits"),
         (["--config", "gateway.toml"], "--station is needed: the configuration has north, south"),
     ],
 )
@@ -228,6 +249,15 @@ def test_what_import_cannot_do_it_says(config: Path, tmp_path: Path, arguments: 
     result = run("import", past, *(["--config", config] if "--config" not in arguments else []), *arguments)
     assert result.exit_code == 1
     assert said in result.output
+
+
+@pytest.mark.parametrize("name", ["store.sqlite", "agent.toml"])
+def test_an_export_never_replaces_what_it_comes_from(config: Path, tmp_path: Path, name: str) -> None:
+    run("import", write_history(tmp_path / "past.csv", hours=1), "--config", config)
+    before = (tmp_path / name).read_bytes()
+    result = run("export", "--config", config, "--out", tmp_path / name)
+    assert result.exit_code == 1 and "this command reads that file" in result.output
+    assert (tmp_path / name).read_bytes() == before
 
 
 def test_export_without_a_store_or_with_a_wrong_time_says_what_to_do(config: Path, tmp_path: Path) -> None:

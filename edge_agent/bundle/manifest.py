@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.variables import VARIABLES
 
 SCHEMA_VERSION = 1
 
@@ -33,13 +37,24 @@ class Tensor(_Part, frozen=True):
 
 
 class Event(_Part, frozen=True):
-    """An event with a forecast probability: `variable` in the step reaching `threshold`."""
+    """An event with a forecast probability: `variable` in the step reaching `threshold`, which `least` decides."""
 
     name: str
     variable: str
     threshold: float
     unit: str
     comparison: Literal[">="] = ">="
+
+    @property
+    def least(self) -> float:
+        """The smallest value that reaches the threshold: below it by a tenth of the last digit that the variable
+        carries. Nobody measures that little (0.001 mm of rain), but sums of tips and conversions of units round by it:
+        0.00787 in are 0.1999 mm."""
+        return self.threshold - 10.0 ** -(VARIABLES[self.variable].decimals + 1)
+
+    def came(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Whether the event came: 1 or 0 for each value of its variable in a step, NaN where that is missing."""
+        return np.asarray(np.where(np.isnan(values), np.nan, values >= self.least))
 
 
 class FileEntry(_Part, frozen=True):

@@ -29,7 +29,7 @@ class Loaded:
 
 def load_session(config: ForecastConfig) -> Loaded:
     """The configured bundle, or the shipped one where none is configured or the configured one is refused. Takes
-    seconds; never raises for a bad bundle."""
+    seconds; never raises for a bad bundle, nor for a runtime that is not there."""
     shipped = default_bundle()
     chosen = _try(Path(config.bundle) if config.bundle else shipped, config)
     if chosen.session is not None or not config.bundle:
@@ -48,4 +48,7 @@ def _try(path: Path, config: ForecastConfig) -> Loaded:
 
         return Loaded(OnnxSession(bundle, config.threads), bundle.manifest.name, bundle.digest)
     except BundleError as error:
-        return Loaded(None, why=f"bundle {path.name}: {error}")
+        hint = ": set allow_unsigned = true in [forecast] if you trust it" if error.refused == "unsigned" else ""
+        return Loaded(None, why=f"bundle {path.name}: {error}{hint}")
+    except ImportError as error:
+        return Loaded(None, why=f"bundle {path.name}: ONNX Runtime cannot be loaded here ({error})")

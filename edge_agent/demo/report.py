@@ -65,7 +65,7 @@ class Report:
         o = judged.observation
         at = format_time(o.t)[11:19]
         values = "  ".join(_value(name, o.values[name]) for name in VARIABLES if name in o.values)
-        fate = {"observation": "accepted", "duplicate": "DUPLICATE"}[kind]
+        fate = "accepted" if kind == "observation" else kind.upper()
         self.counts[fate.lower()] += 1
         self._line(at, o.station, fate, values)
         for name, verdict in judged.verdicts.items():

@@ -154,7 +154,10 @@ class _Demo:
 def _folder(keep: Path) -> Path:
     if (keep / "agent.toml").exists() or (keep / "demo.sqlite").exists():
         raise ConfigError(f"--keep {keep}: there is an agent.toml or a demo.sqlite in it: choose another folder")
-    keep.mkdir(parents=True, exist_ok=True)
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--keep {keep}: cannot be a folder: {error.strerror}") from None
     return keep.resolve()
 
 

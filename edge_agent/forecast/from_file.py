@@ -13,6 +13,7 @@ from edge_agent.bundle.reader import default_bundle, read_bundle
 from edge_agent.clock import SystemClock, format_time, parse_time
 from edge_agent.config import Station
 from edge_agent.config_rules import value_problem
+from edge_agent.console import keep_inputs
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast.fan import fans_of
 from edge_agent.forecast.nowcast import Nowcaster
@@ -33,6 +34,11 @@ def nowcast_command(
     plot: Path | None,
 ) -> None:
     """`edge-agent nowcast`: one forecast, printed. Raises StationcastError."""
+    keep_inputs("--plot", plot, history, bundle)
+    if plot is not None:
+        from edge_agent.forecast import plots
+
+        plots.check(plot)
     station = given_station(history, latitude, longitude, elevation)
     nowcaster = load_nowcaster(bundle)
     past = read_history(history)
@@ -56,8 +62,6 @@ def nowcast_command(
 
         click.echo(forecast_table(forecast))
     if plot is not None:
-        from edge_agent.forecast import plots
-
         plots.draw_nowcast(plot, fans_of(forecast, x), title=f"{history.name}, from {format_time(at)}")
 
 

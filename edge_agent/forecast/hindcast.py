@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_agent import grid
 from edge_agent.clock import format_time
 from edge_agent.config import Station
+from edge_agent.console import keep_inputs
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import MIN_HISTORY_S, persistence
 from edge_agent.forecast.fan import Fan, fans_of
@@ -140,9 +141,13 @@ def hindcast_command(
     plot: Path | None,
 ) -> None:
     """`edge-agent hindcast`: forecast, score, print, write. Raises StationcastError."""
+    keep_inputs("--out", out, history, bundle)
+    keep_inputs("--plot", plot, history, bundle)
+    if plot is not None:
+        from edge_agent.forecast import plots
+
+        plots.check(plot)
     every_s = parse_every(every)
-    if out is not None and out.resolve() == history.resolve():
-        raise ConfigError(f"--out {out} is the recording itself: name another file")
     station = given_station(history, latitude, longitude, elevation)
     nowcaster = load_nowcaster(bundle)
     past = read_history(history)
@@ -168,8 +173,6 @@ def hindcast_command(
     }
     click.echo(skill.as_json(about) if json_ else skill.as_table(about))
     if plot is not None:
-        from edge_agent.forecast import plots
-
         plots.draw_hindcast(plot, skill, example(past, station, nowcaster, origins), title=history.name)
 
 
@@ -211,8 +214,7 @@ def _outcomes(nowcaster: Nowcaster, observed: Floats) -> Floats:
     """Whether each event came, [S, L, E]."""
     out = np.full((*observed.shape[:2], len(nowcaster.events)), np.nan)
     for e, event in enumerate(nowcaster.events):
-        value = observed[:, :, nowcaster.variables.index(event.variable)]
-        out[:, :, e] = np.where(np.isnan(value), np.nan, value >= event.threshold)
+        out[:, :, e] = event.came(observed[:, :, nowcaster.variables.index(event.variable)])
     return out
 
 
@@ -233,7 +235,7 @@ def _chances(nowcaster: Nowcaster, x: NDArray[np.float32], cycle: bool) -> Float
     out = np.full((len(x), len(nowcaster.leads_s), len(nowcaster.events)), np.nan)
     for e, event in enumerate(nowcaster.events):
         series = x[:, :, grid.GRID_VARIABLES.index(event.variable)]
-        out[:, :, e] = persistence.event_probability(series, event.threshold, cycle=cycle)[:, None]
+        out[:, :, e] = persistence.event_probability(series, event, cycle=cycle)[:, None]
     return out
 
 

@@ -186,7 +186,7 @@ class Nowcaster:
             if event.variable == name:
                 standing = batch.rung[:, v] >= LADDER.index(Level.PERSISTENCE)
                 open_ = np.flatnonzero(standing & ~np.isfinite(batch.probability[:, :, e]).all(axis=1))
-                batch.probability[open_, :, e] = persistence.event_probability(x[open_], event.threshold)[:, None]
+                batch.probability[open_, :, e] = persistence.event_probability(x[open_], event)[:, None]
 
     def _one(self, batch: Batch, row: int, station: str, ages: Mapping[str, int], origin: int, issued: int) -> Forecast:
         variables: dict[str, VariableForecast] = {}

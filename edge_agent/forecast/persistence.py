@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent import grid
+from edge_agent.bundle.manifest import Event
 from edge_agent.circle import compass, wrap
 from edge_agent.variables import VARIABLES, Kind
 
@@ -105,17 +106,20 @@ def quantiles(x: Series, name: str, leads_s: Sequence[int], levels: Sequence[flo
     return np.asarray(np.clip(centre[..., None] + offset, low, high))
 
 
-def event_probability(x: Series, threshold: float, *, cycle: bool = True) -> Floats:
-    """Probability that a step reaches the threshold, [S]; NaN without a value in the last 60 minutes.
+def event_probability(x: Series, event: Event, *, cycle: bool = True) -> Floats:
+    """Probability that an event comes in a step, [S]; NaN without a value in the last 60 minutes.
 
-    How often steps of the 30 days did; with few steps drawn towards an ordinary share (`PRIOR_RAIN`). `cycle` False,
-    plain persistence: 1 where the newest value does, else 0.
+    How often it came in steps of the 30 days; with few steps drawn towards an ordinary share (`PRIOR_RAIN`). `cycle`
+    False, plain persistence: 1 where it came in the newest step, else 0.
+
+    Args:
+        x: [S, T] of the event's variable, as in `base`.
     """
     now = newest(x)
     share, worth = PRIOR_RAIN
     n = (~np.isnan(x)).sum(axis=1)
-    often = ((x >= threshold).sum(axis=1) + share * worth) / (n + worth)
-    return np.asarray(np.where(np.isnan(now), np.nan, often if cycle else now >= threshold))
+    often = ((x >= event.least).sum(axis=1) + share * worth) / (n + worth)
+    return np.asarray(np.where(np.isnan(now), np.nan, often if cycle else event.came(now)))
 
 
 def _steps(leads_s: Sequence[int]) -> NDArray[np.int64]:

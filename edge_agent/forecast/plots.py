@@ -28,6 +28,19 @@ _BANDS = ((0.05, 0.95, 0.15), (0.1, 0.9, 0.2), (0.3, 0.7, 0.3))
 _ROW_INCHES = 2.3
 
 
+def check(path: Path) -> None:
+    """Say before the work, and not after it, that a picture cannot be drawn.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or the file cannot be in that place.
+    """
+    _figure_class()
+    if path.is_dir():
+        raise ConfigError(f"--plot {path}: is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--plot {path}: there is no folder {path.parent}: make it, or choose another place")
+
+
 def draw_nowcast(path: Path, fans: Sequence[Fan], title: str) -> None:
     """Fan charts of one forecast with its last 12 hours, one panel a variable.
 
@@ -103,12 +116,16 @@ def _skill(panel: Any, skill: Skill, name: str, score: str) -> None:
     panel.set_xlabel("lead, hours", fontsize=7)
 
 
-def _figure(rows: int, columns: int, width: float) -> tuple[Any, Any]:
+def _figure_class() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ConfigError("--plot needs matplotlib: pip install stationcast[plot]") from None
-    figure = Figure(figsize=(width, _ROW_INCHES * rows + 0.4), layout="constrained")
+    return Figure
+
+
+def _figure(rows: int, columns: int, width: float) -> tuple[Any, Any]:
+    figure = _figure_class()(figsize=(width, _ROW_INCHES * rows + 0.4), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels:
         panel.tick_params(labelsize=7)

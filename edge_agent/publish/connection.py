@@ -7,6 +7,7 @@ attempts is in real seconds, whatever clock the agent runs on: the broker lives 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import socket
 import threading
@@ -235,7 +236,7 @@ class Connection:
         if session.end == "silent" and self._choice.closed_early():
             words += f"; trying MQTT {self.version}"
         self._report(words)
-        self.detail = f"{words}. Trying again in {delay:.0f} s"
+        self.detail = f"{words}. Trying again in {math.ceil(delay)} s"
         return delay
 
     def _report(self, words: str) -> None:

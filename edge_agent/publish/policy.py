@@ -1,4 +1,4 @@
-"""When to try a broker again. Pure: no sockets, no sleeping.
+"""When a broker is tried again. Pure: no sockets, no sleeping.
 
 Never lets a refusal, a restart or a fight over a client id turn into a storm of connections.
 """
@@ -9,11 +9,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_agent import backoff
+
 
 @dataclass(frozen=True, slots=True)
 class Waits:
     """Spans in real seconds. `first`, `cap`: of the exponential back-off; `takeover`: after another client took our id;
-    `stable`: a connection that lived this long counts as good and resets the back-off; `connect`: for TCP and TLS;
+    `stable`: a connection that lived this long was a good one; `connect`: for TCP and TLS;
     `answer`: for the broker's answer to CONNECT; `ack`: for the acknowledgement of a publication, before the connection
     is given up as stuck."""
 
@@ -27,18 +29,15 @@ class Waits:
 
 
 class Backoff:
-    """Exponential waiting with jitter: half to all of first, 2 first, 4 first, ... cap."""
+    """When a broker is tried again: `edge_agent.backoff` with these waits, and a long one after a takeover."""
 
     def __init__(self, waits: Waits, uniform: Callable[[float, float], float] = random.uniform) -> None:
         self._waits, self._uniform = waits, uniform
-        self._failures = 0
+        self._waiting = backoff.Backoff(waits.first, waits.cap, uniform)
 
     def after(self, lived_s: float, taken_over: bool = False) -> float:
-        """How long to wait after a connection that lived `lived_s` (0 = never came about)."""
-        if lived_s >= self._waits.stable:
-            self._failures = 0
-        span = min(self._waits.first * 2.0 ** min(self._failures, 30), self._waits.cap)
-        self._failures += 1
-        if taken_over:
-            span = self._waits.takeover
-        return self._uniform(span / 2, span)
+        """How long to wait after a connection that lived `lived_s` (0 = never came about), seconds."""
+        if not lived_s:
+            return self._waiting.failed()
+        delay = self._waiting.ended(lasted=lived_s >= self._waits.stable)
+        return self._uniform(self._waits.takeover / 2, self._waits.takeover) if taken_over else delay

@@ -26,7 +26,7 @@ from edge_agent.clock import Clock
 from edge_agent.config import Config, Mqtt, read_secret
 from edge_agent.errors import ConfigError, NetworkError
 from edge_agent.sensors.source import Health, Intake
-from edge_agent.sensors.supervisor import Backoff, Supervisor
+from edge_agent.sensors.supervisor import Pauses, Supervisor
 from edge_agent.wire import UNSUPPORTED_VERSION, V5, WIRE, VersionChoice
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ STATION = "{station}"
 MAX_PACKET = 4 * 1024 * 1024  # bytes; the broker keeps larger messages to itself (MQTT 5)
 _LOOP_S = 0.25  # how soon `stop` is heard
 _ANSWER_S = 5.0  # real seconds a broker may take to answer; some say nothing to a version they do not know
-_LASTING_S = 60.0  # a connection that stood so long was a good one
+_LASTING_S = 60.0  # a connection that stood so long was a good one; a message is no proof: some brokers keep one for us
 _QUIET_S = 900.0
 
 
@@ -51,7 +51,7 @@ class Session:
 class Subscriber:
     """The connection. Sources join before it starts; it runs from the first start to the last stop."""
 
-    def __init__(self, mqtt: Mqtt, session: Session, clock: Clock, backoff: Backoff | None = None) -> None:
+    def __init__(self, mqtt: Mqtt, session: Session, clock: Clock, pauses: Pauses | None = None) -> None:
         self._mqtt, self._session, self._clock = mqtt, session, clock
         self._choice = VersionChoice(mqtt.protocol)
         self._routes: dict[str, list[MqttSource]] = defaultdict(list)
@@ -61,7 +61,7 @@ class Subscriber:
         self._answered = self._unsupported = False
         self._running: set[str] = set()
         self._lock = threading.Lock()
-        self.supervisor = Supervisor("mqtt sensors", self._work, clock, self._bug, backoff)
+        self.supervisor = Supervisor("mqtt sensors", self._work, clock, self._bug, pauses)
 
     def join(self, source: MqttSource) -> None:
         self._routes[source.filter].append(source)
@@ -202,7 +202,6 @@ class Subscriber:
             self._ended = f"ended the connection: {reason}. {_remedy(str(reason), self._session.client_id)}".strip()
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
-        self.supervisor.progress()
         numbers = getattr(message.properties, "SubscriptionIdentifier", None)
         for topic, sources in self._routes.items():
             # one message comes once for each subscription it matches; without numbers, once for all of them

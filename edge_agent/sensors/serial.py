@@ -25,7 +25,7 @@ from edge_agent.errors import ConfigError, SensorError
 from edge_agent.sensors.driver import Framer, Talk
 from edge_agent.sensors.framing import Lines, Refusal
 from edge_agent.sensors.source import Health, Intake
-from edge_agent.sensors.supervisor import Backoff, Supervisor
+from edge_agent.sensors.supervisor import Pauses, Supervisor
 
 _GONE = (serial.SerialException, OSError, termios.error)  # termios.error is no OSError
 _BY_ID = Path("/dev/serial/by-id")
@@ -37,13 +37,13 @@ DEFAULT_BAUD = 9600
 class Limits:
     """Seconds, except `chunk` (bytes).
 
-    `backoff`: between attempts to open. `read`: how long a read waits, so also how soon
+    `pauses`: between attempts to open. `read`: how long a read waits, so also how soon
     `stop` is heard. `gather`: pause after each read, so that bytes come in handfuls and noise at full speed leaves the
     processor to others. `half_line`: silence after which the rest of a line is not waited for. `in_step`: silence
     after opening that proves that the next byte begins a line. `quiet`: silence worth a word to the user.
     """
 
-    backoff: Backoff = field(default_factory=Backoff)
+    pauses: Pauses = field(default_factory=Pauses)
     read: float = 0.25
     gather: float = 0.005
     half_line: float = 10.0
@@ -72,7 +72,7 @@ class SerialSource:
             raise ConfigError(f'sensor "{sensor.name}": add port = "/dev/serial/by-id/..."')
         self.name, self.port, self.baud = sensor.name, sensor.port, sensor.baud or DEFAULT_BAUD
         self._intake, self._clock, self._limits = intake, clock, limits or Limits()
-        self._supervisor = Supervisor(f"sensor {self.name}", self._work, clock, self._bug, self._limits.backoff)
+        self._supervisor = Supervisor(f"sensor {self.name}", self._work, clock, self._bug, self._limits.pauses)
         self._heard = clock.monotonic()
         self._lock = threading.Lock()
         self._port: serial.Serial | None = None

@@ -6,10 +6,12 @@ Knows nothing of serial ports or brokers. Never ends before it is told to, never
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_agent.backoff import Backoff
 from edge_agent.clock import Clock
 from edge_agent.errors import StationcastError
 
@@ -19,8 +21,8 @@ _SHORTEST_PAUSE_S = 0.02  # real seconds, also on a clock that runs fast or stan
 
 
 @dataclass(frozen=True, slots=True)
-class Backoff:
-    """Seconds between attempts: `first`, then twice as long each time up to `last`."""
+class Pauses:
+    """Seconds between attempts: half to all of `first`, then of twice as much each time up to `last`."""
 
     first: float = 1.0
     last: float = 60.0
@@ -48,12 +50,13 @@ class Supervisor:
         work: Callable[[], None],
         clock: Clock,
         bug: Callable[[Exception], None],
-        backoff: Backoff | None = None,
+        pauses: Pauses | None = None,
     ) -> None:
         self.stopping = threading.Event()
         self._name, self._work, self._clock, self._bug = name, work, clock, bug
-        self._backoff = backoff or Backoff()
-        self._wait = self._backoff.first
+        pauses = pauses or Pauses()
+        self._backoff = Backoff(pauses.first, pauses.last)
+        self._connected = self._useful = False
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._state = State("stopped")
@@ -82,12 +85,13 @@ class Supervisor:
     def opened(self) -> None:
         """Called by `work`: the connection stands."""
         self._opened += 1
+        self._connected = True
         self._became("reading")
         log.info("%s: open", self._name)
 
     def progress(self) -> None:
-        """Called by `work`: something came, so the next loss is a new one and the back-off begins anew."""
-        self._wait = self._backoff.first
+        """Called by `work`: something came, so the connection was a good one, and the back-off begins anew."""
+        self._useful = True
 
     def _run(self) -> None:
         while not self.stopping.is_set():
@@ -101,9 +105,10 @@ class Supervisor:
                 self._pause(f"Internal error ({type(error).__name__}: {error}): please report it.")
 
     def _pause(self, problem: str) -> None:
-        wait, self._wait = self._wait, min(self._wait * 2, self._backoff.last)
+        wait = self._backoff.ended(lasted=self._useful) if self._connected else self._backoff.failed()
+        self._connected = self._useful = False
         if not self.stopping.is_set():
-            self._became("waiting", problem, f"Trying again in {wait:.0f} s.")
+            self._became("waiting", problem, f"Trying again in {math.ceil(wait)} s.")
             self.stopping.wait(max(self._clock.wall(wait), _SHORTEST_PAUSE_S))
 
     def _became(self, name: str, problem: str = "", again: str = "") -> None:

@@ -17,7 +17,7 @@ import click
 
 from edge_agent.clock import Clock, SystemClock, format_time
 from edge_agent.config import Config, Mqtt, Sensor, load
-from edge_agent.errors import BundleError, ConfigError, NetworkError, StationcastError, StoreError
+from edge_agent.errors import ConfigError, NetworkError, StationcastError, StoreError
 
 PROBE_S = 10.0
 LONGEST_PROBE_S = 75.0  # for sensors that say they speak less often
@@ -92,20 +92,21 @@ def check_store(config: Config) -> str:
 
 
 def check_bundle(config: Config) -> str:
-    """The bundle passes its checks, and its golden samples come out right on this device."""
-    from edge_agent.bundle.golden import verify_golden
-    from edge_agent.bundle.reader import default_bundle, read_bundle
+    """Which bundle the agent would forecast with, found as it finds it: checked, tried on its golden samples, loaded.
 
-    path = Path(config.forecast.bundle) if config.forecast.bundle else default_bundle()
-    try:
-        bundle = read_bundle(path, allow_unsigned=config.forecast.allow_unsigned)
-        verify_golden(path, bundle.digest)
-    except BundleError as error:
-        hint = ": set allow_unsigned = true in [forecast] if you trust it" if error.refused == "unsigned" else ""
-        raise BundleError(
-            error.refused, f"{_detail(error)}{hint}. Without a bundle, forecasts are persistence"
-        ) from None
-    return f"{bundle.manifest.name} {bundle.manifest.version} ({bundle.manifest.precision}), golden samples right here"
+    Raises:
+        ConfigError: it would not be the configured one, or none.
+    """
+    from edge_agent.bundle.trial import load_session
+
+    loaded = load_session(config.forecast)
+    if loaded.session is None:
+        raise ConfigError(f"{loaded.why}. Without a bundle, forecasts are persistence")
+    manifest = loaded.session.manifest
+    bundle = f"{manifest.name} {manifest.version} ({manifest.precision})"
+    if loaded.why:
+        raise ConfigError(f"{loaded.why}: {bundle}")
+    return f"{bundle}, golden samples right here"
 
 
 def check_broker(config: Config, clock: Clock) -> str:
@@ -162,10 +163,6 @@ def _line(what: str, check: Check) -> str:
 def _summary(config: Config) -> str:
     counts = ((len(config.stations), "station"), (len(config.sensor), "sensor"))
     return ", ".join(f"{n} {word}{'s' if n != 1 else ''}" for n, word in counts)
-
-
-def _detail(error: BundleError) -> str:
-    return str(error).removeprefix(f"refused ({error.refused}): ")
 
 
 def _connect(config: Config, version: str, clock: Clock) -> str:

@@ -35,6 +35,7 @@ class Flags:
     latitude: float | None
     longitude: float | None
     elevation: float | None
+    timezone: str | None
     serial: str | None
     driver: str | None
     host: str | None
@@ -47,6 +48,7 @@ class Flags:
             ("--latitude", Station, "latitude", self.latitude),
             ("--longitude", Station, "longitude", self.longitude),
             ("--elevation", Station, "elevation_m", self.elevation),
+            ("--timezone", Station, "timezone", self.timezone),
             ("--serial", Sensor, "port", self.serial),
             ("--driver", Sensor, "driver", self.driver),
             ("--mqtt HOST", Mqtt, "host", self.host),
@@ -79,6 +81,7 @@ def write_config(
     latitude: float | None,
     longitude: float | None,
     elevation: float | None,
+    timezone: str | None,
     serial: str | None,
     driver: str | None,
     mqtt: str | None,
@@ -92,7 +95,7 @@ def write_config(
     """
     if out.exists() and not force:
         raise ConfigError(f"{out} is there already: add --force to replace it, or choose another --out")
-    flags = Flags(station_id, latitude, longitude, elevation, serial, driver, *_broker(mqtt))
+    flags = Flags(station_id, latitude, longitude, elevation, timezone, serial, driver, *_broker(mqtt))
     if wrong := flags.problems():
         raise ConfigError("\n".join(wrong))
     answers = _ask(flags) if sys.stdin.isatty() else _complete(flags)
@@ -178,7 +181,7 @@ def _complete(flags: Flags) -> Answers:
     if missing or station_id is None or latitude is None or longitude is None or elevation is None:
         raise ConfigError(f"missing {', '.join(missing)}: give them as flags, or run this on a terminal to be asked")
     driver = flags.driver or (DEFAULT_DRIVER if flags.serial else None)
-    place = (station_id, latitude, longitude, elevation, guess_timezone())
+    place = (station_id, latitude, longitude, elevation, flags.timezone or guess_timezone())
     return Answers(*place, flags.serial, driver, flags.host or "localhost", flags.port or DEFAULT_PORT)
 
 
@@ -190,7 +193,7 @@ def _ask(flags: Flags) -> Answers:
         _given(flags.latitude, lambda: _prompt("Latitude, degrees, north positive", float, Station, "latitude")),
         _given(flags.longitude, lambda: _prompt("Longitude, degrees, east positive", float, Station, "longitude")),
         _given(flags.elevation, lambda: _prompt("Elevation, metres above sea level", float, Station, "elevation_m")),
-        _prompt("Time zone", str, Station, "timezone", guess_timezone()),
+        flags.timezone or _prompt("Time zone", str, Station, "timezone", guess_timezone()),
     )
     serial, driver, host, port = flags.serial, flags.driver, flags.host, flags.port
     if serial is None and _transport(driver) != "mqtt":

@@ -6,7 +6,8 @@ commit: at most `commit_s` seconds of readings. What was committed stays (`synch
 never be used from more than one thread; another process may read at any time and write between two commits.
 """
 
+from edge_agent.store.observations import Fate
 from edge_agent.store.outbox import OutboxCounts, Queued
 from edge_agent.store.store import Pruned, Store
 
-__all__ = ["OutboxCounts", "Pruned", "Queued", "Store"]
+__all__ = ["Fate", "OutboxCounts", "Pruned", "Queued", "Store"]

@@ -85,6 +85,11 @@ class Connection:
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
+    @property
+    def writing(self) -> bool:
+        """True while a transaction is open."""
+        return self._open
+
     def begin(self) -> None:
         """Begin the transaction if there is none. Waits for another process' one, at most 120 s."""
         if self._open:

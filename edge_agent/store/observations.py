@@ -32,6 +32,19 @@ COMMIT_ROWS = 50_000  # deleted between two commits
 
 
 @dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of the variables of an observation: `kept`; or there already for its source and time, with the `same`
+    value or with an `other` one, and then what was there stays. True if any was kept."""
+
+    kept: frozenset[str]
+    same: frozenset[str] = frozenset()
+    other: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.kept)
+
+
+@dataclass(frozen=True, slots=True)
 class Added:
     """What an observation brought. `judged`: its new part; `grid`: values that enter the grid; `bytes`: of values and
     flags. Where it filled up an earlier row: `part`, its own identity, and `earlier`, the names that were there."""
@@ -78,7 +91,7 @@ class Observations:
         """Every station, by name."""
         return [row[0] for row in self._connection.read("SELECT station FROM stations ORDER BY station")]
 
-    def insert(self, series: int, judged: Judged) -> Added | None:
+    def insert(self, series: int, judged: Judged) -> tuple[Fate, Added | None]:
         """Keep an observation, or the variables it adds to the row of the same series and time; None: it adds none."""
         o, c = judged.observation, self._connection
         boot = _given(self._number(("boot", o.boot_id), "boots", {"boot_id": o.boot_id}, make=True))
@@ -89,7 +102,7 @@ class Observations:
         )
         size = len(readings) + len(flags or "")
         if inserted:
-            return Added(judged, grid_values(judged), size)
+            return Fate(frozenset(o.values)), Added(judged, grid_values(judged), size)
         return self._fill_up(series, boot, judged, size)
 
     def between(self, station: str, start: int | None, end: int | None) -> Iterator[Judged]:
@@ -126,16 +139,19 @@ class Observations:
                     uncommitted = 0
         return gone
 
-    def _fill_up(self, series: int, boot: int, judged: Judged, size: int) -> Added | None:
+    def _fill_up(self, series: int, boot: int, judged: Judged, size: int) -> tuple[Fate, Added | None]:
         o, c = judged.observation, self._connection
         (row,) = c.read(
             f"SELECT {OBSERVATION_COLUMNS} FROM {OBSERVATION_TABLES} WHERE o.series = ? AND o.t = ?", (series, o.t)
         )
         earlier = judged_of(row)
         there = {name: value for name, value in earlier.observation.values.items() if math.isfinite(value)}
-        names = {name for name, value in o.values.items() if name not in there and math.isfinite(value)}
+        finite = {name: value for name, value in o.values.items() if math.isfinite(value)}
+        names = finite.keys() - there.keys()
+        same = {name for name, value in finite.items() if there.get(name) == value}
+        fate = Fate(frozenset(names), frozenset(same), frozenset(finite.keys() - names - same))
         if not names:
-            return None
+            return fate, None
         new = only(judged, names, o.boot_id, o.seq)
         whole = Judged(
             replace(earlier.observation, values={**there, **new.observation.values}),
@@ -147,7 +163,7 @@ class Observations:
         )
         before = grid_values(earlier)
         entering = {name: value for name, value in grid_values(whole).items() if before.get(name) != value}
-        return Added(new, entering, size, Part(boot, o.seq, sorted(names)), tuple(there))
+        return fate, Added(new, entering, size, Part(boot, o.seq, sorted(names)), tuple(there))
 
     def _series_of(self, station: str) -> list[tuple[int, str]]:
         rows = self._connection.read(

@@ -17,7 +17,7 @@ from edge_agent.observation import Judged
 from edge_agent.store.cells import DAY_S
 from edge_agent.store.connection import Connection, connect
 from edge_agent.store.forecasts import Forecasts
-from edge_agent.store.observations import Observations, Series
+from edge_agent.store.observations import Fate, Observations, Series
 from edge_agent.store.outbox import Outbox, OutboxCounts, Queued
 from edge_agent.store.state import GridDays, Newest
 from edge_agent.verification import ScoreRow
@@ -25,6 +25,7 @@ from edge_agent.verification import ScoreRow
 KEEP_GRID_DAYS = 40
 KEEP_FORECAST_DAYS = 8
 KEEP_SCORE_DAYS = 400
+_AS_OF = "committed-at"
 _VERIFYING_BEFORE_S = 3600 + grid.MATCH_S  # far enough back to tell how often readings come
 
 
@@ -84,12 +85,12 @@ class Store:
 
     # --- observations ---------------------------------------------------------------------------------------------
 
-    def add(self, judged: Judged, destinations: Sequence[str] = ()) -> bool:
+    def add(self, judged: Judged, destinations: Sequence[str] = ()) -> Fate:
         """Keep an observation, bring the grid up to date, and queue it for each destination.
 
         A second observation of the same station, source and time fills up the variables the first did not have; queued
-        for a destination it stands for these alone, under its own id. One that brings no new variable is a duplicate:
-        nothing changes, and the answer is False.
+        for a destination it stands for these alone, under its own id. One that brings no new variable changes nothing.
+        The answer, by variable, is false where nothing was kept.
         """
         o = judged.observation
         self._connection.begin()
@@ -99,9 +100,9 @@ class Store:
         self._grid.load(station, o.t)
         self._newest.of(station)
         with self._connection.together():
-            added = self._observations.insert(series, judged)
+            fate, added = self._observations.insert(series, judged)
             if added is None:
-                return False
+                return fate
             if added.part is not None:
                 self._outbox.keep_part(series, o.t, added.earlier)
             for destination in destinations:
@@ -110,7 +111,7 @@ class Store:
         self._newest.put(station, added.judged, added.grid)
         self._usable = None
         self._connection.unsaved += 1
-        return True
+        return fate
 
     def observations(self, station: str, start: int | None = None, end: int | None = None) -> Iterator[Judged]:
         """A station's observations by time, then rank; `start` <= t <= `end`. Few are in memory at once."""
@@ -231,9 +232,19 @@ class Store:
 
     # --- the file -------------------------------------------------------------------------------------------------
 
-    def commit(self) -> None:
-        """Make durable what was written since the last commit. On failure the message says whether it is lost."""
+    def commit(self, now: float | None = None) -> None:
+        """Make durable what was written since the last commit. On failure the message says whether it is lost.
+
+        `now`: UTC seconds; where there is something to commit, it is kept as the time of this state (`as_of`).
+        """
+        if now is not None and self._connection.writing:
+            self.set(_AS_OF, str(int(now)))
         self._connection.commit()
+
+    def as_of(self) -> int | None:
+        """UTC seconds of the last commit that was given its time; None before the first."""
+        text = self.get(_AS_OF)
+        return None if text is None else int(text)
 
     def turn(self) -> AbstractContextManager[None]:
         """While inside, no other process begins to write between two commits: for an import in batches."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edge_agent.bundle.station_task import RAIN_EVENT
 from edge_agent.forecast import QUANTILES
 from model_factory.models.station import CHANNELS, SCALARS, Departure, Framed, blowing_to, usual_turn, wind_from
 
@@ -23,7 +24,6 @@ CHANNEL_WEIGHT = {
 }
 TURN_WEIGHT = 0.3
 FAINT = 0.2  # a mean vector much shorter than this has no direction to speak of
-RAIN_EVENT_MM = 0.2
 RAIN_CAP = 20.0  # mm a step: beyond this an amount is as good as certain to be a fault
 
 
@@ -81,7 +81,7 @@ def _rain(departure: Departure, rain: Tensor) -> dict[str, Tensor]:
     there = ~torch.isnan(rain)
     count = there.sum().clamp(min=1)
     amount = torch.clamp(torch.nan_to_num(rain), 0.0, RAIN_CAP)
-    event = F.binary_cross_entropy_with_logits(departure.event, (amount >= RAIN_EVENT_MM).float(), reduction="none")
+    event = F.binary_cross_entropy_with_logits(departure.event, (amount >= RAIN_EVENT.least).float(), reduction="none")
     quantile = pinball(
         torch.log1p(amount)[..., None] - torch.relu(departure.rain) - 0.01 * torch.clamp(departure.rain, max=0.0)
     )

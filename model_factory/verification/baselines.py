@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,28 +23,11 @@ from edge_agent.forecast.persistence import BOUNDS
 from edge_agent.grid import STEP_S
 from model_factory.verification.features import LEAD_STEPS, base_forecasts, channels, features, wind_vector
 from model_factory.verification.pairs import LEADS, Index, Record, held_out_origins
+from model_factory.verification.trees import MIN_ROWS, Split, enough, tree_pool
 
 RECIPE = "1"  # grows when a regression changes: cached forecasts of another recipe are not used
 GAP_STEPS = 24  # between training and what is forecast: no target overlaps
-MIN_ROWS = 500  # training origins below which a station has no regression
 PENALTIES = tuple(10.0**k for k in range(-1, 6))
-TREES = 200
-TREE_SETTINGS = {
-    "objective": "regression",
-    "learning_rate": 0.05,
-    "num_leaves": 15,
-    "min_data_in_leaf": 20,
-    "max_bin": 63,
-    "feature_fraction": 0.4,
-    "bagging_fraction": 0.8,
-    "bagging_freq": 1,
-    "seed": 0,
-    "deterministic": True,
-    "force_row_wise": True,
-    "num_threads": 1,  # one tree does not wait for two busy cores; several are grown side by side
-    "verbosity": -1,
-}
-
 # What is regressed: the linear variables and rain, and the wind as a vector, from which the direction comes. Trees are
 # grown for the linear ones alone.
 TARGETS = ("temperature", "humidity", "pressure", "wind_speed", "wind_gust", "u", "v", "rain")
@@ -86,15 +68,6 @@ class Scaling:
         """[N, F] to [N, F + columns with gaps]."""
         standard = np.clip(np.nan_to_num((x - self.mean) / self.spread), -8.0, 8.0)
         return np.concatenate([standard, np.isnan(x[:, self.gaps])], axis=1).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Training rows of a station as two parts in time, `fit` and `choose`, six hours apart."""
-
-    x: Rows
-    fit: NDArray[np.bool_]
-    choose: NDArray[np.bool_]
 
 
 def cached_regressions(
@@ -143,10 +116,10 @@ def regressions(one: Record, at: Index, tick: Callable[[], None] = lambda: None)
     departures, targets = _departures(one, train), _bases(one, at)
     ridge, trees = targets.copy(), targets.copy()
     trees[..., len(TREE_TARGETS) :] = np.nan
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with tree_pool(split, ahead) as forecast_by_trees:
         for k in range(len(LEAD_STEPS)):
             y = departures[:, k]
-            grown = [pool.submit(tree_forecast, split, y[:, i], ahead) for i in range(len(TREE_TARGETS))]
+            grown = [forecast_by_trees(y[:, i]) for i in range(len(TREE_TARGETS))]
             for i in range(len(TARGETS)):
                 ridge[:, k, i] += ridge_forecast(split, y[:, i], ahead)
             for i, forecast in enumerate(grown):
@@ -170,26 +143,11 @@ def ridge_forecast(split: Split, y: Floats, ahead: Rows) -> Floats:
     """
     there = ~np.isnan(y)
     fit, choose = split.fit & there, split.choose & there
-    if fit.sum() < MIN_ROWS // 2 or choose.sum() < MIN_ROWS // 10:
+    if not enough(fit, choose):
         return np.full(len(ahead), np.nan)
     solved = _solve(split.x[fit], y[fit])
     scores = [np.mean((y[choose] - solved(a, split.x[choose])) ** 2) for a in PENALTIES]
     return _solve(split.x[there], y[there])(PENALTIES[int(np.argmin(scores))], ahead)
-
-
-def tree_forecast(split: Split, y: Floats, ahead: Rows) -> Floats:
-    """[O]: gradient-boosted trees (LightGBM), stopped when `choose` has not improved for 20 trees."""
-    import lightgbm
-
-    there = ~np.isnan(y)
-    fit, choose = split.fit & there, split.choose & there
-    if fit.sum() < MIN_ROWS // 2 or choose.sum() < MIN_ROWS // 10:
-        return np.full(len(ahead), np.nan)
-    known = lightgbm.Dataset(split.x[fit], y[fit], free_raw_data=True)
-    held = lightgbm.Dataset(split.x[choose], y[choose], reference=known, free_raw_data=True)
-    stop = lightgbm.early_stopping(20, verbose=False)
-    grown = lightgbm.train(TREE_SETTINGS, known, TREES, valid_sets=[held], callbacks=[stop])
-    return np.asarray(grown.predict(ahead), np.float64)
 
 
 def _solve(x: Rows, y: Floats) -> Callable[[float, Rows], Floats]:

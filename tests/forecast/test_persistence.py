@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent import grid
+from edge_agent.bundle.station_task import RAIN_EVENT
 from edge_agent.circle import wrap
 from edge_agent.forecast import LEADS_S, QUANTILES, persistence
 from tests.forecast.series import windows
@@ -139,12 +140,12 @@ def test_rain_is_what_the_30_days_were_like():
     assert persistence.base(x, "rain", (900, 3600))[0] == pytest.approx([0.04, 0.04], rel=1e-3)
     q = persistence.quantiles(x, "rain", (900,), (0.05, 0.5, 0.89, 0.95))[0, 0]
     assert q.tolist() == pytest.approx([0.0, 0.0, 0.0, 0.4])
-    assert persistence.event_probability(x, 0.2)[0] == pytest.approx(0.1, abs=0.01)
-    assert persistence.event_probability(x, 0.2, cycle=False).tolist() == [0.0]
+    assert persistence.event_probability(x, RAIN_EVENT)[0] == pytest.approx(0.1, abs=0.01)
+    assert persistence.event_probability(x, RAIN_EVENT, cycle=False).tolist() == [0.0]
     assert persistence.base(x, "rain", (900,), cycle=False)[0, 0] == 0.0
 
 
 def test_a_few_dry_hours_do_not_make_rain_impossible():
     x = np.full((1, STEPS), np.nan, np.float32)
     x[0, -8:] = 0.0
-    assert 0.02 < persistence.event_probability(x, 0.2)[0] < 0.06
+    assert 0.02 < persistence.event_probability(x, RAIN_EVENT)[0] < 0.06

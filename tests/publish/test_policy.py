@@ -26,6 +26,13 @@ def test_waiting_doubles_and_starts_over_after_a_good_connection():
     assert [backoff.after(11), backoff.after(0)] == [1, 2]
 
 
+def test_the_length_of_an_outage_does_not_delay_what_follows_a_short_connection():
+    backoff = Backoff(WAITS, longest)
+    for _ in range(20):
+        backoff.after(0)
+    assert [backoff.after(3), backoff.after(0), backoff.after(0)] == [1, 2, 4]
+
+
 def test_connections_that_die_at_once_count_as_failures():
     backoff = Backoff(WAITS, longest)
     assert [backoff.after(0.5) for _ in range(4)] == [1, 2, 4, 8]

@@ -99,6 +99,14 @@ def test_a_message_that_brings_another_variable_fills_the_row_up(store: Store) -
     assert not store.add(judged(DAY, {"rain": 0.4}))
 
 
+def test_of_what_is_there_already_it_says_whether_it_is_the_same(store: Store) -> None:
+    assert store.add(judged(DAY, {"temperature": 1.0, "humidity": math.nan})).kept == {"temperature", "humidity"}
+    fate = store.add(judged(DAY, {"temperature": 1.0, "humidity": 50.0, "rain": math.inf}))
+    assert (fate.kept, fate.same, fate.other) == ({"humidity"}, {"temperature"}, set())
+    fate = store.add(judged(DAY, {"temperature": 2.0, "humidity": 50.0}))
+    assert (fate.kept, fate.same, fate.other) == (set(), {"humidity"}, {"temperature"}) and not fate
+
+
 def test_observations_come_by_time_then_rank_and_both_ends_count(store: Store) -> None:
     for t in (DAY + 20, DAY, DAY + 10):
         store.add(judged(t, {"rain": 0.0}, source="second", rank=1))

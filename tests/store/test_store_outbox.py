@@ -39,7 +39,7 @@ def test_the_books_balance_whatever_happens(path: Path, operations: list[tuple[s
     accepted = 0
     for what, argument in operations:
         if what == "add":
-            accepted += store.add(judged(DAY + argument, {"temperature": 1.0}), ("mqtt",))  # type: ignore[operator]
+            accepted += bool(store.add(judged(DAY + argument, {"temperature": 1.0}), ("mqtt",)))  # type: ignore[operator]
         elif what == "acknowledge":
             store.acknowledge("mqtt", argument)  # type: ignore[arg-type]
         elif what == "drop":

@@ -24,12 +24,12 @@ from edge_agent.observation import Reading
 from edge_agent.sensors import DRIVERS, open_sources, probe
 from edge_agent.sensors.serial import Limits, SerialSource
 from edge_agent.sensors.source import Intake
-from edge_agent.sensors.supervisor import Backoff
+from edge_agent.sensors.supervisor import Pauses
 from tests.board import Board
 
 pytestmark = pytest.mark.system
 
-QUICK = Limits(backoff=Backoff(0.05, 0.2), read=0.05, half_line=0.3)
+QUICK = Limits(pauses=Pauses(0.05, 0.2), read=0.05, half_line=0.3)
 
 
 def until(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
@@ -119,7 +119,7 @@ def test_unplugged_and_plugged_in_again_it_goes_on(board, watch):
 
 def test_a_port_that_comes_later_is_waited_for_without_haste(tmp_path, watch):
     board = Board(tmp_path / "usb-board")
-    watched = watch(sensor_on(board.path), state="waiting", limits=Limits(backoff=Backoff(0.1, 60.0)))
+    watched = watch(sensor_on(board.path), state="waiting", limits=Limits(pauses=Pauses(0.1, 60.0)))
     assert "Plug the sensor in" in watched.source.health().detail
     board.plug()
     until(lambda: watched.source.health().state == "reading", "reading")
