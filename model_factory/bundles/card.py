@@ -89,8 +89,9 @@ def _head(card: Card) -> Iterator[str]:
     yield (
         f"A nowcast for one weather station: from its last 30 days of readings to its next {leads[-1] / 3600:g} hours "
         f"in steps of {manifest.step_s // 60} minutes, as a mean and {len(manifest.quantiles)} quantiles of "
-        f"{_listed(manifest.output_variables())}, with the probability of rain. A residual network on top of the "
-        f"station's own diurnal-anomaly persistence; {_parameters(manifest)}{manifest.precision.upper()}; "
+        f"{_listed(manifest.output_variables())}, with the probability of rain. A residual network on top of "
+        f"diurnal-anomaly persistence and the station's own regression on its 30 days; {_parameters(manifest)}"
+        f"{manifest.precision.upper()}; "
         f"made {manifest.created}; licence {manifest.licence}."
     )
 
