@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent import __version__
 from edge_agent.acceptance import Acceptance
@@ -30,6 +32,7 @@ from edge_agent.clock import Clock, SystemClock, format_time
 from edge_agent.config import Config, Sensor, Station, load
 from edge_agent.errors import StationcastError, StoreError
 from edge_agent.forecast import Forecast
+from edge_agent.forecast.baselines import beside
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.observation import Flag, Judged, Reading
 from edge_agent.publish.mqtt import Publisher
@@ -39,7 +42,7 @@ from edge_agent.schedule import Every, Origins
 from edge_agent.sensors import Health, open_sources
 from edge_agent.store import Store
 from edge_agent.store.lock import hold_lock
-from edge_agent.verification import score_due
+from edge_agent.verification import score_due, scored_leads
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -253,22 +256,33 @@ class Agent:
         return nowcaster
 
     def _forecast_all(self, nowcaster: Nowcaster, origin: int) -> None:
-        """A nowcast of every station, in chunks that bound the memory: published, then kept."""
+        """A nowcast of every station, in chunks that bound the memory: published, then kept with its baselines."""
         for part in chunks(self._config.stations, CHUNK):
             if self._stop.is_set():
                 return
-            for forecast in self._guard("forecast", partial(self._forecasts, nowcaster, part, origin)) or ():
+            made = self._guard("forecast", partial(self._forecasts, nowcaster, part, origin))
+            for forecast in made[0] if made else ():
                 self._last[forecast.station] = forecast
                 self._guard("forecast", partial(self._publisher.forecast, forecast))
-                self._guard("store", partial(self._store.add_forecast, forecast))
                 self._tell(Event("forecast", forecast=forecast))
             self._pump()
+            if made:
+                self._guard("store", partial(self._keep, *made))
 
-    def _forecasts(self, nowcaster: Nowcaster, part: Sequence[Station], origin: int) -> list[Forecast]:
+    def _forecasts(
+        self, nowcaster: Nowcaster, part: Sequence[Station], origin: int
+    ) -> tuple[list[Forecast], NDArray[np.float32]]:
+        """Forecasts, and the history [S, 2880, 8] they were made from."""
         ids = [station.id for station in part]
         history, ages = self._store.history(ids, origin), self._store.ages(ids, origin)
         found = nowcaster.forecast(part, history, ages, origin, int(self._clock.now()))
-        return [replace(f, why="; ".join(filter(None, (self._stand_in, f.why)))) for f in found]
+        return [replace(f, why="; ".join(filter(None, (self._stand_in, f.why)))) for f in found], history
+
+    def _keep(self, forecasts: Sequence[Forecast], history: NDArray[np.float32]) -> None:
+        """Store forecasts with the baselines that verification will hold them against."""
+        baselines = beside(forecasts, history, scored_leads(len(self._stations)))
+        for forecast, others in zip(forecasts, baselines, strict=True):
+            self._store.add_forecast(forecast, others)
 
     def _verify(self, now: float) -> None:
         """Score what is due, a part of it a turn so that readings need not wait; then see whether a day is over."""

@@ -30,7 +30,8 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class VariableForecast:
     """One variable: `mean` [L] and `quantiles` [Q, L] in its unit, or None with the reason in `why`. Quantiles of
-    `wind_direction` are around the mean direction and unwrapped (they may leave 0-360); publishing wraps them."""
+    `wind_direction` are around the mean direction and unwrapped (they may leave 0-360); publishing wraps them. Of an
+    old forecast the store has the mean alone."""
 
     variable: str
     level: Level

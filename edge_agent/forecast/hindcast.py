@@ -21,6 +21,7 @@ from edge_agent.clock import format_time
 from edge_agent.config import Station
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import MIN_HISTORY_S, persistence
+from edge_agent.forecast.baselines import BASELINES
 from edge_agent.forecast.fan import Fan, fans_of
 from edge_agent.forecast.from_file import given_station, given_time, load_nowcaster, tell
 from edge_agent.forecast.nowcast import Batch, Nowcaster, site_of
@@ -28,7 +29,6 @@ from edge_agent.forecast.rows import ForecastWriter
 from edge_agent.forecast.skill import Skill
 from edge_agent.forecast.windows import Windows
 from edge_agent.history import History, read_history
-from edge_agent.verification import BASELINES
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]

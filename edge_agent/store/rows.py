@@ -1,4 +1,4 @@
-"""How observations and forecasts stand in the store's rows, and back. Pure."""
+"""How observations stand in the store's rows, and back. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import msgspec
 import numpy as np
 
 from edge_agent import grid
-from edge_agent.forecast import Floats, Forecast, Level, VariableForecast
 from edge_agent.observation import Flag, Judged, Observation, Verdict
 from edge_agent.store.cells import COLUMNS
 from edge_agent.variables import VARIABLES
@@ -96,67 +95,3 @@ def _completed(usable: dict[str, float]) -> dict[str, float]:
     humidity = float(grid.humidity_from_dew_point(temperature, dew_point))
     low, high = VARIABLES["humidity"].fail
     return usable | {"humidity": humidity} if low <= humidity <= high else usable
-
-
-class _PackedVariable(msgspec.Struct, array_like=True):
-    """`mean` and `quantiles` as float32 bytes, [L] and [Q, L]."""
-
-    variable: str
-    level: str
-    mean: bytes | None
-    quantiles: bytes | None
-    age_s: int | None
-    why: str
-
-
-class _PackedForecast(msgspec.Struct, array_like=True):
-    issued: int
-    leads_s: tuple[int, ...]
-    levels_q: tuple[float, ...]
-    level: str
-    source: str
-    bundle: str
-    variables: list[_PackedVariable]
-    events: dict[str, bytes]
-    why: str
-
-
-def pack_forecast(forecast: Forecast) -> bytes:
-    """A forecast as bytes, its numbers in single precision."""
-    variables = [
-        _PackedVariable(v.variable, v.level.value, _single(v.mean), _single(v.quantiles), v.age_s, v.why)
-        for v in forecast.variables.values()
-    ]
-    events = {name: np.asarray(p, "<f4").tobytes() for name, p in forecast.events.items()}
-    return msgspec.msgpack.encode(
-        _PackedForecast(
-            int(forecast.issued), forecast.leads_s, forecast.levels_q, forecast.level.value, forecast.source,
-            forecast.bundle, variables, events, forecast.why,
-        )
-    )  # fmt: skip
-
-
-def unpack_forecast(station: str, origin: int, body: bytes) -> Forecast:
-    """The forecast `pack_forecast` packed."""
-    p = msgspec.msgpack.decode(body, type=_PackedForecast)
-    variables = {
-        v.variable: VariableForecast(
-            v.variable, Level(v.level), _double(v.mean), _double(v.quantiles, len(p.levels_q)), v.age_s, v.why
-        )
-        for v in p.variables
-    }
-    events = {name: np.frombuffer(packed, "<f4").astype(np.float64) for name, packed in p.events.items()}
-    return Forecast(
-        station, origin, p.issued, p.leads_s, p.levels_q, Level(p.level), p.source, p.bundle, variables, events, p.why
-    )
-
-
-def _single(values: Floats | None) -> bytes | None:
-    return None if values is None else np.asarray(values, "<f4").tobytes()
-
-
-def _double(packed: bytes | None, rows: int | None = None) -> Floats | None:
-    if packed is None:
-        return None
-    values = np.frombuffer(packed, "<f4").astype(np.float64)
-    return values if rows is None else values.reshape(rows, -1)

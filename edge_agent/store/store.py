@@ -24,6 +24,7 @@ from edge_agent.verification import ScoreRow
 
 KEEP_GRID_DAYS = 40
 KEEP_FORECAST_DAYS = 8
+KEEP_QUANTILE_DAYS = 1  # scored six hours and a half after the origin, shown for a day
 KEEP_SCORE_DAYS = 400
 _VERIFYING_BEFORE_S = 3600 + grid.MATCH_S  # far enough back to tell how often readings come
 
@@ -169,13 +170,31 @@ class Store:
 
     # --- forecasts and scores -------------------------------------------------------------------------------------
 
-    def add_forecast(self, forecast: Forecast) -> None:
-        """Keep a forecast, its numbers in single precision; one of the same station and origin is replaced."""
-        self._forecasts.add(forecast)
+    def add_forecast(self, forecast: Forecast, baselines: Sequence[Forecast] = ()) -> None:
+        """Keep a forecast, and beside it the baselines that verification will hold it against, numbers rounded as they
+        are published; those of the same station and origin are replaced."""
+        self._forecasts.add(forecast, baselines)
 
     def forecasts(self, station: str, *, since: int, until: int) -> Iterator[Forecast]:
-        """A station's forecasts by origin; `since` <= origin <= `until`."""
+        """A station's forecasts by origin; `since` <= origin <= `until`. Those whose quantiles `prune` has deleted have
+        None in their place."""
         return self._forecasts.between(station, since, until)
+
+    def next_origin(self, since: int, until: int) -> int | None:
+        """The earliest origin with a forecast of any station, None where none has; `since` <= origin <= `until`."""
+        return self._forecasts.next_origin(since, until)
+
+    def forecast_stations(self, origin: int) -> list[str]:
+        """The stations with a forecast from an origin, by name."""
+        return self._forecasts.stations_at(origin)
+
+    def baselines(self, station: str, origin: int) -> list[Forecast]:
+        """The baselines kept beside a forecast, until `forget_baselines`."""
+        return self._forecasts.baselines(station, origin)
+
+    def forget_baselines(self, until: int) -> None:
+        """Let go of the baselines of all forecasts with an origin up to `until`."""
+        self._forecasts.forget_baselines(until)
 
     def last_forecast(self, station: str) -> Forecast | None:
         """The forecast with the newest origin."""
@@ -245,9 +264,10 @@ class Store:
 
     def prune(self, now: float) -> Pruned:
         """Delete what is too old: observations after `keep_days` (not those that wait in the outbox), grid days after
-        40, forecasts after 8, scores after 400 days. Commits now and then, so that the write-ahead log stays small."""
+        40, forecasts after 8 and their quantiles after 1, scores after 400 days. Commits now and then, so that the
+        write-ahead log stays small."""
         grid_days = self._grid.prune(int(now) // DAY_S - KEEP_GRID_DAYS)
-        forecasts, scores = self._forecasts.prune(int(now), KEEP_FORECAST_DAYS, KEEP_SCORE_DAYS)
+        forecasts, scores = self._forecasts.prune(int(now), KEEP_FORECAST_DAYS, KEEP_QUANTILE_DAYS, KEEP_SCORE_DAYS)
         observations = self._observations.prune(int(now) - self._keep_days * DAY_S)
         return Pruned(observations, grid_days, forecasts, scores)
 
