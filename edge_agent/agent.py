@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +33,7 @@ from edge_agent.errors import StationcastError, StoreError
 from edge_agent.forecast import Forecast
 from edge_agent.forecast.baselines import beside
 from edge_agent.forecast.nowcast import Nowcaster
+from edge_agent.heartbeat import Heartbeat
 from edge_agent.observation import Flag, Judged, Reading
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
@@ -106,6 +106,7 @@ class Agent:
         self._stand_in = ""  # why it is not the configured bundle's
         self._day = ""
         self._scoring = False  # forecasts may be due for verification
+        self._said = False  # a first status was kept
 
     def run(self, stop: threading.Event) -> int:
         """Work until `stop` is set; returns 0. What sensors handed over before is then in the store.
@@ -122,6 +123,7 @@ class Agent:
         ):
             self._store = store
             self._acceptance = Acceptance(self._config, self._clock, store)
+            self._heartbeat = Heartbeat(store)
             self._publisher = Publisher(self._config, self._clock)
             self._sources = open_sources(self._config, self._take, self._clock)
             self._start()
@@ -165,7 +167,7 @@ class Agent:
         self._pump()
         self._publisher.stop()
         self._pump()
-        self._guard("status", self._heartbeat)
+        self._guard("status", partial(self._say, whole=True))
         log.info("stopped")
 
     # --- readings -----------------------------------------------------------------------------------------------------
@@ -215,7 +217,8 @@ class Agent:
         if self._scoring:
             self._verify(now)
         if self._status_due.due(steady):
-            self._guard("status", self._heartbeat)
+            self._guard("status", partial(self._say, whole=not self._said))
+            self._said = True
         if self._commit_due.due(steady):
             self._guard("store", self._store.commit)
 
@@ -318,8 +321,8 @@ class Agent:
             return
         self._store.set(PRUNED, str(int(now)))
 
-    def _heartbeat(self) -> None:
-        """Publish and keep how each station is doing."""
+    def _say(self, *, whole: bool = False) -> None:
+        """Publish and keep how each station is doing. `whole`: keep all of it, also on a gateway."""
         healths = {source.name: source.health() for source in self._sources}
         broker, books = self._publisher.health(), self._store.counts("mqtt")
         said: dict[str, StatusPayload] = {}
@@ -338,7 +341,7 @@ class Agent:
                 store_mb=self._store.size_mb(),
             )
             self._publisher.status(name, said[name])
-        self._store.set("status", msgspec.json.encode(said).decode())
+        self._heartbeat.keep(said, whole=whole)
 
     def _sensors_of(self, station: Station, healths: dict[str, Health]) -> Iterator[Health]:
         for name, health in healths.items():
