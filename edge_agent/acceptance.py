@@ -46,7 +46,7 @@ class Acceptance:
         observation = self._observation(sensor, reading, arrived)
         self._remind(observation.station)
         judged = self._quality.judge(observation)
-        kept = self._store.add(judged, DESTINATIONS)
+        kept = self._store.add(judged, DESTINATIONS, reading.totals)
         if kept:
             self.flags[observation.station].update(verdict.flag for verdict in judged.verdicts.values())
         else:
@@ -67,6 +67,7 @@ class Acceptance:
             clock=self._clock.state(),
             period_s=sensor.period_s,
             rank=self._ranks[sensor.name],
+            gathered_s=reading.gathered_s,
         )
 
     def _owe(self, sensor: Sensor, reading: Reading, duplicate: Observation) -> None:

@@ -125,7 +125,7 @@ class Agent:
             self._acceptance = Acceptance(self._config, self._clock, store)
             self._heartbeat = Heartbeat(store)
             self._publisher = Publisher(self._config, self._clock)
-            self._sources = open_sources(self._config, self._take, self._clock)
+            self._sources = open_sources(self._config, self._take, self._clock, store.rain_totals())
             self._start()
             try:
                 while not stop.is_set():

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import msgspec
+
+PERIOD = "period"  # the test that says of a sum that it is not of its own interval, see `Observation.gathered_s`
+
 
 class Flag(IntEnum):
     """QARTOD's quality flags."""
@@ -17,14 +21,38 @@ class Flag(IntEnum):
     MISSING = 9
 
 
+class RainState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a rain counter stands, from one run of the agent to the next; totals as (mm, UTC seconds).
+
+    `unit_mm`: the sensor's unit, mm; a state in another unit is of no use. The rest is `RainAccumulator`'s own.
+    """
+
+    unit_mm: float
+    last: tuple[float, float]
+    settled: bool = False
+    rise: float = 0.0
+    doubt: tuple[float, float] | None = None
+    before: tuple[float, float] | None = None
+    carried: float = 0.0
+    usual_s: float | None = None
+
+    @property
+    def newest(self) -> float:
+        """UTC seconds of the latest total in it."""
+        return max(self.last[1], self.doubt[1]) if self.doubt else self.last[1]
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One decoded message: vocabulary names and units. `t` is UTC seconds where the message carries its own time,
-    the end of its interval; None = stamp on arrival. `station` only where a message names its station."""
+    the end of its interval; None = stamp on arrival. `station` only where a message names its station. `gathered_s` as
+    in `Observation`; `totals`: how its running totals stand after it, by variable."""
 
     values: Mapping[str, float]
     t: int | None = None
     station: str | None = None
+    gathered_s: int | None = None
+    totals: Mapping[str, RainState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +61,9 @@ class Observation:
 
     `t`: UTC seconds, the end of the interval; `period_s`: its length where known; `clock`: `synced`, `holdover` or
     `unsynced`; `historical`: arrived by import or catch-up, not live. `rank`: position of the source among the
-    station's sources (0 = preferred) for variables that several sources measure.
+    station's sources (0 = preferred) for variables that several sources measure. `gathered_s`: sums in it fell over so
+    many seconds, because nobody listened meanwhile; None = over its ordinary interval. It is for quality control and
+    not kept.
     """
 
     station: str
@@ -46,6 +76,7 @@ class Observation:
     period_s: int | None = None
     historical: bool = False
     rank: int = 0
+    gathered_s: int | None = None
 
     @property
     def id(self) -> str:
@@ -72,6 +103,12 @@ class Judged:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
     def usable(self) -> dict[str, float]:
-        """Values that forecasts and verification may use: everything not flagged FAIL or MISSING."""
-        bad = {name for name, verdict in self.verdicts.items() if verdict.flag in (Flag.FAIL, Flag.MISSING)}
+        """Values that forecasts and verification may use: everything not flagged FAIL or MISSING, and no sum that fell
+        over more than its own interval."""
+        bad = {name for name, verdict in self.verdicts.items() if not may_be_used(verdict.flag, verdict.test)}
         return {name: value for name, value in self.observation.values.items() if name not in bad}
+
+
+def may_be_used(flag: int, test: str) -> bool:
+    """Whether forecasts and verification may use a value with this verdict."""
+    return flag not in (Flag.FAIL, Flag.MISSING) and test != PERIOD

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from edge_agent.observation import Flag, Verdict
+from edge_agent.observation import PERIOD, Flag, Verdict
 from edge_agent.quality import limits
-from edge_agent.variables import VARIABLES
+from edge_agent.variables import VARIABLES, Kind
 
 GRAVITY_OVER_R = 9.80665 / 287.05  # K/m: gravity over the gas constant of dry air
 LAPSE = 0.0065  # K/m
@@ -28,6 +28,21 @@ def range_test(name: str, value: float) -> Verdict | None:
     if not low <= value <= high:
         return _outside(Flag.SUSPECT, name, value, low, high, variable.unit, "is beyond ordinary records")
     return None
+
+
+def gathered_test(
+    verdicts: Mapping[str, Verdict], values: Mapping[str, float], gathered_s: int | None
+) -> dict[str, Verdict]:
+    """The verdicts on sums that fell over more than their own interval: the sum is right, but no test of an interval
+    fits it, and it is not this interval's rain. What is impossible stays so."""
+    if gathered_s is None:
+        return {}
+    why = f"fell over {_span(gathered_s)}, in which nobody listened: it is not of the last interval alone"
+    return {
+        name: Verdict(Flag.NOT_EVALUATED, PERIOD, f"{name} {value:g} {VARIABLES[name].unit} {why}", None, value)
+        for name, value in values.items()
+        if name in VARIABLES and VARIABLES[name].kind is Kind.SUM and verdicts[name].flag < Flag.FAIL
+    }
 
 
 def sea_level(pressure: float, elevation_m: float, column_k: float) -> float:

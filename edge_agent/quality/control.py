@@ -86,6 +86,7 @@ class _Site:
         source = self._source(observation.source)
         values = observation.values
         verdicts = {name: self._alone(name, value, values) for name, value in values.items()}
+        verdicts |= checks.gathered_test(verdicts, values, observation.gathered_s)
         good = {name: values[name] for name, verdict in verdicts.items() if verdict is _GOOD}
         found = list(self._together(observation, good, source))
         if source.in_order(observation.t):

@@ -6,14 +6,14 @@ Never judges a value: that is `quality`. Decoders are pure; opening, retrying an
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_agent.clock import Clock, SystemClock
 from edge_agent.config import Config, Sensor
 from edge_agent.errors import ConfigError, SensorError
-from edge_agent.observation import Reading
+from edge_agent.observation import RainState, Reading
 from edge_agent.sensors.csv_lines import CsvLines
 from edge_agent.sensors.json_lines import JsonLines
 from edge_agent.sensors.mapping import Decoder
@@ -25,7 +25,21 @@ if TYPE_CHECKING:
     from edge_agent.sensors.mqtt import MqttSource, Session
     from edge_agent.sensors.serial import SerialSource
 
-__all__ = ["DRIVERS", "Decoder", "DriverSpec", "Emit", "Health", "Source", "open_sources", "probe", "serial_ports"]
+__all__ = [
+    "DRIVERS",
+    "Decoder",
+    "DriverSpec",
+    "Emit",
+    "Health",
+    "Source",
+    "Totals",
+    "open_sources",
+    "probe",
+    "serial_ports",
+]
+
+
+Kept = Mapping[str, Mapping[tuple[str, str], RainState]]  # sensor -> (station, variable) -> a running total
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +62,18 @@ DRIVERS: dict[str, DriverSpec] = {
 }
 
 
-def open_sources(config: Config, emit: Emit, clock: Clock) -> list[Source]:
+def open_sources(config: Config, emit: Emit, clock: Clock, totals: Kept | None = None) -> list[Source]:
     """One source for each sensor, in the order of the configuration, not started yet.
 
     `emit(sensor, reading, arrived)` is called from the sources' threads; it returns False if it cannot take a reading.
+    `totals`: how running totals stood at the end of the last run.
 
     Raises:
         ConfigError: a sensor cannot be built: unknown driver, variable or unit, no port or topic.
     """
     from edge_agent.sensors.mqtt import Session, client_id
 
-    return list(_build(config, config.sensor, emit, clock, Session(client_id(config, "sensors"))))
+    return list(_build(config, config.sensor, emit, clock, Session(client_id(config, "sensors")), totals or {}))
 
 
 def probe(sensor: Sensor, config: Config, timeout_s: float) -> str:
@@ -80,7 +95,7 @@ def probe(sensor: Sensor, config: Config, timeout_s: float) -> str:
 
     # a name of its own, so that the running agent keeps its connection
     session = Session(client_id(config, f"check-{threading.get_native_id()}"), expiry_s=0)
-    (source,) = _build(config, [sensor], emit, SystemClock(), session)
+    (source,) = _build(config, [sensor], emit, SystemClock(), session, {})
     place = sensor.port or sensor.topic
     source.start()
     try:
@@ -114,7 +129,12 @@ def serial_ports() -> list[tuple[str, str]]:
 
 
 def _build(
-    config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session
+    config: Config,
+    sensors: Sequence[Sensor],
+    emit: Emit,
+    clock: Clock,
+    session: Session,
+    totals: Kept,
 ) -> list[SerialSource | MqttSource]:
     from edge_agent.sensors.mqtt import MqttSource, Subscriber
     from edge_agent.sensors.serial import SerialSource
@@ -126,7 +146,13 @@ def _build(
         spec = DRIVERS.get(sensor.driver)
         if spec is None:
             raise ConfigError(f'sensor "{sensor.name}": unknown driver "{sensor.driver}"; known: {", ".join(DRIVERS)}')
-        intake = Intake(sensor, spec.decoder(sensor), emit, clock, stations)
+        mine = config.station_of(sensor)  # None: its messages name the station, and so do its totals
+        stood = {
+            (station if mine is None else None, variable): state
+            for (station, variable), state in totals.get(sensor.name, {}).items()
+            if mine in (None, station)
+        }
+        intake = Intake(sensor, spec.decoder(sensor), emit, clock, stations, stood)
         if spec.transport == "serial":
             sources.append(SerialSource(intake, clock))
         else:

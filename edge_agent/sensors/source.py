@@ -6,16 +6,18 @@ Never blocks: a reading that the agent cannot take is counted and gone.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from edge_agent import grid
 from edge_agent.clock import Clock
 from edge_agent.config import Sensor
 from edge_agent.errors import BadMessage
-from edge_agent.observation import Reading
+from edge_agent.observation import RainState, Reading
 from edge_agent.sensors.mapping import EARLIEST, Decoder
 from edge_agent.sensors.rain import RainAccumulator, wraps_of
 from edge_agent.variables import conversion
@@ -25,7 +27,10 @@ log = logging.getLogger(__name__)
 BURST_S = 60.0  # a broker hands over at once what it kept: so many seconds' worth of messages may come together
 AHEAD_S = 600.0  # a message's own time may run so far ahead of this device's
 
+UNKNOWN_AGE_S = 60.0  # of a total, where this device's clock does not know how long it was off
+
 Emit = Callable[[Sensor, Reading, float], bool]
+Totals = Mapping[tuple[str | None, str], RainState]  # by station and variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +65,26 @@ class Source(Protocol):
 class Intake:
     """The way of one sensor's messages to the agent. Messages come from one thread; `health` may be asked from any."""
 
-    def __init__(self, sensor: Sensor, decoder: Decoder, emit: Emit, clock: Clock, stations: Sequence[str]) -> None:
+    def __init__(
+        self,
+        sensor: Sensor,
+        decoder: Decoder,
+        emit: Emit,
+        clock: Clock,
+        stations: Sequence[str],
+        totals: Totals | None = None,
+    ) -> None:
+        """`totals`: how running totals stood at the end of the last run; a station is None where messages do not name
+        it."""
         self.sensor = sensor
         self.detects_cuts = decoder.detects_cuts
         self._decoder, self._emit, self._clock = decoder, emit, clock
         self._stations = frozenset(stations)
         self._bucket = _Bucket(sensor.max_messages_s, clock)
         self._totals = {
-            field.variable: wraps_of(conversion(field.variable, field.unit)[0])
-            for field in sensor.map.values()
-            if field.counter
-        }
+            field.variable: conversion(field.variable, field.unit)[0] for field in sensor.map.values() if field.counter
+        }  # variable -> the counter's unit, mm
+        self._restored = dict(totals or {})
         self._rain: dict[tuple[str | None, str], RainAccumulator] = {}
         self._lock = threading.Lock()
         self._accepted = 0
@@ -139,10 +153,11 @@ class Intake:
         # a device without a battery starts in 1970; its own time is then no measure for a sensor's
         if reading.t is not None and reading.t > arrived + AHEAD_S and arrived > EARLIEST:
             raise BadMessage("bad-time", f"{reading.t - arrived:.0f} s ahead of this device's clock")
-        values = self._increments(reading)
+        reading = self._increments(reading)
+        values = reading.values
         if not values:
             return
-        if not self._emit(self.sensor, replace(reading, values=values), arrived):
+        if not self._emit(self.sensor, reading, arrived):
             for variable in self._totals.keys() & values.keys():
                 self._rain[reading.station, variable].carry(values[variable])
             raise BadMessage("queue-full", "the agent cannot keep up")
@@ -150,26 +165,51 @@ class Intake:
             self._accepted += 1
             self._last_t = arrived if reading.t is None else float(reading.t)
 
-    def _increments(self, reading: Reading) -> Mapping[str, float]:
-        """The reading's values with every running total replaced by what fell since the one before."""
+    def _increments(self, reading: Reading) -> Reading:
+        """The reading with every running total replaced by what fell since the one before, and how the totals stand."""
         if not self._totals:
-            return reading.values
+            return reading
         t = self._clock.monotonic() if reading.t is None else float(reading.t)
-        values = dict(reading.values)
-        for variable, wraps_at in self._totals.items():
+        shift_s = self._clock.now() - self._clock.monotonic() if reading.t is None else 0.0
+        values, totals, gathered = dict(reading.values), {}, 0
+        for variable, unit_mm in self._totals.items():
             total = values.pop(variable, None)
             if total is None:
                 continue
             if total < 0:
                 self.refuse("negative-total")
                 continue
-            gauge = self._rain.setdefault((reading.station, variable), RainAccumulator(wraps_at))
+            gauge = self._gauge(reading, variable)
             increment = gauge.add(total, t)
             if increment.note:
                 self.refuse(increment.note)
             if increment.mm is not None:
                 values[variable] = increment.mm
-        return values
+                gathered = max(gathered, increment.gathered_s or 0)
+            state = gauge.state(unit_mm, shift_s)
+            if state is not None:
+                totals[variable] = state
+        # a sum over no more than a step may stand for its step
+        return replace(reading, values=values, totals=totals, gathered_s=gathered if gathered > grid.STEP_S else None)
+
+    def _gauge(self, reading: Reading, variable: str) -> RainAccumulator:
+        """The accumulator of a total, from where the last run left it if it did."""
+        key, unit_mm = (reading.station, variable), self._totals[variable]
+        if key not in self._rain:
+            state = self._restored.pop(key, None)
+            if state is None or not math.isclose(state.unit_mm, unit_mm):
+                self._rain[key] = RainAccumulator(wraps_of(unit_mm))
+            else:
+                shift_s = self._shift_s(state.newest) if reading.t is None else 0.0
+                self._rain[key] = RainAccumulator.restored(state, wraps_of(unit_mm), shift_s)
+        return self._rain[key]
+
+    def _shift_s(self, then: float) -> float:
+        """What brings a UTC time of the last run to this run's monotonic clock. After a boot this device's clock may
+        stand before its own past: then it is not known how long it was off."""
+        now = self._clock.now()
+        age_s = now - then if EARLIEST <= then <= now else UNKNOWN_AGE_S
+        return self._clock.monotonic() - age_s - then
 
 
 class _Bucket:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from edge_agent import grid
-from edge_agent.observation import Flag, Judged, Observation, Verdict
+from edge_agent.observation import Flag, Judged, Observation, Verdict, may_be_used
 from edge_agent.store.cells import COLUMNS
 from edge_agent.variables import VARIABLES
 
@@ -23,7 +23,6 @@ OBSERVATION_TABLES = (
 
 _GOOD = Verdict(Flag.GOOD)
 _LARGEST = 1e9  # nothing measured is larger in its unit; the grid's single precision could not hold it
-_BAD = (Flag.FAIL, Flag.MISSING)
 _to_json = msgspec.json.Encoder().encode
 _readings = msgspec.json.Decoder(dict[str, float | None]).decode
 _flags = msgspec.json.Decoder(dict[str, tuple[int, str, str, float | None, float | None]]).decode
@@ -79,7 +78,8 @@ def grid_values(judged: Judged) -> dict[str, float]:
 def usable_values(readings: str, flags: str | None) -> dict[str, float]:
     """As `grid_values`, of all variables, from a row's columns."""
     values = _readings(readings)
-    bad = {name for name, verdict in _flags(flags).items() if verdict[0] in _BAD} if flags is not None else set()
+    verdicts = _flags(flags) if flags is not None else {}
+    bad = {name for name, (flag, test, *_) in verdicts.items() if not may_be_used(flag, test)}
     usable = {name: value for name, value in values.items() if value is not None and name not in bad}
     return usable if "humidity" in values else _completed(usable)
 

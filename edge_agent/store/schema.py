@@ -92,8 +92,16 @@ def small_forecasts(db: Database) -> None:
     )
 
 
+def rain_totals(db: Database) -> None:
+    """How a sensor's running totals stood after the last reading that was kept; `state`: a `RainState` as JSON."""
+    db.execute(
+        "CREATE TABLE rain_totals (source TEXT NOT NULL, station TEXT NOT NULL, variable TEXT NOT NULL,"
+        " state TEXT NOT NULL, PRIMARY KEY (source, station, variable)) WITHOUT ROWID"
+    )
+
+
 # In order; new ones at the end.
-_MIGRATIONS = (observations, grid_days, outbox, forecasts_and_scores, meta, small_forecasts)
+_MIGRATIONS = (observations, grid_days, outbox, forecasts_and_scores, meta, small_forecasts, rain_totals)
 for _migration in _MIGRATIONS:
     SCHEMA()(_migration)
 KNOWN = frozenset(_migration.__name__ for _migration in _MIGRATIONS)

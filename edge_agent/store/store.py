@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from edge_agent import grid
 from edge_agent.forecast import Forecast
-from edge_agent.observation import Judged
+from edge_agent.observation import Judged, RainState
 from edge_agent.store.cells import DAY_S
 from edge_agent.store.connection import Connection, connect
 from edge_agent.store.forecasts import Forecasts
 from edge_agent.store.observations import Observations, Series
 from edge_agent.store.outbox import Outbox, OutboxCounts, Queued
-from edge_agent.store.state import GridDays, Newest
+from edge_agent.store.state import GridDays, Newest, RainTotals
 from edge_agent.verification import ScoreRow
 
 KEEP_GRID_DAYS = 40
@@ -47,6 +47,7 @@ class Store:
         self._connection, self._keep_days = connection, keep_days
         self._observations = Observations(connection)
         self._grid, self._newest = GridDays(connection), Newest(connection)
+        self._rain = RainTotals(connection)
         self._forecasts = Forecasts(connection)
         self._outbox = Outbox(connection, outbox_bytes)
         self._usable: tuple[tuple[str, int, int], list[Series]] | None = None
@@ -85,8 +86,11 @@ class Store:
 
     # --- observations ---------------------------------------------------------------------------------------------
 
-    def add(self, judged: Judged, destinations: Sequence[str] = ()) -> bool:
-        """Keep an observation, bring the grid up to date, and queue it for each destination.
+    def add(
+        self, judged: Judged, destinations: Sequence[str] = (), totals: Mapping[str, RainState] | None = None
+    ) -> bool:
+        """Keep an observation, bring the grid up to date, and queue it for each destination. `totals`: how its source's
+        running totals stand after it, by variable; they are kept if it is.
 
         A second observation of the same station, source and time fills up the variables the first did not have; queued
         for a destination it stands for these alone, under its own id. One that brings no new variable is a duplicate:
@@ -109,6 +113,7 @@ class Store:
                 self._outbox.put(destination, series, o.t, added.bytes, added.part)
         self._grid.put(station, o.t, added.grid, o.rank)
         self._newest.put(station, added.judged, added.grid)
+        self._rain.put(o.source, o.station, totals or {})
         self._usable = None
         self._connection.unsaved += 1
         return True
@@ -124,6 +129,10 @@ class Store:
     def sources(self, station: str) -> list[str]:
         """The sources a station's observations came from, in the order in which they first came."""
         return self._observations.sources(station)
+
+    def rain_totals(self) -> dict[str, dict[tuple[str, str], RainState]]:
+        """Source -> (station, variable) -> how a running total stood when the last commit was made."""
+        return self._rain.all()
 
     def newest(self, station: str) -> dict[str, tuple[int, float, int]]:
         """variable -> (t, value, flag) of its newest reading, whatever its flag."""
