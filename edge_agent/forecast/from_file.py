@@ -35,7 +35,7 @@ def nowcast_command(
     """`edge-agent nowcast`: one forecast, printed. Raises StationcastError."""
     station = given_station(history, latitude, longitude, elevation)
     nowcaster = load_nowcaster(bundle)
-    past = read_history(history)
+    past = read_history(history, elevation_m=station.elevation_m)
     tell(past.warnings)
     at = given_time("--origin", origin)
     at = past.last if at is None else at

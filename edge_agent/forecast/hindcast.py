@@ -145,7 +145,7 @@ def hindcast_command(
         raise ConfigError(f"--out {out} is the recording itself: name another file")
     station = given_station(history, latitude, longitude, elevation)
     nowcaster = load_nowcaster(bundle)
-    past = read_history(history)
+    past = read_history(history, elevation_m=station.elevation_m)
     tell(past.warnings)
     origins = origins_between(past, every_s, given_time("--start", start), given_time("--end", end))
     skill = Skill(nowcaster)

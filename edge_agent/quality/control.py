@@ -111,15 +111,12 @@ class _Site:
             return _MISSING
         if name not in VARIABLES:
             return Verdict(Flag.NOT_EVALUATED, "", f'"{name[:60]}" is not in the vocabulary', None, value)
-        verdict = checks.range_test(name, value)
-        if verdict is None and name == "pressure":
-            temperature = values.get("temperature")
-            if temperature is None or math.isnan(temperature) or checks.range_test("temperature", temperature):
-                temperature = None
-            verdict = checks.sea_level_test(value, temperature, self._station.elevation_m)
-        elif verdict is None and name == "pressure_msl":
-            verdict = checks.mean_sea_level_test(value)
-        return verdict or _GOOD
+        found = [checks.range_test(name, value)]
+        if name == "pressure":
+            found.append(checks.sea_level_test(value, values.get("temperature"), self._station.elevation_m))
+        elif name == "pressure_msl":
+            found.append(checks.mean_sea_level_test(value))
+        return max(filter(None, found), key=lambda verdict: verdict.flag, default=_GOOD)
 
     def _together(self, observation: Observation, good: Mapping[str, float], source: _Source) -> Iterator[checks.Found]:
         """What the values of one observation say of each other, and the sun of them."""
