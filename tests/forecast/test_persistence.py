@@ -168,8 +168,8 @@ def test_a_time_of_day_that_only_one_day_knows_has_no_past_error():
 
 
 def test_past_errors_are_not_smaller_than_those_to_come():
-    """Six days of weather that lasts two hours and has no daily cycle. Were an outcome a sixth of its own mean day, past
-    errors would be too small; without its whole day they are a little too large, by a percent with 30 days."""
+    """Six days of weather that lasts two hours and has no daily cycle. Were an outcome a sixth of its own mean day,
+    past errors would be too small; without its whole day they are a little too large, by a percent with 30 days."""
     rng = np.random.default_rng(0)
     x = np.full((2000, 2880 + 96), np.nan, np.float32)
     x[:, -7 * 96 :] = rng.standard_normal((2000, 7 * 12)).astype(np.float32).repeat(8, axis=1)
