@@ -95,6 +95,9 @@ class Verdict:
     value: float | None = None
 
 
+GOOD = Verdict(Flag.GOOD)
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """An observation and the verdict on each of its values. The raw values are kept, whatever the verdict."""

@@ -20,6 +20,7 @@ from edge_agent.heartbeat import last_said
 from edge_agent.observation import Flag
 from edge_agent.publish.structs import SensorStatus, StatusPayload
 from edge_agent.store import Store
+from edge_agent.store.cells import DAY_S
 from edge_agent.transfer import open_store
 from edge_agent.variables import VARIABLES
 from edge_agent.verification import ScoreRow
@@ -27,7 +28,6 @@ from edge_agent.verification import ScoreRow
 SILENT_S = 180  # without a word for longer, the agent is not running
 SKILL_DAYS = 7
 SHOWN_LEADS_S = (3600, 10_800, 21_600)
-DAY_S = 86_400
 
 
 class Newest(msgspec.Struct, frozen=True):

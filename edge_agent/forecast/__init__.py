@@ -1,4 +1,8 @@
-"""What a forecast is. Every number carries its level, source and age; a variable without a forecast says why."""
+"""What a forecast is, and how one is made: the nowcast, persistence below it, hindcasts, and their display.
+
+Every number carries its level, source and age; a variable without a forecast says why. Must never let a forecast see a
+reading later than its origin, or fail because a model did.
+"""
 
 from __future__ import annotations
 

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from edge_agent import grid
 from edge_agent.circle import compass, wrap
+from edge_agent.forecast import MAX_AGE_S
 from edge_agent.variables import VARIABLES, Kind
 
 Floats = NDArray[np.float64]
 Series = NDArray[np.floating]
 
 DAY = grid.STEPS_PER_DAY
-NOW_STEPS = 5  # the origin's step and those up to 60 min before it
+NOW_STEPS = MAX_AGE_S // grid.STEP_S + 1  # the origin's step and those up to an hour before it
 MIN_CYCLE_STEPS = 5 * DAY  # values that a mean day needs
 CYCLE_SIGMA = 2.0  # quarter hours
 NO_WEIGHT = 1e-6  # of a value a time of day must have from the days that are left, or it has none

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from edge_agent.config import Station
-from edge_agent.observation import Flag, Judged, Observation, Verdict
+from edge_agent.observation import GOOD, Flag, Judged, Observation, Verdict
 from edge_agent.quality import checks, limits
 from edge_agent.quality.sun import sun_elevation
 from edge_agent.quality.track import LONG_AGO, Track
@@ -18,7 +18,6 @@ from edge_agent.variables import VARIABLES
 
 MAX_SOURCES = 64  # remembered per station
 
-_GOOD = Verdict(Flag.GOOD)
 _MISSING = Verdict(Flag.MISSING, "missing", "no value was sent")
 
 
@@ -87,7 +86,7 @@ class _Site:
         values = observation.values
         verdicts = {name: self._alone(name, value, values) for name, value in values.items()}
         verdicts |= checks.gathered_test(verdicts, values, observation.gathered_s)
-        good = {name: values[name] for name, verdict in verdicts.items() if verdict is _GOOD}
+        good = {name: values[name] for name, verdict in verdicts.items() if verdict is GOOD}
         found = list(self._together(observation, good, source))
         if source.in_order(observation.t):
             self._note_moves(source, observation.t, good)
@@ -116,7 +115,7 @@ class _Site:
             found.append(checks.sea_level_test(value, values.get("temperature"), self._station.elevation_m))
         elif name == "pressure_msl":
             found.append(checks.mean_sea_level_test(value))
-        return max(filter(None, found), key=lambda verdict: verdict.flag, default=_GOOD)
+        return max(filter(None, found), key=lambda verdict: verdict.flag, default=GOOD)
 
     def _together(self, observation: Observation, good: Mapping[str, float], source: _Source) -> Iterator[checks.Found]:
         """What the values of one observation say of each other, and the sun of them."""

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.forecast import Floats, Forecast, Level, VariableForecast
+from edge_agent.publish.numbers import PROBABILITY_DECIMALS
 from edge_agent.variables import VARIABLES
-
-PROBABILITY_DECIMALS = 3  # as published
 
 Steps = NDArray[np.int32]
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from edge_agent import grid
-from edge_agent.observation import Flag, Judged, Observation, Verdict, may_be_used
+from edge_agent.observation import GOOD, Flag, Judged, Observation, Verdict, may_be_used
 from edge_agent.store.cells import COLUMNS
 from edge_agent.variables import VARIABLES
 
@@ -21,7 +21,6 @@ OBSERVATION_TABLES = (
     " JOIN boots b ON b.id = o.boot"
 )
 
-_GOOD = Verdict(Flag.GOOD)
 _LARGEST = 1e9  # nothing measured is larger in its unit; the grid's single precision could not hold it
 _to_json = msgspec.json.Encoder().encode
 _readings = msgspec.json.Decoder(dict[str, float | None]).decode
@@ -48,7 +47,7 @@ def judged_of(row: tuple[Any, ...]) -> Judged:
     """A row of `OBSERVATION_COLUMNS` as it was added. Every value has a verdict."""
     station, source, t, readings, flags, boot_id, seq, clock, period_s, historical, rank = row
     values = {name: math.nan if value is None else value for name, value in _readings(readings).items()}
-    verdicts = dict.fromkeys(values, _GOOD)
+    verdicts = dict.fromkeys(values, GOOD)
     if flags is not None:
         verdicts |= {name: Verdict(Flag(v[0]), *v[1:]) for name, v in _flags(flags).items()}
     observation = Observation(

@@ -1,4 +1,5 @@
-"""A gateway with 1,000 stations: inference in chunks, and from the store to forecasts acknowledged by a broker.
+"""A gateway with 1,000 stations: inference in chunks, and from the store to forecasts acknowledged by a broker, each
+chunk kept with its baselines before the next as the agent does it.
 
     python tests/benchmarks/stations.py [--stations 1000] [--chunk 64]
 
@@ -18,8 +19,10 @@ from parts import arguments, nowcasters, publisher, show, wait
 from store_history import DAYS, START, fill
 
 from edge_agent.config import Station
+from edge_agent.forecast.baselines import beside
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.store import Store
+from edge_agent.verification import scored_leads
 
 
 def main() -> None:
@@ -48,8 +51,10 @@ def main() -> None:
                     forecasts = nowcaster.forecast(chunk, history, ages, origin, origin + 5)
                     inference += time.perf_counter() - asked
                     for forecast in forecasts:
-                        store.add_forecast(forecast)
                         publishing.forecast(forecast)
+                    baselines = beside(forecasts, history, scored_leads(len(stations)))
+                    for forecast, others in zip(forecasts, baselines, strict=True):
+                        store.add_forecast(forecast, others)
                 store.commit()
                 wait(lambda: publishing.health().published >= before + len(stations))
                 return inference, time.perf_counter() - began
