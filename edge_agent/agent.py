@@ -21,9 +21,6 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge_agent import __version__
 from edge_agent.acceptance import Acceptance
 from edge_agent.bundle.trial import Loaded, load_session
@@ -259,31 +256,33 @@ class Agent:
         return nowcaster
 
     def _forecast_all(self, nowcaster: Nowcaster, origin: int) -> None:
-        """A nowcast of every station, in chunks that bound the memory: published, then kept with its baselines."""
+        """A nowcast of every station, in chunks that bound the memory: all are published, then all are kept."""
+        made: list[list[Forecast]] = []
         for part in chunks(self._config.stations, CHUNK):
             if self._stop.is_set():
-                return
-            made = self._guard("forecast", partial(self._forecasts, nowcaster, part, origin))
-            for forecast in made[0] if made else ():
+                break
+            made.append(self._guard("forecast", partial(self._forecasts, nowcaster, part, origin)) or [])
+            for forecast in made[-1]:
                 self._last[forecast.station] = forecast
                 self._guard("forecast", partial(self._publisher.forecast, forecast))
                 self._tell(Event("forecast", forecast=forecast))
             self._pump()
-            if made:
-                self._guard("store", partial(self._keep, *made))
+        for forecasts in made:
+            self._guard("store", partial(self._keep, forecasts))
 
-    def _forecasts(
-        self, nowcaster: Nowcaster, part: Sequence[Station], origin: int
-    ) -> tuple[list[Forecast], NDArray[np.float32]]:
-        """Forecasts, and the history [S, 2880, 8] they were made from."""
+    def _forecasts(self, nowcaster: Nowcaster, part: Sequence[Station], origin: int) -> list[Forecast]:
         ids = [station.id for station in part]
         history, ages = self._store.history(ids, origin), self._store.ages(ids, origin)
         found = nowcaster.forecast(part, history, ages, origin, int(self._clock.now()))
-        return [replace(f, why="; ".join(filter(None, (self._stand_in, f.why)))) for f in found], history
+        return [replace(f, why="; ".join(filter(None, (self._stand_in, f.why)))) for f in found]
 
-    def _keep(self, forecasts: Sequence[Forecast], history: NDArray[np.float32]) -> None:
-        """Store forecasts with the baselines that verification will hold them against."""
-        baselines = beside(forecasts, history, scored_leads(len(self._stations)))
+    def _keep(self, forecasts: Sequence[Forecast]) -> None:
+        """Store a chunk's forecasts with the baselines that verification will hold them against: from the same history,
+        as no reading has been taken since. On the way out there is no time for these."""
+        baselines: Sequence[Sequence[Forecast]] = [()] * len(forecasts)
+        if forecasts and not self._stop.is_set():
+            history = self._store.history([forecast.station for forecast in forecasts], forecasts[0].origin)
+            baselines = beside(forecasts, history, scored_leads(len(self._stations)))
         for forecast, others in zip(forecasts, baselines, strict=True):
             self._store.add_forecast(forecast, others)
 
