@@ -56,7 +56,7 @@ class Acceptance:
         observation = self._observation(sensor, reading, arrived)
         self._remind(observation.station)
         judged = self._quality.judge(observation)
-        fate = self._store.add(judged, DESTINATIONS)
+        fate = self._store.add(judged, DESTINATIONS, reading.gauges)
         flags = (verdict.flag for name, verdict in judged.verdicts.items() if name in fate.kept)
         self.flags[observation.station].update(flags)
         owed = self._owe(sensor, reading, observation, fate.same | fate.other)
@@ -78,6 +78,7 @@ class Acceptance:
             clock=self._clock.state(),
             period_s=sensor.period_s,
             rank=self._ranks[sensor.name],
+            gathered_s=reading.gathered_s,
         )
 
     def _owe(self, sensor: Sensor, reading: Reading, observation: Observation, names: frozenset[str]) -> set[str]:

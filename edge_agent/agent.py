@@ -21,8 +21,6 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-import msgspec
-
 from edge_agent import __version__
 from edge_agent.acceptance import Acceptance
 from edge_agent.bundle.trial import Loaded, load_session
@@ -30,7 +28,9 @@ from edge_agent.clock import Clock, SystemClock, format_time
 from edge_agent.config import Config, Sensor, Station, load
 from edge_agent.errors import StationcastError, StoreError
 from edge_agent.forecast import Forecast
+from edge_agent.forecast.baselines import beside
 from edge_agent.forecast.nowcast import Nowcaster
+from edge_agent.heartbeat import Heartbeat
 from edge_agent.observation import Flag, Judged, Reading
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
@@ -39,7 +39,7 @@ from edge_agent.schedule import Allowance, Every, Origins
 from edge_agent.sensors import Health, open_sources
 from edge_agent.store import Store
 from edge_agent.store.lock import hold_lock
-from edge_agent.verification import score_due
+from edge_agent.verification import score_due, scored_leads
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -106,6 +106,7 @@ class Agent:
         self._day = ""
         self._scoring = False  # forecasts may be due for verification
         self._told: frozenset[tuple[str, str, bool]] = frozenset()  # states as the last status has them
+        self._said = False  # a first status was kept
 
     def run(self, stop: threading.Event) -> int:
         """Work until `stop` is set; returns 0. What sensors handed over before is then in the store.
@@ -122,8 +123,9 @@ class Agent:
         ):
             self._store = store
             self._acceptance = Acceptance(self._config, self._clock, store)
+            self._heartbeat = Heartbeat(store)
             self._publisher = Publisher(self._config, self._clock)
-            self._sources = open_sources(self._config, self._take, self._clock)
+            self._sources = open_sources(self._config, self._take, self._clock, store.rain_totals())
             self._start()
             try:
                 while not stop.is_set():
@@ -167,7 +169,7 @@ class Agent:
         self._pump()
         self._publisher.stop()
         self._pump()
-        self._guard("status", self._heartbeat)
+        self._guard("status", partial(self._say, whole=True))
         log.info("stopped")
 
     # --- readings -----------------------------------------------------------------------------------------------------
@@ -217,7 +219,8 @@ class Agent:
             self._verify(now)
         changed = self._look_due.due(steady) and self._states() != self._told and self._prompt.take(steady)
         if self._status_due.due(steady) or changed:
-            self._guard("status", self._heartbeat)
+            self._guard("status", partial(self._say, whole=not self._said))
+            self._said = True
         if self._commit_due.due(steady) or changed:
             self._guard("store", partial(self._store.commit, now))
 
@@ -258,22 +261,35 @@ class Agent:
         return nowcaster
 
     def _forecast_all(self, nowcaster: Nowcaster, origin: int) -> None:
-        """A nowcast of every station, in chunks that bound the memory: published, then kept."""
+        """A nowcast of every station, in chunks that bound the memory: all are published, then all are kept."""
+        made: list[list[Forecast]] = []
         for part in chunks(self._config.stations, CHUNK):
             if self._stop.is_set():
-                return
-            for forecast in self._guard("forecast", partial(self._forecasts, nowcaster, part, origin)) or ():
+                break
+            made.append(self._guard("forecast", partial(self._forecasts, nowcaster, part, origin)) or [])
+            for forecast in made[-1]:
                 self._last[forecast.station] = forecast
                 self._guard("forecast", partial(self._publisher.forecast, forecast))
-                self._guard("store", partial(self._store.add_forecast, forecast))
                 self._tell(Event("forecast", forecast=forecast))
             self._pump()
+        for forecasts in made:
+            self._guard("store", partial(self._keep, forecasts))
 
     def _forecasts(self, nowcaster: Nowcaster, part: Sequence[Station], origin: int) -> list[Forecast]:
         ids = [station.id for station in part]
         history, ages = self._store.history(ids, origin), self._store.ages(ids, origin)
         found = nowcaster.forecast(part, history, ages, origin, int(self._clock.now()))
         return [replace(f, why="; ".join(filter(None, (self._stand_in, f.why)))) for f in found]
+
+    def _keep(self, forecasts: Sequence[Forecast]) -> None:
+        """Store a chunk's forecasts with the baselines that verification will hold them against: from the same history,
+        as no reading has been taken since. On the way out there is no time for these."""
+        baselines: Sequence[Sequence[Forecast]] = [()] * len(forecasts)
+        if forecasts and not self._stop.is_set():
+            history = self._store.history([forecast.station for forecast in forecasts], forecasts[0].origin)
+            baselines = beside(forecasts, history, scored_leads(len(self._stations)))
+        for forecast, others in zip(forecasts, baselines, strict=True):
+            self._store.add_forecast(forecast, others)
 
     def _verify(self, now: float) -> None:
         """Score what is due, a part of it a turn so that readings need not wait; then see whether a day is over."""
@@ -317,8 +333,8 @@ class Agent:
         found = {(f"sensor {health.name}", health.state, bool(health.detail)) for health in healths}
         return frozenset({*found, ("broker", str(broker.connected), bool(broker.detail))})
 
-    def _heartbeat(self) -> None:
-        """Publish and keep how each station is doing."""
+    def _say(self, *, whole: bool = False) -> None:
+        """Publish and keep how each station is doing. `whole`: keep all of it, also on a gateway."""
         self._told = self._states()
         healths = {source.name: source.health() for source in self._sources}
         broker, books = self._publisher.health(), self._store.counts("mqtt")
@@ -338,7 +354,7 @@ class Agent:
                 store_mb=self._store.size_mb(),
             )
             self._publisher.status(name, said[name])
-        self._store.set("status", msgspec.json.encode(said).decode())
+        self._heartbeat.keep(said, whole=whole)
 
     def _sensors_of(self, station: Station, healths: dict[str, Health]) -> Iterator[Health]:
         for name, health in healths.items():

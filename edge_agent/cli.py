@@ -11,10 +11,7 @@ from typing import Any
 import click
 
 from edge_agent import __version__
-from edge_agent.console import Group
-
-_PATH = click.Path(path_type=Path)
-_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+from edge_agent.console import FILE, PATH, Group
 
 
 def _site(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,7 +25,7 @@ def _site(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(cls=Group, program="edge-agent", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(name="edge-agent", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-agent")
 def main() -> None:
     """Forecasts that live at your weather station.
@@ -51,7 +48,7 @@ def main() -> None:
 @click.option("--serial", metavar="PORT", help="Port of the sensor; a /dev/serial/by-id path survives replugging.")
 @click.option("--driver", help="How the sensor speaks: json_lines or csv_lines.")
 @click.option("--mqtt", metavar="HOST[:PORT]", help="The broker to publish to.")
-@click.option("--out", type=_PATH, default=Path("agent.toml"), show_default=True, help="The file to write.")
+@click.option("--out", type=PATH, default=Path("agent.toml"), show_default=True, help="The file to write.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def init(**answers: Any) -> None:
     """Write a commented agent.toml.
@@ -65,7 +62,7 @@ def init(**answers: Any) -> None:
 
 
 @main.command()
-@click.option("--config", type=_FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--offline", is_flag=True, help="Only read the file; open nothing.")
 def check(config: Path, offline: bool) -> None:
     """Test a configuration: first the file, then each sensor, the broker, the store and the bundle.
@@ -78,7 +75,7 @@ def check(config: Path, offline: bool) -> None:
 
 
 @main.command()
-@click.option("--config", type=_FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--verbose", "-v", is_flag=True, help="Log each observation and each forecast.")
 def run(config: Path, verbose: bool) -> None:
     """Run the agent until SIGTERM or Ctrl-C: read, check, store, forecast, publish."""
@@ -88,12 +85,12 @@ def run(config: Path, verbose: bool) -> None:
 
 
 @main.command()
-@click.argument("history", type=_FILE)
+@click.argument("history", type=FILE)
 @_site
 @click.option("--origin", help="Forecast from this time (RFC 3339 with zone, or epoch seconds); default: last reading.")
-@click.option("--bundle", type=_FILE, help="A bundle file; default: the one shipped with the agent.")
+@click.option("--bundle", type=FILE, help="A bundle file; default: the one shipped with the agent.")
 @click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-@click.option("--plot", type=_PATH, metavar="PNG", help="Also draw the fan charts to a file (needs the plot extra).")
+@click.option("--plot", type=PATH, metavar="PNG", help="Also draw the fan charts to a file (needs the plot extra).")
 def nowcast(history: Path, latitude: float, longitude: float, elevation: float, **options: Any) -> None:
     """One forecast from a file: 15-minute steps to 6 hours.
 
@@ -109,15 +106,15 @@ def nowcast(history: Path, latitude: float, longitude: float, elevation: float, 
 
 
 @main.command()
-@click.argument("history", type=_FILE)
+@click.argument("history", type=FILE)
 @_site
 @click.option("--every", default="3h", show_default=True, help="Spacing of the origins: 15min, 1h, 3h, 1d.")
 @click.option("--start", help="First origin; default: once there are 24 hours of history.")
 @click.option("--end", help="Last origin; default: the last reading.")
-@click.option("--bundle", type=_FILE, help="A bundle file; default: the one shipped with the agent.")
-@click.option("--out", type=_PATH, metavar="FORECASTS.csv", help="Write every forecast beside what came.")
+@click.option("--bundle", type=FILE, help="A bundle file; default: the one shipped with the agent.")
+@click.option("--out", type=PATH, metavar="FORECASTS.csv", help="Write every forecast beside what came.")
 @click.option("--json", "json_", is_flag=True, help="Print the skill table as JSON.")
-@click.option("--plot", type=_PATH, metavar="PNG", help="Draw skill by lead and an example fan (needs the plot extra).")
+@click.option("--plot", type=PATH, metavar="PNG", help="Draw skill by lead and an example fan (needs the plot extra).")
 def hindcast(history: Path, latitude: float, longitude: float, elevation: float, **options: Any) -> None:
     """Would this have worked at my station?
 
@@ -131,7 +128,7 @@ def hindcast(history: Path, latitude: float, longitude: float, elevation: float,
 
 
 @main.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @click.option("--port", metavar="PTY", help="Serial port or pseudo-terminal to write to.")
 @click.option("--mqtt", metavar="URL", help="mqtt://[user@]host[:port]/topic to publish to.")
 @click.option("--speed", type=float, default=1.0, show_default=True, help="How many times faster than recorded.")
@@ -153,7 +150,7 @@ def bundle() -> None:
 
 
 @bundle.command()
-@click.argument("bundle_", metavar="[BUNDLE]", type=_FILE, required=False)
+@click.argument("bundle_", metavar="[BUNDLE]", type=FILE, required=False)
 @click.option("--json", "json_", is_flag=True, help="Print bundle.json itself.")
 @click.option("--verify", is_flag=True, help="Also run its golden samples here, in a child process.")
 def show(bundle_: Path | None, **options: Any) -> None:
@@ -164,8 +161,8 @@ def show(bundle_: Path | None, **options: Any) -> None:
 
 
 @main.command("import")
-@click.argument("history", type=_FILE)
-@click.option("--config", type=_FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.argument("history", type=FILE)
+@click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--station", help="Which station, where the configuration has several.")
 @click.option("--source", default="import", show_default=True, help="Name the rows are kept under.")
 def import_(history: Path, **options: Any) -> None:
@@ -179,12 +176,12 @@ def import_(history: Path, **options: Any) -> None:
 
 
 @main.command()
-@click.option("--config", type=_FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--station", help="Which station, where the configuration has several.")
 @click.option("--start", help="First time; default: the oldest row.")
 @click.option("--end", help="Last time; default: the newest row.")
 @click.option("--flags", is_flag=True, help="Add a column with the quality flag beside each variable.")
-@click.option("--out", type=_PATH, help="The file to write; default: standard output.")
+@click.option("--out", type=PATH, help="The file to write; default: standard output.")
 def export(**options: Any) -> None:
     """Write the store's observations as a HISTORY.csv that `nowcast`, `hindcast` and `import` read."""
     from edge_agent.transfer import export_command
@@ -193,7 +190,7 @@ def export(**options: Any) -> None:
 
 
 @main.command()
-@click.option("--config", type=_FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def status(config: Path, json_: bool) -> None:
     """How the agent is doing: sensors, newest readings, last forecast, what waits for the broker, skill so far.
@@ -209,7 +206,7 @@ def status(config: Path, json_: bool) -> None:
 @main.command()
 @click.option("--once", is_flag=True, help="Stop with exit 0 after two checked forecasts and one flagged line.")
 @click.option("--speed", type=float, default=120.0, show_default=True, help="How many times faster than recorded.")
-@click.option("--keep", type=_PATH, metavar="DIR", help="Keep the demo's configuration and store in this folder.")
+@click.option("--keep", type=PATH, metavar="DIR", help="Keep the demo's configuration and store in this folder.")
 def demo(**options: Any) -> None:
     """Watch it work: two recorded stations, one on a serial line and one over MQTT, forecast on the spot.
 

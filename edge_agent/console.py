@@ -1,4 +1,5 @@
-"""What commands share at the terminal: errors in words, a standard output that may be full or closed, files to keep.
+"""What the commands of the agent and of the factory share at the terminal: kinds of paths, errors in words, a standard
+output that may be full or closed, files to keep.
 
 Never hides a fault of ours: only errors a user can act on lose their traceback.
 """
@@ -18,6 +19,10 @@ from edge_agent.errors import ConfigError, StationcastError
 # Other files are named in their errors, which become a StationcastError where they are opened and written.
 _OUTPUT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE})
 
+PATH = click.Path(path_type=Path)
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
 
 def keep_inputs(option: str, out: Path | None, *inputs: Path | None) -> None:
     """Before anything is written: what a command reads is not what it writes over.
@@ -30,18 +35,14 @@ def keep_inputs(option: str, out: Path | None, *inputs: Path | None) -> None:
 
 
 class Group(click.Group):
-    """Commands that end with 1 and one line on standard error where they cannot do their work, and without a word where
-    nobody reads on (`| head`). `program`: the name in front of that line."""
-
-    def __init__(self, *args: Any, program: str, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._program = program
+    """Commands that end with 1 and one line on standard error, behind the group's name, where they cannot do their
+    work, and without a word where nobody reads on (`| head`)."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except StationcastError as error:
-            click.echo(f"{self._program}: {error}", err=True)
+            click.echo(f"{self.name}: {error}", err=True)
             ctx.exit(1)
 
     def main(self, *args: Any, **more: Any) -> Any:
@@ -63,5 +64,5 @@ class Group(click.Group):
     def _without_output(self, error: OSError) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still held must not fail once more
         if error.errno != errno.EPIPE:
-            click.echo(f"{self._program}: standard output: {error.strerror}: what was printed is not whole", err=True)
+            click.echo(f"{self.name}: standard output: {error.strerror}: what was printed is not whole", err=True)
         sys.exit(1)

@@ -42,6 +42,13 @@ def cadence_s(times: Times) -> float:
     return float(np.sort(np.diff(times))[(len(times) - 2) // 2]) if len(times) > 1 else float("inf")
 
 
+def gathered(times: Times) -> NDArray[np.bool_]:
+    """Where a sum fell over more than its own interval, [N]: more than a step and more than twice the usual spacing
+    after the reading before. `times`: [N] ascending."""
+    spacing = np.diff(times, prepend=times[:1])
+    return np.asarray(spacing > max(STEP_S, 2 * cadence_s(times)))
+
+
 def hold_s(cadence: float) -> int:
     """How old a held state may be at its step, seconds."""
     return HOLD_S if cadence <= STEP_S else HOLD_HOURLY_S

@@ -23,7 +23,8 @@ from edge_agent import grid
 from edge_agent.clock import format_time, parse_time
 from edge_agent.errors import DataError
 from edge_agent.packed import BROKEN, unpacked
-from edge_agent.variables import VARIABLES
+from edge_agent.quality.checks import impossible
+from edge_agent.variables import VARIABLES, Kind
 
 MAX_FILE_BYTES = 200_000_000  # after decompression
 MAX_LINE_BYTES = 65_536
@@ -111,7 +112,7 @@ def steps_ending(origin: int) -> Times:
     return np.asarray(origin + grid.STEP_S * np.arange(1 - grid.HISTORY_STEPS, 1, dtype=np.int64))
 
 
-def read_history(path: Path, *, limits: bool = True) -> History:
+def read_history(path: Path, *, limits: bool = True, elevation_m: float | None = None) -> History:
     """Read a HISTORY.csv, plain, .gz or .xz.
 
     A `time` column (RFC 3339 with a zone, or epoch seconds; each row for itself) and vocabulary names, in any order and
@@ -120,8 +121,9 @@ def read_history(path: Path, *, limits: bool = True) -> History:
     Rows that a year or more separates from all others are left out, where they are few (`strays`).
 
     Args:
-        limits: values outside the vocabulary's possible range become missing, counted; False leaves them to quality
-            control.
+        limits: what quality control would fail or call no interval's own becomes missing, counted: values that are
+            impossible, and sums of a row after a gap. False leaves them to quality control.
+        elevation_m: of the station, for the limits of its pressure; None = not known.
 
     Raises:
         DataError: not such a file; the message names the row and the remedy.
@@ -139,7 +141,7 @@ def read_history(path: Path, *, limits: bool = True) -> History:
         except csv.Error as error:
             why = "are its line ends carriage returns? Line feeds are needed" if "new-line" in str(error) else UNPAIRED
             raise DataError(f"{path}, row {before + 1}: not CSV ({error}): {why}") from None
-    return table.history(limits)
+    return table.history(limits, elevation_m)
 
 
 class _Table:
@@ -212,7 +214,7 @@ class _Table:
                 value = math.nan
             column.append(value)
 
-    def history(self, limits: bool) -> History:
+    def history(self, limits: bool, elevation_m: float | None) -> History:
         """What was read, in order of time. Raises DataError: there were no rows."""
         if not self._times:
             self._refuse(2, "no rows with values: nothing to read")
@@ -221,12 +223,14 @@ class _Table:
         times = times[kept]
         values = {name: np.frombuffer(column, np.float64)[kept] for name, (_, column) in self._columns.items()}
         if limits:
-            values = {name: self._within_limits(name, column) for name, column in values.items()}
+            self._leave_out_impossible(values, elevation_m)
         if (np.diff(times) < 0).any():
             back = int((np.diff(times) < 0).sum())
             self._warnings.append(f"{self._path}: rows were not in order of time ({back} steps back): sorted")
         times, values = self._once_per_time(times, values)
         self._tell_long_gaps(times)
+        if limits:
+            self._leave_out_gathered(times, values)
         for doubt, n in self._doubts.items():
             self._warnings.append(f"{self._path}: {doubt}: {n}, the first in row {self._first[doubt]}")
         self._complete_humidity(values)
@@ -260,16 +264,27 @@ class _Table:
             self._refuse(row, f'{name}: "{text[:40]}" has a decimal comma: write a point')
         self._refuse(row, f'{name}: "{text[:40]}" is not a number: leave the field empty where a value is missing')
 
-    def _within_limits(self, name: str, column: Values) -> Values:
-        low, high = VARIABLES[name].fail
-        out = (column < low) | (column > high)
-        if out.any():
-            self._warnings.append(
-                f"{self._path}: {name}: {int(out.sum())} values outside {low:g}..{high:g} {VARIABLES[name].unit} taken"
-                f" as missing, the first {column[out][0]:g}"
-            )
-            column[out] = np.nan
-        return column
+    def _leave_out_impossible(self, values: dict[str, Values], elevation_m: float | None) -> None:
+        for name, out in list(impossible(values, elevation_m)):
+            if out.any():
+                low, high = VARIABLES[name].fail
+                at_sea = "" if name != "pressure" or elevation_m is None else f" or no pressure at {elevation_m:g} m"
+                self._warnings.append(
+                    f"{self._path}: {name}: {int(out.sum())} values outside {low:g}..{high:g} {VARIABLES[name].unit}"
+                    f"{at_sea} taken as missing, the first {values[name][out][0]:g}"
+                )
+                values[name][out] = np.nan
+
+    def _leave_out_gathered(self, times: Times, values: dict[str, Values]) -> None:
+        after_gap = grid.gathered(times)
+        for name, column in values.items():
+            out = after_gap & (column > 0)
+            if VARIABLES[name].kind is Kind.SUM and out.any():
+                self._warnings.append(
+                    f"{self._path}: {name}: {int(out.sum())} sums of rows after a gap taken as missing: they are no"
+                    " quarter hour's own"
+                )
+                column[out] = np.nan
 
     def _once_per_time(self, times: Times, values: dict[str, Values]) -> tuple[Times, dict[str, Values]]:
         """Rows in order of time; where a time comes again, the last reading of each variable stands."""

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import msgspec
+
+PERIOD = "period"  # the test that says of a sum that it is not of its own interval, see `Observation.gathered_s`
+
 
 class Flag(IntEnum):
     """QARTOD's quality flags."""
@@ -17,6 +21,27 @@ class Flag(IntEnum):
     MISSING = 9
 
 
+class RainState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a rain counter stands, from one run of the agent to the next; totals as (mm, UTC seconds).
+
+    `unit_mm`: the sensor's unit, mm; a state in another unit is of no use. The rest is `RainAccumulator`'s own.
+    """
+
+    unit_mm: float
+    last: tuple[float, float]
+    settled: bool = False
+    rise: float = 0.0
+    doubt: tuple[float, float] | None = None
+    before: tuple[float, float] | None = None
+    carried: float = 0.0
+    usual_s: float | None = None
+
+    @property
+    def newest(self) -> float:
+        """UTC seconds of the latest total in it."""
+        return max(self.last[1], self.doubt[1]) if self.doubt else self.last[1]
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One decoded message: vocabulary names and units. `t` is UTC seconds where the message carries its own time,
@@ -25,7 +50,8 @@ class Reading:
     `totals`: running totals of accumulating variables in their unit, from which the intake makes increments. `device`:
     which of several devices behind one source speaks (its totals and batteries are its own). `battery`: by the part
     that has one (`outdoor`, `console`, ...): `ok`, `low`, or volts. `period_s`: length of the interval, where the
-    message says it. `historical`: from a device's archive, caught up.
+    message says it. `historical`: from a device's archive, caught up. `gathered_s` as in `Observation`; `gauges`: how
+    its running totals stand after it, by gauge. Both are the intake's.
     """
 
     values: Mapping[str, float]
@@ -36,6 +62,8 @@ class Reading:
     battery: Mapping[str, str | float] = field(default_factory=dict)
     period_s: int | None = None
     historical: bool = False
+    gathered_s: int | None = None
+    gauges: Mapping[str, RainState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +72,9 @@ class Observation:
 
     `t`: UTC seconds, the end of the interval; `period_s`: its length where known; `clock`: `synced`, `holdover` or
     `unsynced`; `historical`: arrived by import or catch-up, not live. `rank`: position of the source among the
-    station's sources (0 = preferred) for variables that several sources measure.
+    station's sources (0 = preferred) for variables that several sources measure. `gathered_s`: sums in it fell over so
+    many seconds, because nobody listened meanwhile; None = over its ordinary interval. It is for quality control and
+    not kept.
     """
 
     station: str
@@ -57,6 +87,7 @@ class Observation:
     period_s: int | None = None
     historical: bool = False
     rank: int = 0
+    gathered_s: int | None = None
 
     @property
     def id(self) -> str:
@@ -75,6 +106,9 @@ class Verdict:
     value: float | None = None
 
 
+GOOD = Verdict(Flag.GOOD)
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """An observation and the verdict on each of its values. The raw values are kept, whatever the verdict."""
@@ -83,6 +117,12 @@ class Judged:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
     def usable(self) -> dict[str, float]:
-        """Values that forecasts and verification may use: everything not flagged FAIL or MISSING."""
-        bad = {name for name, verdict in self.verdicts.items() if verdict.flag in (Flag.FAIL, Flag.MISSING)}
+        """Values that forecasts and verification may use: everything not flagged FAIL or MISSING, and no sum that fell
+        over more than its own interval."""
+        bad = {name for name, verdict in self.verdicts.items() if not may_be_used(verdict.flag, verdict.test)}
         return {name: value for name, value in self.observation.values.items() if name not in bad}
+
+
+def may_be_used(flag: int, test: str) -> bool:
+    """Whether forecasts and verification may use a value with this verdict."""
+    return flag not in (Flag.FAIL, Flag.MISSING) and test != PERIOD

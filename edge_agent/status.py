@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,18 @@ import msgspec
 from edge_agent.clock import SystemClock, format_time, parse_time
 from edge_agent.config import Config, load
 from edge_agent.forecast import Level
+from edge_agent.heartbeat import last_said
 from edge_agent.observation import Flag
 from edge_agent.publish.structs import SensorStatus, StatusPayload
 from edge_agent.store import Store
+from edge_agent.store.cells import DAY_S
 from edge_agent.transfer import open_store
 from edge_agent.variables import VARIABLES
 from edge_agent.verification import ScoreRow
 
-KEY = "status"  # in the store: a StatusPayload by station, as JSON; the agent writes it every minute
 SILENT_S = 180  # without a word for longer than this and between two commits, the agent is not running
 SKILL_DAYS = 7
 SHOWN_LEADS_S = (3600, 10_800, 21_600)
-DAY_S = 86_400
 
 
 class Newest(msgspec.Struct, frozen=True):
@@ -124,7 +124,7 @@ def status_command(config: Path, json_: bool) -> None:
 
 def report_of(config: Config, store: Store, now: float, config_path: Path = Path("agent.toml")) -> Report:
     """Everything `edge-agent status` says, at `now` (UTC seconds)."""
-    heartbeats, hints = _heartbeats(store)
+    heartbeats, hints = _heartbeats(store, [station.id for station in config.stations])
     stations = [_station(store, station.id, heartbeats, now) for station in config.stations]
     silent = [report.silent_s for report in stations if report.silent_s is not None]
     if not heartbeats and not hints:
@@ -221,13 +221,10 @@ def _add(a: ScoreRow, b: ScoreRow) -> ScoreRow:
     return ScoreRow(*key, *(getattr(a, name) + getattr(b, name) for name in names[first:]))
 
 
-def _heartbeats(store: Store) -> tuple[dict[str, StatusPayload], list[str]]:
+def _heartbeats(store: Store, stations: Iterable[str]) -> tuple[dict[str, StatusPayload], list[str]]:
     """What the agent last said by station, and hints where that cannot be read."""
-    text = store.get(KEY)
-    if text is None:
-        return {}, []
     try:
-        return msgspec.json.decode(text, type=dict[str, StatusPayload]), []
+        return last_said(store, stations), []
     except msgspec.DecodeError as error:
         return {}, [
             f"What the agent wrote of itself cannot be read ({error}): is it of another version than this command?"

@@ -216,13 +216,15 @@ def _add_batch(store: Store, rows: Iterator[Observation | None], judge: Judge, d
 def _rows(history: History, station: str, source: str, rank: int) -> Iterator[Observation | None]:
     """Each row as an observation, None for one without a value. The same row has the same id at every import."""
     columns = {name: column for name, column in history.values.items() if not _is_completed(name, history)}
+    after_gap, spacing = grid.gathered(history.times), np.diff(history.times, prepend=history.times[:1])
     for i, t in enumerate(history.times.tolist()):
         values = {name: float(column[i]) for name, column in columns.items() if not np.isnan(column[i])}
         if not values:
             yield None
             continue
         boot_id = f"import-{station}"
-        yield Observation(station, source, t, values, boot_id, seq=t, historical=True, rank=rank)
+        gathered_s = int(spacing[i]) if after_gap[i] else None
+        yield Observation(station, source, t, values, boot_id, seq=t, historical=True, rank=rank, gathered_s=gathered_s)
 
 
 def _is_completed(name: str, history: History) -> bool:

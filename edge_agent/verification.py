@@ -8,32 +8,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_agent.bundle.manifest import Event
-from edge_agent.bundle.station_task import RAIN_EVENT
+from edge_agent.bundle.station_task import EVENTS
 from edge_agent.circle import near, wrap
 from edge_agent.clock import format_time
-from edge_agent.forecast import LEADS_S, Level, persistence
-from edge_agent.grid import GRID_VARIABLES, MATCH_S
+from edge_agent.forecast import LEADS_S, Level
+from edge_agent.forecast.baselines import BASELINES
+from edge_agent.grid import MATCH_S
 from edge_agent.variables import VARIABLES, Kind
 
 if TYPE_CHECKING:
     from edge_agent.config import Station
-    from edge_agent.forecast import Forecast, VariableForecast
+    from edge_agent.forecast import Forecast
     from edge_agent.store import Store
 
 Floats = NDArray[np.float64]
 
-SOURCES = ("bundle", "fallback", "persistence", "anomaly-persistence")
-BASELINES = {"persistence": False, "anomaly-persistence": True}  # source -> does the mean day move it
+SOURCES = ("bundle", "fallback", *BASELINES)
 EVENT = "event:"  # prefix of an event's name where variables and events share a column
-EVENTS = (RAIN_EVENT,)  # what the running agent scores beside its variables
 
 MARK = "scored-until"  # in the store: the last origin that was scored, see `score_due`
 LATE_S = 600  # readings may come this late and still count
@@ -49,7 +47,8 @@ class ScoreRow:
     """Sums over the forecasts of one station, UTC day of the valid time, source, variable and lead: rows add up.
 
     `source`: `bundle` and `fallback` are what was issued, from the model or from the persistence that stood in for it;
-    `persistence` and `anomaly-persistence` are the baselines on the pairs of `bundle`. Errors are forecast minus
+    `persistence` and `anomaly-persistence` are the baselines on the pairs of `bundle`, made when that was issued from
+    the same history: rows that came late did not help them. Errors are forecast minus
     observed, in the variable's unit, on the circle for directions. `inside80` counts observations within the central
     80 % interval. An event is the variable `event:<name>`: its error is probability minus outcome, `sum_sq` and
     `sum_crps` are both the sum of the Brier score, and `inside80` is 0.
@@ -216,12 +215,18 @@ def event_scores(probability: ArrayLike, outcome: ArrayLike) -> Floats:
     return np.stack([np.where(pair, part, 0.0) for part in parts])
 
 
+def scored_leads(stations: int) -> tuple[int, ...]:
+    """The leads, seconds, at which a gateway of so many stations scores its forecasts."""
+    return LEADS_S if stations <= FEW_STATIONS else GATEWAY_LEADS_S
+
+
 def score_due(store: Store, stations: Sequence[Station], now: float, *, budget_s: float = BUDGET_S) -> int:
     """Score the issued forecasts whose last valid time has passed and keep the sums in the store.
 
-    Baselines are scored beside forecasts that came from a bundle, so that their pairs are the same. A mark in the store
-    says up to which origin this was done, and of an origin that is not finished up to which station in order of name;
-    rows and mark go into the same transaction, so whatever stops the agent, every forecast is scored once.
+    Beside forecasts that came from a bundle the baselines that were made with them are scored, on the same pairs, and
+    then forgotten. A mark in the store says up to which origin this was done, and of an origin that is not finished up
+    to which station in order of name; rows and mark go into the same transaction, so whatever stops the agent, every
+    forecast is scored once.
 
     Args:
         budget_s: real seconds after which a call ends with what it has in hand; it scores `CHUNK` stations at least.
@@ -232,7 +237,7 @@ def score_due(store: Store, stations: Sequence[Station], now: float, *, budget_s
     deadline = time.monotonic() + budget_s
     ready = int(now) - LEADS_S[-1] - MATCH_S - LATE_S
     ids = sorted(station.id for station in stations)
-    leads_s = LEADS_S if len(ids) <= FEW_STATIONS else GATEWAY_LEADS_S
+    leads_s = scored_leads(len(ids))
     origin, last = _mark(store, ready)
     done = 0
     while not done or time.monotonic() < deadline:
@@ -244,15 +249,15 @@ def score_due(store: Store, stations: Sequence[Station], now: float, *, budget_s
                 break
             origin = due
         part = [id_ for id_ in ids if id_ > last][:CHUNK]
-        forecasts = [forecast for id_ in part for forecast in store.forecasts(id_, since=origin, until=origin)]
-        histories = store.history([forecast.station for forecast in forecasts], origin)
         sums = _Sums()
-        for forecast, history in zip(forecasts, histories, strict=True):
-            _score_one(store, forecast, history, leads_s, sums)
+        for forecast in (f for id_ in part for f in store.forecasts(id_, since=origin, until=origin)):
+            _score_one(store, forecast, leads_s, sums)
+            done += 1
         last = part[-1] if len(part) == CHUNK else ""
         store.add_scores(sums.rows())
         store.set(MARK, f"{origin} {last}".rstrip())
-        done += len(forecasts)
+        if not last:
+            store.forget_baselines(origin)
     return done
 
 
@@ -289,61 +294,45 @@ class _Sums:
 
 
 def _first_due(store: Store, stations: Sequence[str], since: int, until: int) -> int | None:
-    """The earliest origin in question that has a forecast."""
-    firsts = (next(store.forecasts(station, since=since, until=until), None) for station in stations)
-    return min((forecast.origin for forecast in firsts if forecast is not None), default=None)
+    """The earliest origin in question that has a forecast of one of the stations."""
+    while (origin := store.next_origin(since, until)) is not None:
+        if not set(stations).isdisjoint(store.forecast_stations(origin)):
+            return origin
+        since = origin + 1
+    return None
 
 
-def _score_one(
-    store: Store, forecast: Forecast, history: NDArray[np.float32], leads_s: Sequence[int], sums: _Sums
-) -> None:
-    """Add the scores of one issued forecast and, beside a bundle's, those of the baselines. `history`: [2880, 8]."""
-    kept = [i for i, lead in enumerate(forecast.leads_s) if lead in leads_s]
-    leads = tuple(forecast.leads_s[i] for i in kept)
-    valid = forecast.origin + np.asarray(leads, np.int64)
+def _score_one(store: Store, issued: Forecast, leads_s: Sequence[int], sums: _Sums) -> None:
+    """Add the scores of one issued forecast and, beside a bundle's, those of the baselines made with it."""
+    leads = [lead for lead in issued.leads_s if lead in leads_s]
+    valid = issued.origin + np.asarray(leads, np.int64)
     days = [format_time(t)[:10] for t in valid]
-    for name, own in forecast.variables.items():
+    baselines = [beside for beside in store.baselines(issued.station, issued.origin) if set(leads) <= {*beside.leads_s}]
+    for name, own in issued.variables.items():
         if own.mean is None or own.quantiles is None:
             continue
-        x = np.ascontiguousarray(history[None, :, GRID_VARIABLES.index(name)])
-        observed = store.verifying(forecast.station, name, valid)
-        for source, (mean, quantiles) in _beside(own, kept, x, leads, forecast.levels_q).items():
-            scores = pair_scores(name, mean, quantiles, observed, forecast.levels_q)
-            sums.add(forecast.station, days, source, name, leads, scores)
-        for event in EVENTS:
-            if event.variable == name and event.name in forecast.events:
-                outcome = event.came(observed)
-                for source, chance in _chances(own, forecast.events[event.name][kept], x, event).items():
-                    sums.add(forecast.station, days, source, EVENT + event.name, leads, event_scores(chance, outcome))
+        observed = store.verifying(issued.station, name, valid)
+        if own.level is Level.PERSISTENCE:
+            sources = {"fallback": issued}
+        else:
+            sources = {"bundle": issued} | {beside.source: beside for beside in baselines}
+        for source, forecast in sources.items():
+            for column, scores in _scores(forecast, name, leads, observed):
+                sums.add(issued.station, days, source, column, leads, scores)
 
 
-def _beside(
-    own: VariableForecast, kept: Sequence[int], x: NDArray[np.float32], leads: Sequence[int], levels: Sequence[float]
-) -> Mapping[str, tuple[Floats, Floats]]:
-    """Source -> mean [L] and quantiles [L, Q]: what was issued, and the baselines beside a bundle's."""
-    assert own.mean is not None and own.quantiles is not None
-    issued = (own.mean[kept], own.quantiles[:, kept].T)
-    if own.level is Level.PERSISTENCE:
-        return {"fallback": issued}
-    baselines = {
-        source: (
-            persistence.base(x, own.variable, leads, cycle=cycle)[0],
-            persistence.quantiles(x, own.variable, leads, levels, cycle=cycle)[0],
-        )
-        for source, cycle in BASELINES.items()
-    }
-    return {"bundle": issued, **baselines}
-
-
-def _chances(own: VariableForecast, issued: Floats, x: NDArray[np.float32], event: Event) -> Mapping[str, Floats]:
-    """As `_beside` for an event's probability, [L]."""
-    if own.level is Level.PERSISTENCE:
-        return {"fallback": issued}
-    baselines = {
-        source: np.full(len(issued), persistence.event_probability(x, event, cycle=cycle)[0])
-        for source, cycle in BASELINES.items()
-    }
-    return {"bundle": issued, **baselines}
+def _scores(forecast: Forecast, name: str, leads: Sequence[int], observed: Floats) -> Iterator[tuple[str, Floats]]:
+    """The scores [6, L] of a variable of a forecast at some of its leads, and of the events about it; nothing where it
+    has no numbers."""
+    at = [forecast.leads_s.index(lead) for lead in leads]
+    own = forecast.variables.get(name)
+    if own is None or own.mean is None or own.quantiles is None:
+        return
+    yield name, pair_scores(name, own.mean[at], own.quantiles[:, at].T, observed, forecast.levels_q)
+    for event in EVENTS:
+        if event.variable == name and event.name in forecast.events:
+            outcome = event.came(observed)
+            yield EVENT + event.name, event_scores(forecast.events[event.name][at], outcome)
 
 
 def _at(levels: Sequence[float], level: float) -> int:

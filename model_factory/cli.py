@@ -8,12 +8,8 @@ from typing import Any
 
 import click
 
-from edge_agent.console import Group
+from edge_agent.console import FOLDER, PATH, Group
 from model_factory.sources.stations import KINDS
-
-_PATH = click.Path(path_type=Path)
-_DIR = click.Path(path_type=Path, exists=True, file_okay=False)
-_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 def _split(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,7 +21,7 @@ def _split(command: Callable[..., Any]) -> Callable[..., Any]:
     return hold_out(fraction(command))
 
 
-@click.group(cls=Group, program="model-factory", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(name="model-factory", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stationcast", prog_name="model-factory")
 def main() -> None:
     """From station data to a bundle a station can run.
@@ -41,8 +37,8 @@ def main() -> None:
 
 @main.command("import")
 @click.argument("kind", type=click.Choice(KINDS))
-@click.argument("raw", type=_DIR)
-@click.argument("data", type=_PATH)
+@click.argument("raw", type=FOLDER)
+@click.argument("data", type=PATH)
 def import_(kind: str, raw: Path, data: Path) -> None:
     """Turn a raw folder RAW into DATA/<network>/: one <station>.csv each, stations.csv and network.json.
 
@@ -59,14 +55,14 @@ def train() -> None:
 
 
 @train.command()
-@click.argument("data", type=_DIR)
-@click.option("--out", type=_PATH, required=True, help="The run's folder: checkpoints, log, weights.")
+@click.argument("data", type=FOLDER)
+@click.option("--out", type=PATH, required=True, help="The run's folder: checkpoints, log, weights.")
 @_split
 @click.option("--seed", default=0, show_default=True)
 @click.option("--steps", default=None, type=int, help="Optimizer steps; default: the recipe's.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out.")
-@click.option("--bank", type=_PATH, metavar="FILE", help="Framed samples, shared between runs; made if not there.")
+@click.option("--bank", type=PATH, metavar="FILE", help="Framed samples, shared between runs; made if not there.")
 @click.option("--export/--no-export", default=True, show_default=True, help="Write model_fp32.onnx at the end.")
 def station(data: Path, **options: Any) -> None:
     """Train the station model on every network below DATA (folders as `import` writes them)."""
@@ -76,8 +72,8 @@ def station(data: Path, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("run", type=_DIR)
-@click.argument("data", type=_DIR)
+@click.argument("run", type=FOLDER)
+@click.argument("data", type=FOLDER)
 def export(run: Path, data: Path) -> None:
     """Write RUN/model_fp32.onnx from its weights, where training left that out (as on a machine without onnxscript)."""
     from model_factory.training.station import export_command
@@ -86,7 +82,7 @@ def export(run: Path, data: Path) -> None:
 
 
 @main.command()
-@click.argument("run", type=_DIR)
+@click.argument("run", type=FOLDER)
 @click.option("--calibration", default=256, show_default=True, help="Calibration samples, from the training part.")
 def quantize(run: Path, **options: Any) -> None:
     """Static INT8 (QDQ, per channel) of RUN's model, calibrated on samples that training kept in RUN."""
@@ -96,13 +92,13 @@ def quantize(run: Path, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("run", type=_DIR)
-@click.argument("data", type=_DIR)
+@click.argument("run", type=FOLDER)
+@click.argument("data", type=FOLDER)
 @click.option("--network", multiple=True, help="Only these networks.")
 @click.option("--setting", default="final-period", show_default=True, help="What to call this evaluation in the card.")
 @click.option("--baselines/--no-baselines", default=True, show_default=True, help="Ridge and LightGBM per station.")
 @click.option("--every", default="1h", show_default=True, help="Spacing of the test origins.")
-@click.option("--plot", type=_PATH, metavar="PNG", help="Skill by lead.")
+@click.option("--plot", type=PATH, metavar="PNG", help="Skill by lead.")
 def evaluate(run: Path, data: Path, **options: Any) -> None:
     """RMSE, MAE, CRPS and coverage on the final part of DATA, beside persistence, diurnal-anomaly persistence, ridge
     and LightGBM on the same pairs. Adds to RUN/skill.json."""
@@ -112,8 +108,8 @@ def evaluate(run: Path, data: Path, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("run", type=_DIR)
-@click.option("--out", type=_PATH, required=True, metavar="FILE.bundle")
+@click.argument("run", type=FOLDER)
+@click.option("--out", type=PATH, required=True, metavar="FILE.bundle")
 @click.option("--name", default="station-default", show_default=True)
 @click.option("--release", "counter", default=1, show_default=True, help="Counter; grows with every release.")
 @click.option("--precision", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True)

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edge_agent.agent import Agent, Event
 from edge_agent.clock import Clock
 from edge_agent.config import load
 from edge_agent.forecast import Forecast
+from edge_agent.heartbeat import last_said
 from edge_agent.observation import Judged, Observation
 from edge_agent.store import Store
 from tests.board import Board
@@ -74,8 +76,8 @@ class Kept:
 
     def __init__(self, config: Path) -> None:
         with Store.open(config.with_name("store.sqlite"), read_only=True) as store:
-            said = store.get("status")
-            self.status: dict[str, Any] = json.loads(said) if said else {}
+            said = last_said(store, [station.id for station in load(config).stations])
+            self.status: dict[str, Any] = msgspec.to_builtins(said)
             self.observations = {name: list(store.observations(name)) for name in store.stations()}
             self.forecasts = {
                 name: list(store.forecasts(name, since=0, until=2**40)) for name in {*self.observations, *self.status}

@@ -19,11 +19,13 @@ from edge_agent.clock import ManualClock, SystemClock
 from edge_agent.config import load
 from edge_agent.errors import StoreError
 from edge_agent.forecast import Level
+from edge_agent.grid import GRID_VARIABLES
 from edge_agent.observation import Flag
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.structs import InfoPayload
 from edge_agent.quality import QualityControl
 from edge_agent.sensors.serial import SerialSource
+from edge_agent.store import Store
 from tests.agents import HOME, Kept, Running, fill, sensor, until, write_config
 from tests.board import Board
 from tests.tiny_bundle import make_tiny_bundle, tiny_model
@@ -171,6 +173,31 @@ def test_a_second_message_is_told_from_the_same_one_again_by_its_values(
         {"temperature": 4.0, "rain": 0.0},
     ]
     assert kept.status["home"]["lost"] == {"duplicate": 1, "same-second": 2}
+
+
+def test_rain_that_falls_while_the_agent_is_stopped_is_counted_and_is_no_steps_own(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent
+) -> None:
+    board = make_board("roof")
+    config = write_config(tmp_path, sensor("roof", board, {"t": ("temperature", "degC"), "r": ("rain", "mm", True)}))
+
+    def run(start: int, *totals: float) -> Kept:
+        clock = ManualClock(start)
+        agent = run_agent(config, clock).reads()
+        for n, total in enumerate(totals, start=1):
+            board.prints(b'{"t": 12, "r": %f}\n' % total)
+            until(lambda n=n: len(agent.seen("roof")) == n, "the reading")
+            clock.advance(60)
+        return agent.stop()
+
+    run(NOON, 10.0, 10.2, 10.4)
+    kept = run(NOON + 5 * 3600, 22.4, 22.6)
+    assert kept.values("roof", "rain") == pytest.approx([0.2, 0.2, 12.0, 0.2])
+    gathered = kept.observations["home"][-2]
+    assert gathered.verdicts["rain"].test == "period" and "5.0 h" in gathered.verdicts["rain"].why
+    with Store.open(tmp_path / "store.sqlite") as store:
+        rain = store.history(["home"], NOON + 5 * 3600 + 900)[0, :, GRID_VARIABLES.index("rain")]
+    assert np.nansum(rain) == pytest.approx(0.6)
 
 
 def test_a_unit_set_wrong_is_flagged_and_told_and_the_raw_value_stays(

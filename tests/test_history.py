@@ -13,14 +13,17 @@ from hypothesis import strategies as st
 
 from edge_agent import grid, history
 from edge_agent.clock import format_time
+from edge_agent.config import Station
 from edge_agent.errors import DataError
 from edge_agent.history import History, read_history
-from edge_agent.observation import Judged, Observation
+from edge_agent.observation import Flag, Judged, Observation
+from edge_agent.quality import QualityControl
 from edge_agent.store import Store
+from edge_agent.variables import VARIABLES
 from tests.forecast.series import START, recorded
 
 
-def read(tmp_path: Path, text: str | bytes, name: str = "station.csv", **options: bool) -> History:
+def read(tmp_path: Path, text: str | bytes, name: str = "station.csv", **options: float) -> History:
     path = tmp_path / name
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return read_history(path, **options)
@@ -279,3 +282,52 @@ def test_a_file_and_the_store_give_the_bundle_the_same_history(tmp_path, step_s)
             store.add(Judged(Observation("roof", "mast", t, values, "boot", seq), {}))
         np.testing.assert_allclose(store.history(["roof"], origin)[0], past.grid_ending(origin), rtol=1e-5, atol=1e-5)
         assert store.ages(["roof"], origin)[0] == past.ages(origin)
+
+
+# --- one rule for a file and a running agent ----------------------------------------------------------------------
+
+ANY = st.dictionaries(
+    st.sampled_from(sorted(VARIABLES)), st.floats(-120, 1200).map(lambda x: round(x, 1)), min_size=1, max_size=6
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    values=ANY,
+    pressure=st.floats(300, 1150).map(lambda x: round(x, 1)),
+    elevation=st.sampled_from([-400.0, 0.0, 258.0, 1560.0, 3580.0]),
+)
+def test_a_file_leaves_out_what_a_running_agent_fails(tmp_path, values, pressure, elevation):
+    values = {**values, "pressure": pressure}
+    path = tmp_path / "station.csv"
+    path.write_text(f"time,{','.join(values)}\n0,{','.join(map(str, values.values()))}\n")
+    past = read_history(path, elevation_m=elevation)
+    qc = QualityControl([Station("roof", 47.0, 8.0, elevation)])
+    judged = qc.judge(Observation("roof", "mast", 0, values, "boot", 0))
+    failed = {name for name, verdict in judged.verdicts.items() if verdict.flag is Flag.FAIL}
+    assert {name for name in values if np.isnan(past.values[name][0])} == failed
+
+
+def test_pressure_is_held_against_the_elevation(tmp_path):
+    text = "time,temperature,pressure\n0,10,820\n600,10,900\n"
+    at_sea = read(tmp_path, text, elevation_m=0.0)
+    assert np.isnan(at_sea.values["pressure"]).tolist() == [True, False]
+    assert "1 values outside 300..1100 hPa or no pressure at 0 m taken as missing, the first 820" in at_sea.warnings[0]
+    assert not np.isnan(read(tmp_path, text, elevation_m=1560.0).values["pressure"]).any()
+    assert not np.isnan(read(tmp_path, text).values["pressure"]).any()  # where it stands is not known
+
+
+def test_rain_of_a_row_after_a_gap_is_no_quarter_hours_own(tmp_path):
+    times = [*range(0, 6000, 600), *range(24_000, 30_000, 600)]
+    rows = "".join(f"{t},{12.4 if t == 24_000 else 0.2}\n" for t in times)
+    past = read(tmp_path, "time,rain\n" + rows)
+    assert past.times[np.isnan(past.values["rain"])].tolist() == [24_000]
+    assert "rain: 1 sums of rows after a gap taken as missing" in past.warnings[0]
+    assert not np.isnan(read(tmp_path, "time,rain\n" + rows, limits=False).values["rain"]).any()
+
+
+def test_an_hourly_series_and_a_dry_gap_have_no_sums_to_leave_out(tmp_path):
+    hourly = "".join(f"{3600 * n},0.2\n" for n in range(20))
+    assert read(tmp_path, "time,rain\n" + hourly).warnings == []
+    dry = "".join(f"{t},0\n" for t in (0, 600, 1200, 1800, 90_000, 90_600))
+    assert read(tmp_path, "time,rain\n" + dry).warnings == []

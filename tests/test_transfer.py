@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from edge_agent import grid
 from edge_agent.cli import main
 from edge_agent.clock import parse_time
 from edge_agent.errors import DataError
@@ -282,3 +283,15 @@ def test_a_real_recording_goes_through(tmp_path: Path) -> None:
         exact = [row.observation.values["rain"] for row in store.observations("roof")]
     np.testing.assert_array_equal(exact, past.values["rain"])
     assert json.loads(json.dumps(exact)) == exact
+
+
+def test_rain_of_an_imported_row_after_a_gap_is_kept_and_is_no_steps_own(config: Path, tmp_path: Path) -> None:
+    times = [*range(DAY, DAY + 6000, 600), *range(DAY + 24_000, DAY + 30_000, 600)]
+    path = tmp_path / "gap.csv"
+    path.write_text("time,rain\n" + "".join(f"{t},{12.4 if t == DAY + 24_000 else 0.2}\n" for t in times))
+    run("import", path, "--config", config)
+    gathered = [one for one in observations(config) if one.verdicts["rain"].test == "period"]
+    assert [(one.observation.t, one.observation.values["rain"]) for one in gathered] == [(DAY + 24_000, 12.4)]
+    with opened(config) as store:
+        rain = store.history(["my-roof"], (DAY + 30_000) // 900 * 900)[0, :, grid.GRID_VARIABLES.index("rain")]
+    assert np.nansum(rain) == pytest.approx(0.2 * (len(times) - 2), abs=0.3)

@@ -40,8 +40,8 @@ _HEADER = re.compile(
 )
 
 
-def verify_golden(path: Path, digest: str, timeout_s: float = 60.0) -> None:
-    """Run a bundle's golden samples in a child process.
+def verify_golden(path: Path, digest: str, limits: Limits | None = None) -> None:
+    """Run a bundle's golden samples in a child process, which is killed after `limits.golden_s`.
 
     Args:
         digest: of the bundle that was read from `path`, so that what is tried is what will be loaded.
@@ -50,7 +50,9 @@ def verify_golden(path: Path, digest: str, timeout_s: float = 60.0) -> None:
         BundleError: `golden` (different answers), `golden-crash` (the child died), `golden-timeout`, `digest-mismatch`
             (the file is another one by now), or whatever reading the bundle refuses.
     """
-    run_child([sys.executable, "-P", "-m", "edge_agent.bundle.golden", str(path), digest], timeout_s)
+    run_child(
+        [sys.executable, "-P", "-m", "edge_agent.bundle.golden", str(path), digest], (limits or Limits()).golden_s
+    )
 
 
 def run_child(command: Sequence[str], timeout_s: float) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a station bundle. `golden_unpacked_bytes` bounds what golden.npz may unpack to."""
+    """Bounds of a station bundle. `golden_unpacked_bytes` bounds what golden.npz may unpack to, `golden_s` how many
+    seconds reading a bundle and running its golden samples may take on this device."""
 
     bundle_bytes: int = 128 * 1024 * 1024
     directory_bytes: int = 16 * 1024
@@ -17,6 +18,7 @@ class Limits:
     golden_bytes: int = 16 * 1024 * 1024
     golden_unpacked_bytes: int = 64 * 1024 * 1024
     golden_arrays: int = 32
+    golden_s: float = 60.0
     card_bytes: int = 256 * 1024
     plot_bytes: int = 2 * 1024 * 1024
 

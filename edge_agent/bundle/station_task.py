@@ -17,6 +17,7 @@ OUTPUT_VARIABLES: tuple[str, ...] = (
 )  # fmt: skip
 WIND_AXIS = (Axis("eastward_wind", "m/s"), Axis("northward_wind", "m/s"))  # towards; CF names
 RAIN_EVENT = Event("rain", "rain", 0.2, "mm")
+EVENTS: tuple[Event, ...] = (RAIN_EVENT,)
 
 
 def _axis(names: tuple[str, ...]) -> tuple[Axis, ...]:
@@ -38,7 +39,7 @@ GROUP = Tensor("group", "int64", ("S",), (Axis("group", "1"),))
 
 
 def outputs(
-    leads: int = len(LEADS_S), levels: int = len(QUANTILES), events: tuple[Event, ...] = (RAIN_EVENT,)
+    leads: int = len(LEADS_S), levels: int = len(QUANTILES), events: tuple[Event, ...] = EVENTS
 ) -> tuple[Tensor, ...]:
     """The outputs of a station bundle with that many leads and quantile levels. Quantiles of `wind_direction` are
     unwrapped around the mean direction; the axis of `quantiles` is its third, that of the others the last."""

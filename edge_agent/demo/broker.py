@@ -67,12 +67,17 @@ def _mosquitto(executable: str, folder: Path) -> Iterator[Broker]:
             time.sleep(0.02)
         yield Broker("Mosquitto", port, "5")
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, by force where it does not heed."""
+    process.terminate()
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from edge_agent.clock import parse_time
 from edge_agent.demo.broker import Broker
 
-START = parse_time("2022-09-10T10:50:00Z")  # the recordings begin
+START = parse_time("2022-09-10T10:50:00Z")  # the recordings begin a quarter of an hour before the second origin
 END = parse_time("2022-09-10T18:00:00Z")
 TOPIC = "coast/weather"
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from edge_agent.bundle.manifest import Manifest
 from edge_agent.clock import parse_time
-from edge_agent.demo.broker import Broker, program
+from edge_agent.demo.broker import Broker, end, program
 from edge_agent.errors import DataError
 from edge_agent.forecast import Level
 from edge_agent.observation import Flag
@@ -131,12 +131,7 @@ def listening(broker: Broker, witness: Witness) -> Iterator[None]:
     try:
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         reader.join(timeout=5)
 
 

@@ -1,4 +1,8 @@
-"""What a forecast is. Every number carries its level, source and age; a variable without a forecast says why."""
+"""What a forecast is, and how one is made: the nowcast, persistence below it, hindcasts, and their display.
+
+Every number carries its level, source and age; a variable without a forecast says why. Must never let a forecast see a
+reading later than its origin, or fail because a model did.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,8 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class VariableForecast:
     """One variable: `mean` [L] and `quantiles` [Q, L] in its unit, or None with the reason in `why`. Quantiles of
-    `wind_direction` are around the mean direction and unwrapped (they may leave 0-360); publishing wraps them."""
+    `wind_direction` are around the mean direction and unwrapped (they may leave 0-360); publishing wraps them. Of an
+    old forecast the store has the mean alone."""
 
     variable: str
     level: Level

@@ -41,7 +41,7 @@ def nowcast_command(
         plots.check(plot)
     station = given_station(history, latitude, longitude, elevation)
     nowcaster = load_nowcaster(bundle)
-    past = read_history(history)
+    past = read_history(history, elevation_m=station.elevation_m)
     tell(past.warnings)
     at = given_time("--origin", origin)
     at = past.last if at is None else at

@@ -22,6 +22,7 @@ from edge_agent.config import Station
 from edge_agent.console import keep_inputs
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import MIN_HISTORY_S, persistence
+from edge_agent.forecast.baselines import BASELINES
 from edge_agent.forecast.fan import Fan, fans_of
 from edge_agent.forecast.from_file import given_station, given_time, load_nowcaster, tell
 from edge_agent.forecast.nowcast import Batch, Nowcaster, site_of
@@ -29,7 +30,6 @@ from edge_agent.forecast.rows import ForecastWriter
 from edge_agent.forecast.skill import Skill
 from edge_agent.forecast.windows import Windows
 from edge_agent.history import History, read_history
-from edge_agent.verification import BASELINES
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -150,7 +150,7 @@ def hindcast_command(
     every_s = parse_every(every)
     station = given_station(history, latitude, longitude, elevation)
     nowcaster = load_nowcaster(bundle)
-    past = read_history(history)
+    past = read_history(history, elevation_m=station.elevation_m)
     tell(past.warnings)
     origins = origins_between(past, every_s, given_time("--start", start), given_time("--end", end))
     skill = Skill(nowcaster)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.bundle.manifest import Event
-from edge_agent.bundle.station_task import OUTPUT_VARIABLES, RAIN_EVENT
+from edge_agent.bundle.station_task import EVENTS, OUTPUT_VARIABLES
 from edge_agent.circle import compass
 from edge_agent.config import Station
 from edge_agent.errors import BundleError
@@ -68,7 +68,7 @@ class Nowcaster:
         self.variables: tuple[str, ...] = OUTPUT_VARIABLES
         self.leads_s: tuple[int, ...] = LEADS_S
         self.levels: tuple[float, ...] = QUANTILES
-        self.events: tuple[Event, ...] = (RAIN_EVENT,)
+        self.events: tuple[Event, ...] = EVENTS
         self.source, self.bundle = Level.PERSISTENCE.value, ""
         if session is not None:
             manifest = session.manifest

@@ -21,15 +21,17 @@ from numpy.typing import NDArray
 from edge_agent import grid
 from edge_agent.bundle.manifest import Event
 from edge_agent.circle import compass, wrap
+from edge_agent.forecast import MAX_AGE_S
 from edge_agent.variables import VARIABLES, Kind
 
 Floats = NDArray[np.float64]
 Series = NDArray[np.floating]
 
 DAY = grid.STEPS_PER_DAY
-NOW_STEPS = 5  # the origin's step and those up to 60 min before it
+NOW_STEPS = MAX_AGE_S // grid.STEP_S + 1  # the origin's step and those up to an hour before it
 MIN_CYCLE_STEPS = 5 * DAY  # values that a mean day needs
 CYCLE_SIGMA = 2.0  # quarter hours
+NO_WEIGHT = 1e-6  # of a value a time of day must have from the days that are left, or it has none
 ERROR_STEPS = 4  # past errors are looked at from every hour
 PRIOR_ERRORS = 24  # with so many past errors, the ordinary spread still has half the say; with ten times as many, 1 %
 PRIOR_RAIN = (0.05, DAY)  # this share of wet steps weighs as much as a day of them
@@ -61,13 +63,10 @@ def diurnal_cycle(x: Series) -> Floats:
     Args:
         x: [S, T], T a multiple of 96, ending at the origin, NaN = missing.
     """
-    days = np.asarray(x, np.float64).reshape(len(x), -1, DAY)
-    valid = ~np.isnan(days)
-    counts = valid.sum(axis=1)
-    sums = np.where(valid, days, 0.0).sum(axis=1)
-    enough = counts.sum(axis=1) >= MIN_CYCLE_STEPS
-    weight = counts @ _smoother()
-    return np.asarray(np.where(enough[:, None], sums @ _smoother() / np.where(weight > 0, weight, 1.0), 0.0))
+    sums, counts = _days(x)
+    enough, weight = _enough(counts), counts.sum(axis=1) @ _smoother()
+    mean = sums.sum(axis=1) @ _smoother() / np.where(weight > 0, weight, 1.0)
+    return np.asarray(np.where(enough[:, None], mean, 0.0))
 
 
 def base(x: Series, name: str, leads_s: Sequence[int], *, cycle: bool = True) -> Floats:
@@ -91,8 +90,11 @@ def base(x: Series, name: str, leads_s: Sequence[int], *, cycle: bool = True) ->
 def quantiles(x: Series, name: str, leads_s: Sequence[int], levels: Sequence[float], *, cycle: bool = True) -> Floats:
     """Quantile forecast of one variable, [S, L, Q], ascending along Q; directions unwrapped around the mean.
 
-    The base plus the quantiles of the errors that the same base made at each lead in the 30 days, from every hour. With
-    few past errors, an ordinary spread takes their place (`PRIOR_ERRORS`). Rain: the distribution of the 30 days.
+    The base plus the quantiles of the errors that the same base made at each lead in the 30 days, from every hour. The
+    mean day by which an error is measured leaves out the day of its outcome: otherwise each outcome would have a part
+    in its own forecast, and past errors would be smaller than those to come. (The origin's value is mostly of that day,
+    too, and a real forecast has it in its mean day: past errors are now about a percent too large.) With few past
+    errors, an ordinary spread takes their place (`PRIOR_ERRORS`). Rain: the distribution of the 30 days.
     """
     centre = base(x, name, leads_s, cycle=cycle)
     if cycle and VARIABLES[name].kind is Kind.SUM:
@@ -127,8 +129,34 @@ def _steps(leads_s: Sequence[int]) -> NDArray[np.int64]:
 
 
 def _cycle(x: Series, name: str, wanted: bool) -> Floats:
-    moves = wanted and VARIABLES[name].kind in (Kind.STATE, Kind.MAXIMUM)
-    return diurnal_cycle(x) if moves else np.zeros((len(x), DAY))
+    return diurnal_cycle(x) if _moves(name, wanted) else np.zeros((len(x), DAY))
+
+
+def _moves(name: str, cycle: bool) -> bool:
+    """Whether the mean day moves a variable."""
+    return cycle and VARIABLES[name].kind in (Kind.STATE, Kind.MAXIMUM)
+
+
+def _days(x: Series) -> tuple[Floats, Floats]:
+    """Values by day and time of day, 0 where missing, and 1 where they are there: [S, D, 96] each."""
+    days = np.asarray(x, np.float64).reshape(len(x), -1, DAY)
+    there = ~np.isnan(days)
+    return np.where(there, days, 0.0), there.astype(np.float64)
+
+
+def _enough(counts: Floats) -> NDArray[np.bool_]:
+    return np.asarray(counts.sum(axis=(1, 2)) >= MIN_CYCLE_STEPS)
+
+
+def _cycles_without(x: Series) -> Floats:
+    """`diurnal_cycle` of all days but one, [S, D, 96], for each day that may be left out: the day's own share is taken
+    out of the smoothed sums. NaN where the other days say nothing of a time of day."""
+    sums, counts = _days(x)
+    enough = _enough(counts)
+    sums, counts = sums @ _smoother(), counts @ _smoother()
+    others, weight = (whole.sum(axis=1, keepdims=True) - whole for whole in (sums, counts))
+    mean = np.where(weight > NO_WEIGHT, others / np.where(weight > NO_WEIGHT, weight, 1.0), np.nan)
+    return np.asarray(np.where(enough[:, None, None], mean, 0.0))
 
 
 def _newest_at(x: Series, at: NDArray[np.int64]) -> Floats:
@@ -143,15 +171,18 @@ def _past_errors(x: Series, name: str, leads_s: Sequence[int], cycle: bool) -> N
     """Observed minus base, [S, L, O], from every hour before the origin; NaN where one is missing or yet to come."""
     steps = x.shape[1]
     at = np.arange((steps - 1) % ERROR_STEPS + ERROR_STEPS, steps - 1, ERROR_STEPS)
-    day = np.tile(_cycle(x, name, cycle).astype(np.float32), (1, steps // DAY))
-    start = _newest_at(x, at).astype(np.float32) - day[:, at]
+    start = _newest_at(x, at).astype(np.float32)
+    days = _cycles_without(x).astype(np.float32).reshape(len(x), steps) if _moves(name, cycle) else None
     turns = VARIABLES[name].kind is Kind.DIRECTION
     errors = np.full((len(x), len(leads_s), len(at)), np.nan, np.float32)
     for lead, ahead in enumerate(_steps(leads_s)):
-        came = x[:, at[0] + ahead :: ERROR_STEPS]
-        moved = start[:, : came.shape[1]] + day[:, at[0] + ahead :: ERROR_STEPS]
+        begun = at[at + ahead < steps]
+        came, moved = x[:, begun + ahead], start[:, : len(begun)]
+        if days is not None:
+            at_start = begun + DAY * ((begun + ahead) // DAY - begun // DAY)  # its time of day, on the outcome's day
+            moved = moved + days[:, begun + ahead] - days[:, at_start]
         error = came - np.clip(moved, *BOUNDS.get(name, (-np.inf, np.inf)))
-        errors[:, lead, : came.shape[1]] = wrap(error) if turns else error
+        errors[:, lead, : len(begun)] = wrap(error) if turns else error
     return errors
 
 

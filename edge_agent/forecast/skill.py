@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.forecast import Level
+from edge_agent.forecast.baselines import BASELINES
 from edge_agent.forecast.nowcast import LADDER, Nowcaster
 from edge_agent.variables import VARIABLES
-from edge_agent.verification import BASELINES, EVENT, ScoreRow, event_scores, pair_scores
+from edge_agent.verification import EVENT, ScoreRow, event_scores, pair_scores
 
 if TYPE_CHECKING:
     from edge_agent.forecast.hindcast import Part

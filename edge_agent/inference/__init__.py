@@ -1,4 +1,7 @@
-"""Running a bundle's graph: one `Session` protocol, one file a runtime."""
+"""Running a bundle's graph: one `Session` protocol, one file a runtime.
+
+Must never transform what goes in or comes out: that is the graph's.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_agent.variables import Kind, Variable
 
+PROBABILITY_DECIMALS = 3
 MAX_WHOLE = 2**53  # larger integers do not survive every JSON reader
 
 
@@ -41,5 +42,5 @@ def series(values: NDArray[np.float64], about: Variable) -> list[Any]:
 
 
 def probabilities(p: NDArray[np.float64]) -> list[float | None]:
-    """Probabilities with three digits, held within 0-1; None where there is none."""
-    return [None if (v := rounded(x, 3)) is None else min(max(v, 0.0), 1.0) for x in p]
+    """Probabilities with `PROBABILITY_DECIMALS` digits, held within 0-1; None where there is none."""
+    return [None if (v := rounded(x, PROBABILITY_DECIMALS)) is None else min(max(v, 0.0), 1.0) for x in p]

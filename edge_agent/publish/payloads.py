@@ -241,12 +241,22 @@ def status_payload(
         "clock": clock,
         "sensors": {health.name: _sensor_status(health) for health in sensors},
         "outbox": {name: _outbox_status(counts) for name, counts in outbox.items()},
-        "forecast": None if forecast is None else _forecast_status(forecast),
+        "forecast": None if forecast is None else forecast_status(forecast),
         "lost": {reason: int(n) for reason, n in (lost or {}).items()},
         "flags": {flag.name.lower(): int(flags.get(flag, 0)) for flag in Flag},
         "broker": None if broker is None else _broker_status(broker),
     }
     return msgspec.convert(document, StatusPayload)
+
+
+def forecast_status(forecast: Forecast) -> ForecastStatus:
+    """A forecast in a few words."""
+    return ForecastStatus(
+        origin=format_time(forecast.origin),
+        issued=format_time(forecast.issued),
+        level=forecast.level,
+        why=forecast.why[:MAX_TEXT],
+    )
 
 
 def info_payload(station: Station, variables: Sequence[str], bundle: str | None, digest: str = "") -> InfoPayload:
@@ -338,15 +348,6 @@ def _outbox_status(counts: Counts) -> OutboxStatus:
         acknowledged=counts.acknowledged,
         queued=counts.queued,
         dropped=dict(counts.dropped),
-    )
-
-
-def _forecast_status(forecast: Forecast) -> ForecastStatus:
-    return ForecastStatus(
-        origin=format_time(forecast.origin),
-        issued=format_time(forecast.issued),
-        level=forecast.level,
-        why=forecast.why[:MAX_TEXT],
     )
 
 

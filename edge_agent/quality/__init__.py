@@ -1,4 +1,7 @@
-"""Quality control: what is wrong with a value, how badly, and why. Raw values are kept; nothing here alters one."""
+"""Quality control: what is wrong with a value, how badly, and why.
+
+Raw values are kept; nothing here alters one. It must never judge a reading by a forecast or by what came later.
+"""
 
 from edge_agent.quality.control import QualityControl
 

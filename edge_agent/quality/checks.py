@@ -8,13 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from edge_agent.observation import Flag, Verdict
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.observation import PERIOD, Flag, Verdict
 from edge_agent.quality import limits
-from edge_agent.variables import VARIABLES
+from edge_agent.variables import VARIABLES, Kind
 
 GRAVITY_OVER_R = 9.80665 / 287.05  # K/m: gravity over the gas constant of dry air
 LAPSE = 0.0065  # K/m
 
+Floats = float | NDArray[np.float64]  # one value or a series
 Found = tuple[str, Verdict]  # a variable and the objection to its value
 
 
@@ -30,29 +34,77 @@ def range_test(name: str, value: float) -> Verdict | None:
     return None
 
 
-def sea_level(pressure: float, elevation_m: float, column_k: float) -> float:
+def gathered_test(
+    verdicts: Mapping[str, Verdict], values: Mapping[str, float], gathered_s: int | None
+) -> dict[str, Verdict]:
+    """The verdicts on sums that fell over more than their own interval: the sum is right, but no test of an interval
+    fits it, and it is not this interval's rain. What is impossible stays so, and so does no rain at all."""
+    if gathered_s is None:
+        return {}
+    why = f"fell over {_span(gathered_s)}, in which nobody listened: it is not of the last interval alone"
+    return {
+        name: Verdict(Flag.NOT_EVALUATED, PERIOD, f"{name} {value:g} {VARIABLES[name].unit} {why}", None, value)
+        for name, value in values.items()
+        if name in VARIABLES and VARIABLES[name].kind is Kind.SUM and value > 0 and verdicts[name].flag < Flag.FAIL
+    }
+
+
+def impossible(
+    values: Mapping[str, NDArray[np.float64]], elevation_m: float | None
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Which values of a series fail (flag 4), by variable: the same rule for a file as for a running agent's readings.
+
+    Args:
+        values: vocabulary name -> [N], NaN = missing.
+        elevation_m: of the station; None = not known: pressure is then not judged at sea level.
+    """
+    for name, column in values.items():
+        low, high = VARIABLES[name].fail
+        out = (column < low) | (column > high)
+        if name == "pressure" and elevation_m is not None:
+            temperature = values.get("temperature", np.full(len(column), np.nan))
+            least, most = reduction(thermometer(temperature), elevation_m)
+            low, high = limits.SEA_LEVEL_FAIL
+            out |= (column * most < low) | (column * least > high)
+        yield name, out
+
+
+def sea_level(pressure: Floats, elevation_m: float, column_k: Floats) -> Floats:
     """Station pressure reduced to sea level, hPa.
 
     Hypsometric: p0 = p exp(g z / (R_d T_v)), T_v the mean virtual temperature of the column between station and sea
     level. Worked: 954.61 hPa at 500 m over 286.525 K (the standard atmosphere) -> 1013.2.
     """
-    return pressure * math.exp(GRAVITY_OVER_R * elevation_m / column_k)
+    return pressure * np.exp(GRAVITY_OVER_R * elevation_m / column_k)
+
+
+def thermometer(temperature: Floats) -> Floats:
+    """A temperature to reduce pressure with, degC; NaN where it is missing or beyond ordinary records."""
+    low, high = VARIABLES["temperature"].suspect
+    return np.where((low <= np.asarray(temperature)) & (np.asarray(temperature) <= high), temperature, np.nan)
+
+
+def reduction(temperature: Floats, elevation_m: float) -> tuple[Floats, Floats]:
+    """The smallest and the largest factor that brings station pressure to sea level, for every column temperature
+    within its spread: exact at the sea and tolerant on mountains, where a reduction is uncertain.
+
+    `temperature`: degC at the station, NaN = not known (the standard atmosphere's, with more spread).
+    """
+    unknown = np.isnan(temperature)
+    surface_k = np.where(unknown, 288.15 - LAPSE * elevation_m, np.asarray(temperature) + 273.15)
+    spread = np.where(unknown, limits.COLUMN_SPREAD_UNKNOWN_K, limits.COLUMN_SPREAD_K)
+    middle = surface_k + LAPSE * elevation_m / 2
+    one, other = (sea_level(1.0, elevation_m, middle + side * spread) for side in (-1, 1))
+    return np.minimum(one, other), np.maximum(one, other)
 
 
 def sea_level_test(pressure: float, temperature: float | None, elevation_m: float) -> Verdict | None:
-    """Station pressure that no sea-level pressure explains, wherever the column's temperature lies within its spread.
-
-    The spread makes the test exact at the sea and tolerant on mountains, where a reduction is uncertain. `temperature`:
-    degC at the station, None = unknown (the standard atmosphere's, with more spread).
-    """
-    if temperature is None:
-        column, spread = 288.15 - LAPSE * elevation_m / 2, limits.COLUMN_SPREAD_UNKNOWN_K
-    else:
-        column, spread = temperature + 273.15 + LAPSE * elevation_m / 2, limits.COLUMN_SPREAD_K
-    reduced = sorted(sea_level(pressure, elevation_m, column + side * spread) for side in (-1, 1))
+    """Station pressure that no sea-level pressure explains. `temperature`: as sent with it, degC, None = none was."""
+    known = thermometer(math.nan if temperature is None else temperature)
+    least, most = (pressure * float(factor) for factor in reduction(known, elevation_m))
     for flag, (low, high) in ((Flag.FAIL, limits.SEA_LEVEL_FAIL), (Flag.SUSPECT, limits.SEA_LEVEL_SUSPECT)):
-        if reduced[1] < low or reduced[0] > high:
-            best, threshold = (reduced[1], low) if reduced[1] < low else (reduced[0], high)
+        if most < low or least > high:
+            best, threshold = (most, low) if most < low else (least, high)
             why = (
                 f"{pressure:g} hPa at {elevation_m:g} m is {best:.1f} hPa at sea level, outside {low:g} to {high:g}: "
                 "is the elevation right, and is it station pressure?"

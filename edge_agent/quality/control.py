@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from edge_agent.config import Station
-from edge_agent.observation import Flag, Judged, Observation, Verdict
+from edge_agent.observation import GOOD, Flag, Judged, Observation, Verdict
 from edge_agent.quality import checks, limits
 from edge_agent.quality.sun import sun_elevation
 from edge_agent.quality.track import LONG_AGO, Track
@@ -18,7 +18,6 @@ from edge_agent.variables import VARIABLES
 
 MAX_SOURCES = 64  # remembered per station
 
-_GOOD = Verdict(Flag.GOOD)
 _MISSING = Verdict(Flag.MISSING, "missing", "no value was sent")
 
 
@@ -86,7 +85,8 @@ class _Site:
         source = self._source(observation.source)
         values = observation.values
         verdicts = {name: self._alone(name, value, values) for name, value in values.items()}
-        good = {name: values[name] for name, verdict in verdicts.items() if verdict is _GOOD}
+        verdicts |= checks.gathered_test(verdicts, values, observation.gathered_s)
+        good = {name: values[name] for name, verdict in verdicts.items() if verdict is GOOD}
         found = list(self._together(observation, good, source))
         if source.in_order(observation.t):
             self._note_moves(source, observation.t, good)
@@ -110,15 +110,12 @@ class _Site:
             return _MISSING
         if name not in VARIABLES:
             return Verdict(Flag.NOT_EVALUATED, "", f'"{name[:60]}" is not in the vocabulary', None, value)
-        verdict = checks.range_test(name, value)
-        if verdict is None and name == "pressure":
-            temperature = values.get("temperature")
-            if temperature is None or math.isnan(temperature) or checks.range_test("temperature", temperature):
-                temperature = None
-            verdict = checks.sea_level_test(value, temperature, self._station.elevation_m)
-        elif verdict is None and name == "pressure_msl":
-            verdict = checks.mean_sea_level_test(value)
-        return verdict or _GOOD
+        found = [checks.range_test(name, value)]
+        if name == "pressure":
+            found.append(checks.sea_level_test(value, values.get("temperature"), self._station.elevation_m))
+        elif name == "pressure_msl":
+            found.append(checks.mean_sea_level_test(value))
+        return max(filter(None, found), key=lambda verdict: verdict.flag, default=GOOD)
 
     def _together(self, observation: Observation, good: Mapping[str, float], source: _Source) -> Iterator[checks.Found]:
         """What the values of one observation say of each other, and the sun of them."""

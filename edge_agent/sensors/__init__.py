@@ -6,7 +6,7 @@ Never judges a value: that is `quality`. Decoders are pure; opening, retrying an
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from edge_agent.clock import Clock, SystemClock
 from edge_agent.config import Config, Sensor
 from edge_agent.errors import ConfigError, SensorError
-from edge_agent.observation import Reading
+from edge_agent.observation import RainState, Reading
 from edge_agent.sensors.driver import DriverSpec, Transport
 from edge_agent.sensors.mapping import Decoder
 from edge_agent.sensors.registry import DRIVERS, driver
@@ -29,18 +29,21 @@ if TYPE_CHECKING:
 
 __all__ = ["DRIVERS", "Decoder", "DriverSpec", "Emit", "Health", "Source", "open_sources", "probe", "serial_ports"]
 
+Kept = Mapping[str, Mapping[tuple[str, str], RainState]]  # sensor -> (station, gauge) -> its running total
 
-def open_sources(config: Config, emit: Emit, clock: Clock) -> list[Source]:
+
+def open_sources(config: Config, emit: Emit, clock: Clock, gauges: Kept | None = None) -> list[Source]:
     """One source for each sensor, in the order of the configuration, not started yet.
 
     `emit(sensor, reading, arrived)` is called from the sources' threads; it returns False if it cannot take a reading.
+    `totals`: how running totals stood at the end of the last run.
 
     Raises:
         ConfigError: a sensor cannot be built: unknown driver, variable or unit, no port or topic.
     """
     from edge_agent.sensors.mqtt import Session, client_id
 
-    return list(_build(config, config.sensor, emit, clock, Session(client_id(config, "sensors"))))
+    return list(_build(config, config.sensor, emit, clock, Session(client_id(config, "sensors")), gauges or {}))
 
 
 def probe(sensor: Sensor, config: Config, timeout_s: float) -> str:
@@ -62,7 +65,7 @@ def probe(sensor: Sensor, config: Config, timeout_s: float) -> str:
 
     # a name of its own, so that the running agent keeps its connection
     session = Session(client_id(config, f"check-{threading.get_native_id()}"), expiry_s=0)
-    (source,) = _build(config, [sensor], emit, SystemClock(), session)
+    (source,) = _build(config, [sensor], emit, SystemClock(), session, {})
     place = sensor.port or sensor.topic or sensor.listen or sensor.host
     source.start()
     try:
@@ -95,21 +98,37 @@ def serial_ports() -> list[tuple[str, str]]:
     return serial_ports()
 
 
-def _build(config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session) -> list[AnySource]:
+def _build(
+    config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session, gauges: Kept
+) -> list[AnySource]:
     from edge_agent.sensors.mqtt import Subscriber
 
     subscriber = Subscriber(config.mqtt, session, clock)
     stations = [station.id for station in config.stations]
-    return [_source(sensor, stations, emit, clock, subscriber) for sensor in sensors]
+    sources = []
+    for sensor in sensors:
+        spec = driver(sensor)
+        sensor = msgspec.structs.replace(sensor, baud=sensor.baud or spec.baud)
+        stood = _stood(config.station_of(sensor), gauges.get(sensor.name, {}))
+        intake = Intake(sensor, spec.decoder(sensor), emit, clock, stations, stood)
+        sources.append(_source(sensor, spec, intake, clock, subscriber))
+    return sources
 
 
-def _source(sensor: Sensor, stations: Sequence[str], emit: Emit, clock: Clock, subscriber: Subscriber) -> AnySource:
+def _stood(mine: str | None, gauges: Mapping[tuple[str, str], RainState]) -> dict[tuple[str | None, str], RainState]:
+    """A sensor's gauges by the station that its messages name; `mine` where they name none."""
+    return {
+        (station if mine is None else None, gauge): state
+        for (station, gauge), state in gauges.items()
+        if mine in (None, station)
+    }
+
+
+def _source(sensor: Sensor, spec: DriverSpec, intake: Intake, clock: Clock, subscriber: Subscriber) -> AnySource:
+    """What carries a sensor's messages. Raises ConfigError as `open_sources`."""
     from edge_agent.sensors.mqtt import MqttSource
     from edge_agent.sensors.serial import SerialSource
 
-    spec = driver(sensor)
-    sensor = msgspec.structs.replace(sensor, baud=sensor.baud or spec.baud)
-    intake = Intake(sensor, spec.decoder(sensor), emit, clock, stations)
     if spec.transport is Transport.MQTT:
         return MqttSource(intake, subscriber, clock)
     if spec.transport is Transport.SERIAL:

@@ -6,16 +6,18 @@ Never blocks: a reading that the agent cannot take is counted and gone.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from edge_agent import grid
 from edge_agent.clock import Clock
 from edge_agent.config import Sensor
 from edge_agent.errors import BadMessage
-from edge_agent.observation import Reading
+from edge_agent.observation import RainState, Reading
 from edge_agent.sensors.mapping import EARLIEST, Decoder
 from edge_agent.sensors.rain import RainAccumulator, wraps_of
 from edge_agent.variables import conversion
@@ -26,9 +28,10 @@ BURST_S = 60.0  # a broker hands over at once what it kept: so many seconds' wor
 AHEAD_S = 600.0  # a message's own time may run so far ahead of this device's
 MAX_BATTERIES = 64  # remembered a source
 MAX_GAUGES = 4_096  # remembered a source: a gateway's devices, not whatever a neighbour's radio sends
-ANY_WRAP = wraps_of(1.0)
+UNKNOWN_AGE_S = 60.0  # of a total, where this device's clock does not know how long it was off
 
 Emit = Callable[[Sensor, Reading, float], bool]
+Gauges = Mapping[tuple[str | None, str], RainState]  # by station and gauge
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +67,27 @@ class Source(Protocol):
 class Intake:
     """The way of one sensor's messages to the agent. Messages come from one thread; `health` may be asked from any."""
 
-    def __init__(self, sensor: Sensor, decoder: Decoder, emit: Emit, clock: Clock, stations: Sequence[str]) -> None:
+    def __init__(
+        self,
+        sensor: Sensor,
+        decoder: Decoder,
+        emit: Emit,
+        clock: Clock,
+        stations: Sequence[str],
+        gauges: Gauges | None = None,
+    ) -> None:
+        """`gauges`: how running totals stood at the end of the last run; a station is None where messages do not name
+        it."""
         self.sensor = sensor
         self.detects_cuts = decoder.detects_cuts
         self._decoder, self._emit, self._clock = decoder, emit, clock
         self._stations = frozenset(stations)
         self._bucket = _Bucket(sensor.max_messages_s, clock)
         self._totals = {
-            field.variable: wraps_of(conversion(field.variable, field.unit)[0])
-            for field in sensor.map.values()
-            if field.counter
-        }
-        self._rain: dict[tuple[str | None, str, str], RainAccumulator] = {}
+            field.variable: conversion(field.variable, field.unit)[0] for field in sensor.map.values() if field.counter
+        }  # variable -> the counter's unit, mm
+        self._restored = dict(gauges or {})
+        self._rain: dict[tuple[str | None, str], RainAccumulator] = {}
         self._battery: dict[str, str | float] = {}
         self._lock = threading.Lock()
         self._accepted = 0
@@ -147,12 +159,13 @@ class Intake:
             raise BadMessage("bad-time", f"{reading.t - arrived:.0f} s ahead of this device's clock")
         self._note_battery(reading)
         totals = self._totals_of(reading)
-        values = self._increments(reading, totals)
+        reading = self._increments(reading, totals) if totals else reading
+        values = reading.values
         if not values:
             return
-        if not self._emit(self.sensor, replace(reading, values=values, totals={}), arrived):
+        if not self._emit(self.sensor, reading, arrived):
             for variable in totals.keys() & values.keys():
-                self._rain[reading.station, reading.device, variable].carry(values[variable])
+                self._rain[reading.station, _gauge_name(reading, variable)].carry(values[variable])
             raise BadMessage("queue-full", "the agent cannot keep up")
         with self._lock:
             self._accepted += 1
@@ -170,27 +183,58 @@ class Intake:
         mapped = {name: reading.values[name] for name in self._totals if name in reading.values}
         return {**reading.totals, **mapped}
 
-    def _increments(self, reading: Reading, totals: Mapping[str, float]) -> Mapping[str, float]:
-        """The reading's values with every running total replaced by what fell since the one before."""
-        if not totals:
-            return reading.values
+    def _increments(self, reading: Reading, totals: Mapping[str, float]) -> Reading:
+        """The reading with every running total replaced by what fell since the one before, and how its gauges stand."""
         t = self._clock.monotonic() if reading.t is None else float(reading.t)
+        shift_s = self._clock.now() - self._clock.monotonic() if reading.t is None else 0.0
         values = {name: value for name, value in reading.values.items() if name not in totals}
+        gauges, gathered = {}, 0
         for variable, total in totals.items():
             if total < 0:
                 self.refuse("negative-total")
                 continue
-            key = (reading.station, reading.device, variable)
-            if key not in self._rain and len(self._rain) >= MAX_GAUGES:
+            gauge = self._gauge(reading, variable)
+            if gauge is None:
                 self.refuse("too-many-gauges", f"more than {MAX_GAUGES}")
                 continue
-            gauge = self._rain.setdefault(key, RainAccumulator(self._totals.get(variable, ANY_WRAP)))
             increment = gauge.add(total, t)
             if increment.note:
                 self.refuse(increment.note)
             if increment.mm is not None:
                 values[variable] = increment.mm
-        return values
+                gathered = max(gathered, increment.gathered_s or 0)
+            state = gauge.state(self._totals.get(variable, 1.0), shift_s)
+            if state is not None:
+                gauges[_gauge_name(reading, variable)] = state
+        # a sum over no more than a step may stand for its step
+        gathered_s = gathered if gathered > grid.STEP_S else None
+        return replace(reading, values=values, totals={}, gauges=gauges, gathered_s=gathered_s)
+
+    def _gauge(self, reading: Reading, variable: str) -> RainAccumulator | None:
+        """The accumulator of a total, from where the last run left it if it did; None for one more than are kept."""
+        key, unit_mm = (reading.station, _gauge_name(reading, variable)), self._totals.get(variable, 1.0)
+        if key not in self._rain:
+            if len(self._rain) >= MAX_GAUGES:
+                return None
+            state = self._restored.pop(key, None)
+            if state is None or not math.isclose(state.unit_mm, unit_mm):
+                self._rain[key] = RainAccumulator(wraps_of(unit_mm))
+            else:
+                shift_s = self._shift_s(state.newest) if reading.t is None else 0.0
+                self._rain[key] = RainAccumulator.restored(state, wraps_of(unit_mm), shift_s)
+        return self._rain[key]
+
+    def _shift_s(self, then: float) -> float:
+        """What brings a UTC time of the last run to this run's monotonic clock. After a boot this device's clock may
+        stand before its own past: then it is not known how long it was off."""
+        now = self._clock.now()
+        age_s = now - then if EARLIEST <= then <= now else UNKNOWN_AGE_S
+        return self._clock.monotonic() - age_s - then
+
+
+def _gauge_name(reading: Reading, variable: str) -> str:
+    """Which gauge a total is of: each device behind a source has its own."""
+    return f"{variable} {reading.device}" if reading.device else variable
 
 
 class _Bucket:

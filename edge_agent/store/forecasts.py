@@ -1,33 +1,47 @@
-"""Forecasts as they were issued, and the sums of their scores."""
+"""Forecasts as they were issued, the baselines they will be held against, and the sums of their scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, fields
 from datetime import UTC, datetime
 
 from edge_agent.forecast import Forecast
 from edge_agent.store.cells import DAY_S
 from edge_agent.store.connection import Connection
-from edge_agent.store.rows import pack_forecast, unpack_forecast
+from edge_agent.store.forecast_rows import Packed, pack_forecast, unpack_forecast
 from edge_agent.verification import ScoreRow
+
+SLICE_S = 6 * 3600  # of origins, deleted between two commits
 
 _COLUMNS = tuple(field.name for field in fields(ScoreRow))
 _SUMS = _COLUMNS[_COLUMNS.index("n") :]
+_WHOLE = (
+    "SELECT f.origin, m.form, f.body, q.body FROM forecasts f JOIN forecast_forms m ON m.id = f.form"
+    " LEFT JOIN forecast_quantiles q ON q.origin = f.origin AND q.station = f.station WHERE f.station = ?"
+)
 
 
 class Forecasts:
-    """The rows of both tables."""
+    """The rows of these tables."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._forms: dict[bytes, int] = {}
+        connection.forget.append(self._forms.clear)
 
-    def add(self, forecast: Forecast) -> None:
-        """Keep a forecast; one of the same station and origin is replaced."""
-        self._connection.write(
-            "INSERT INTO forecasts VALUES (?, ?, ?) ON CONFLICT (station, origin) DO UPDATE SET body = excluded.body",
-            (forecast.station, int(forecast.origin), pack_forecast(forecast)),
-        )
+    def add(self, forecast: Forecast, baselines: Sequence[Forecast]) -> None:
+        """Keep a forecast and its baselines, all or nothing; those of the same station and origin are replaced."""
+        c, key = self._connection, (int(forecast.origin), forecast.station)
+        form, body, quantiles = self._row(forecast)
+        beside = [(one.source, *self._row(one)) for one in baselines]
+        with c.together():
+            c.write("INSERT OR REPLACE INTO forecasts VALUES (?, ?, ?, ?)", (*key, form, body))
+            c.write("DELETE FROM forecast_quantiles WHERE origin = ? AND station = ?", key)
+            if quantiles is not None:
+                c.write("INSERT INTO forecast_quantiles VALUES (?, ?, ?)", (*key, quantiles))
+            c.write("DELETE FROM baselines WHERE origin = ? AND station = ?", key)
+            c.write_many("INSERT INTO baselines VALUES (?, ?, ?, ?, ?, ?)", [(*key, *row) for row in beside])
 
     def between(self, station: str, since: int, until: int) -> Iterator[Forecast]:
         """A station's forecasts by origin, one at a time in memory; `since` <= origin <= `until`."""
@@ -36,16 +50,39 @@ class Forecasts:
             "SELECT origin FROM forecasts WHERE station = ? AND origin BETWEEN ? AND ? ORDER BY origin",
             (station, since, until),
         )
-        for (origin,) in origins:
-            for (body,) in c.read("SELECT body FROM forecasts WHERE station = ? AND origin = ?", (station, origin)):
-                yield unpack_forecast(station, origin, body)
+        for (at,) in origins:
+            for origin, *packed in c.read(f"{_WHOLE} AND f.origin = ?", (station, at)):
+                yield unpack_forecast(station, origin, Packed(*packed))
 
     def last(self, station: str) -> Forecast | None:
         """The one with the newest origin."""
-        rows = self._connection.read(
-            "SELECT origin, body FROM forecasts WHERE station = ? ORDER BY origin DESC LIMIT 1", (station,)
+        rows = self._connection.read(f"{_WHOLE} ORDER BY f.origin DESC LIMIT 1", (station,))
+        return unpack_forecast(station, rows[0][0], Packed(*rows[0][1:])) if rows else None
+
+    def next_origin(self, since: int, until: int) -> int | None:
+        """The earliest origin with a forecast of any station; `since` <= origin <= `until`."""
+        ((origin,),) = self._connection.read(
+            "SELECT MIN(origin) FROM forecasts WHERE origin BETWEEN ? AND ?", (since, until)
         )
-        return unpack_forecast(station, *rows[0]) if rows else None
+        return None if origin is None else int(origin)
+
+    def stations_at(self, origin: int) -> list[str]:
+        """The stations with a forecast from an origin, by name."""
+        rows = self._connection.read("SELECT station FROM forecasts WHERE origin = ? ORDER BY station", (origin,))
+        return [row[0] for row in rows]
+
+    def baselines(self, station: str, origin: int) -> list[Forecast]:
+        """What was kept beside a forecast."""
+        rows = self._connection.read(
+            "SELECT m.form, b.body, b.quantiles FROM baselines b JOIN forecast_forms m ON m.id = b.form"
+            " WHERE b.origin = ? AND b.station = ? ORDER BY b.source DESC",
+            (origin, station),
+        )
+        return [unpack_forecast(station, origin, Packed(*row)) for row in rows]
+
+    def forget_baselines(self, until: int) -> None:
+        """Let go of the baselines with an origin up to `until`."""
+        self._connection.write("DELETE FROM baselines WHERE origin <= ?", (until,))
 
     def add_scores(self, rows: Iterable[ScoreRow]) -> None:
         """Add sums to those of the same station, day, source, variable and lead, all or none of them."""
@@ -66,9 +103,34 @@ class Forecasts:
         )
         return [ScoreRow(*row) for row in rows]
 
-    def prune(self, now: int, keep_days: int, keep_score_days: int) -> tuple[int, int]:
-        """Delete what is older; how many forecasts and scores."""
-        c = self._connection
-        forecasts = c.write("DELETE FROM forecasts WHERE origin < ?", (now - keep_days * DAY_S,))
+    def prune(self, now: int, keep_days: int, keep_quantile_days: int, keep_score_days: int) -> tuple[int, int]:
+        """Delete what is older; how many forecasts and scores. Commits between many."""
+        forecasts = self._delete_before("forecasts", now - keep_days * DAY_S)
+        for table in ("forecast_quantiles", "baselines"):
+            self._delete_before(table, now - keep_quantile_days * DAY_S)
         oldest = datetime.fromtimestamp(now - keep_score_days * DAY_S, UTC).strftime("%Y-%m-%d")
-        return forecasts, c.write("DELETE FROM scores WHERE day < ?", (oldest,))
+        return forecasts, self._connection.write("DELETE FROM scores WHERE day < ?", (oldest,))
+
+    def _delete_before(self, table: str, before: int) -> int:
+        """Delete rows with an earlier origin, in slices, so that the write-ahead log stays small; their number."""
+        c, gone = self._connection, 0
+        while True:
+            ((first,),) = c.read(f"SELECT MIN(origin) FROM {table}")
+            if first is None or first >= before:
+                return gone
+            if gone:
+                c.commit()
+            gone += c.write(f"DELETE FROM {table} WHERE origin < ?", (min(first + SLICE_S, before),))
+
+    def _row(self, forecast: Forecast) -> tuple[int, bytes, bytes | None]:
+        """A forecast as its form's number, body and quantiles."""
+        packed = pack_forecast(forecast)
+        return self._form(packed.form), packed.body, packed.quantiles
+
+    def _form(self, form: bytes) -> int:
+        """The number of a form, made where there is none."""
+        if form not in self._forms:
+            c = self._connection
+            c.write("INSERT OR IGNORE INTO forecast_forms (form) VALUES (?)", (form,))
+            ((self._forms[form],),) = c.read("SELECT id FROM forecast_forms WHERE form = ?", (form,))
+        return self._forms[form]

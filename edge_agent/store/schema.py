@@ -69,7 +69,39 @@ def meta(db: Database) -> None:
     db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
 
 
-_MIGRATIONS = (observations, grid_days, outbox, forecasts_and_scores, meta)  # in order; new ones at the end
+def small_forecasts(db: Database) -> None:
+    """Forecasts a fifth as large, their quantiles and the baselines beside them apart, because they are needed for less
+    long. Rows of the old form go; scores stay. Time comes first in the keys: what is written together lies together, so
+    a round of a gateway's forecasts changes few pages. Rows of more than a kilobyte would each take a page of their own
+    in a table without row ids."""
+    db.execute("DROP TABLE forecasts")
+    db.execute("CREATE TABLE forecast_forms (id INTEGER PRIMARY KEY, form BLOB NOT NULL UNIQUE)")
+    db.execute(
+        "CREATE TABLE forecasts (origin INTEGER NOT NULL, station TEXT NOT NULL,"
+        " form INTEGER NOT NULL REFERENCES forecast_forms(id), body BLOB NOT NULL,"
+        " PRIMARY KEY (origin, station)) WITHOUT ROWID"
+    )
+    db.execute(
+        "CREATE TABLE forecast_quantiles (origin INTEGER NOT NULL, station TEXT NOT NULL, body BLOB NOT NULL,"
+        " PRIMARY KEY (origin, station))"
+    )
+    db.execute(
+        "CREATE TABLE baselines (origin INTEGER NOT NULL, station TEXT NOT NULL, source TEXT NOT NULL,"
+        " form INTEGER NOT NULL REFERENCES forecast_forms(id), body BLOB NOT NULL, quantiles BLOB,"
+        " PRIMARY KEY (origin, station, source))"
+    )
+
+
+def rain_totals(db: Database) -> None:
+    """How a sensor's running totals stood after the last reading that was kept; `state`: a `RainState` as JSON."""
+    db.execute(
+        "CREATE TABLE rain_totals (source TEXT NOT NULL, station TEXT NOT NULL, variable TEXT NOT NULL,"
+        " state TEXT NOT NULL, PRIMARY KEY (source, station, variable)) WITHOUT ROWID"
+    )
+
+
+# In order; new ones at the end.
+_MIGRATIONS = (observations, grid_days, outbox, forecasts_and_scores, meta, small_forecasts, rain_totals)
 for _migration in _MIGRATIONS:
     SCHEMA()(_migration)
 KNOWN = frozenset(_migration.__name__ for _migration in _MIGRATIONS)

@@ -1,6 +1,7 @@
-"""What the store keeps in memory of its tables: day cells being filled, and each station's newest readings.
+"""What the store keeps in memory of its tables: day cells being filled, each station's newest readings, and how running
+totals stand.
 
-Both are written when the transaction is committed, and forgotten when another process has written.
+All are written when the transaction is committed, and forgotten when another process has written.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent import grid
-from edge_agent.observation import Flag, Judged
+from edge_agent.observation import Flag, Judged, RainState
 from edge_agent.store.cells import COLUMNS, DAY_S, WORST_RANK, DayCells, day_of, history
 from edge_agent.store.connection import Connection
 
@@ -159,4 +161,35 @@ class Newest:
 
     def _forget(self) -> None:
         self._states.clear()
+        self._changed.clear()
+
+
+class RainTotals:
+    """How running totals stand, by source, station and variable."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._changed: dict[tuple[str, str, str], RainState] = {}
+        connection.before_commit.append(self._write)
+        connection.forget.append(self._changed.clear)
+
+    def put(self, source: str, station: str, totals: Mapping[str, RainState]) -> None:
+        """Take them as they stand after a reading that was added in the open transaction."""
+        self._changed |= {(source, station, variable): state for variable, state in totals.items()}
+
+    def all(self) -> dict[str, dict[tuple[str, str], RainState]]:
+        """Source -> (station, variable) -> state, as committed. A state that cannot be read counts as none."""
+        found: dict[str, dict[tuple[str, str], RainState]] = {}
+        for source, *key, text in self._connection.read("SELECT source, station, variable, state FROM rain_totals"):
+            with suppress(msgspec.DecodeError):  # of another version
+                found.setdefault(source, {})[key[0], key[1]] = msgspec.json.decode(text, type=RainState)
+        return found
+
+    def _write(self) -> None:
+        if not self._changed:
+            return
+        self._connection.write_many(
+            "INSERT OR REPLACE INTO rain_totals VALUES (?, ?, ?, ?)",
+            [(*key, msgspec.json.encode(state).decode()) for key, state in sorted(self._changed.items())],
+        )
         self._changed.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 
 from edge_agent import grid
 from edge_agent.forecast import Forecast
-from edge_agent.observation import Judged
+from edge_agent.observation import Judged, RainState
 from edge_agent.store.cells import DAY_S
 from edge_agent.store.connection import Connection, connect
 from edge_agent.store.forecasts import Forecasts
 from edge_agent.store.observations import Fate, Observations, Series
 from edge_agent.store.outbox import Outbox, OutboxCounts, Queued
-from edge_agent.store.state import GridDays, Newest
+from edge_agent.store.state import GridDays, Newest, RainTotals
 from edge_agent.verification import ScoreRow
 
 KEEP_GRID_DAYS = 40
 KEEP_FORECAST_DAYS = 8
+KEEP_QUANTILE_DAYS = 1  # scored six hours and a half after the origin, shown for a day
 KEEP_SCORE_DAYS = 400
 _AS_OF = "committed-at"
 _VERIFYING_BEFORE_S = 3600 + grid.MATCH_S  # far enough back to tell how often readings come
@@ -47,6 +48,7 @@ class Store:
         self._connection, self._keep_days = connection, keep_days
         self._observations = Observations(connection)
         self._grid, self._newest = GridDays(connection), Newest(connection)
+        self._rain = RainTotals(connection)
         self._forecasts = Forecasts(connection)
         self._outbox = Outbox(connection, outbox_bytes)
         self._usable: tuple[tuple[str, int, int], list[Series]] | None = None
@@ -85,8 +87,11 @@ class Store:
 
     # --- observations ---------------------------------------------------------------------------------------------
 
-    def add(self, judged: Judged, destinations: Sequence[str] = ()) -> Fate:
-        """Keep an observation, bring the grid up to date, and queue it for each destination.
+    def add(
+        self, judged: Judged, destinations: Sequence[str] = (), totals: Mapping[str, RainState] | None = None
+    ) -> Fate:
+        """Keep an observation, bring the grid up to date, and queue it for each destination. `totals`: how its source's
+        running totals stand after it, by variable; they are kept if it is.
 
         A second observation of the same station, source and time fills up the variables the first did not have; queued
         for a destination it stands for these alone, under its own id. One that brings no new variable changes nothing.
@@ -109,6 +114,7 @@ class Store:
                 self._outbox.put(destination, series, o.t, added.bytes, added.part)
         self._grid.put(station, o.t, added.grid, o.rank)
         self._newest.put(station, added.judged, added.grid)
+        self._rain.put(o.source, o.station, totals or {})
         self._usable = None
         self._connection.unsaved += 1
         return fate
@@ -124,6 +130,10 @@ class Store:
     def sources(self, station: str) -> list[str]:
         """The sources a station's observations came from, in the order in which they first came."""
         return self._observations.sources(station)
+
+    def rain_totals(self) -> dict[str, dict[tuple[str, str], RainState]]:
+        """Source -> (station, variable) -> how a running total stood when the last commit was made."""
+        return self._rain.all()
 
     def newest(self, station: str) -> dict[str, tuple[int, float, int]]:
         """variable -> (t, value, flag) of its newest reading, whatever its flag."""
@@ -170,13 +180,31 @@ class Store:
 
     # --- forecasts and scores -------------------------------------------------------------------------------------
 
-    def add_forecast(self, forecast: Forecast) -> None:
-        """Keep a forecast, its numbers in single precision; one of the same station and origin is replaced."""
-        self._forecasts.add(forecast)
+    def add_forecast(self, forecast: Forecast, baselines: Sequence[Forecast] = ()) -> None:
+        """Keep a forecast, and beside it the baselines that verification will hold it against, numbers rounded as they
+        are published; those of the same station and origin are replaced."""
+        self._forecasts.add(forecast, baselines)
 
     def forecasts(self, station: str, *, since: int, until: int) -> Iterator[Forecast]:
-        """A station's forecasts by origin; `since` <= origin <= `until`."""
+        """A station's forecasts by origin; `since` <= origin <= `until`. Those whose quantiles `prune` has deleted have
+        None in their place."""
         return self._forecasts.between(station, since, until)
+
+    def next_origin(self, since: int, until: int) -> int | None:
+        """The earliest origin with a forecast of any station, None where none has; `since` <= origin <= `until`."""
+        return self._forecasts.next_origin(since, until)
+
+    def forecast_stations(self, origin: int) -> list[str]:
+        """The stations with a forecast from an origin, by name."""
+        return self._forecasts.stations_at(origin)
+
+    def baselines(self, station: str, origin: int) -> list[Forecast]:
+        """The baselines kept beside a forecast, until `forget_baselines`."""
+        return self._forecasts.baselines(station, origin)
+
+    def forget_baselines(self, until: int) -> None:
+        """Let go of the baselines of all forecasts with an origin up to `until`."""
+        self._forecasts.forget_baselines(until)
 
     def last_forecast(self, station: str) -> Forecast | None:
         """The forecast with the newest origin."""
@@ -256,9 +284,10 @@ class Store:
 
     def prune(self, now: float) -> Pruned:
         """Delete what is too old: observations after `keep_days` (not those that wait in the outbox), grid days after
-        40, forecasts after 8, scores after 400 days. Commits now and then, so that the write-ahead log stays small."""
+        40, forecasts after 8 and their quantiles after 1, scores after 400 days. Commits now and then, so that the
+        write-ahead log stays small."""
         grid_days = self._grid.prune(int(now) // DAY_S - KEEP_GRID_DAYS)
-        forecasts, scores = self._forecasts.prune(int(now), KEEP_FORECAST_DAYS, KEEP_SCORE_DAYS)
+        forecasts, scores = self._forecasts.prune(int(now), KEEP_FORECAST_DAYS, KEEP_QUANTILE_DAYS, KEEP_SCORE_DAYS)
         observations = self._observations.prune(int(now) - self._keep_days * DAY_S)
         return Pruned(observations, grid_days, forecasts, scores)
 

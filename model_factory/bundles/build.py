@@ -170,7 +170,7 @@ def _manifest(
         step_s=station_task.TASK_STEP_S,
         leads_s=LEADS_S,
         quantiles=QUANTILES,
-        events=(station_task.RAIN_EVENT,),
+        events=station_task.EVENTS,
         precision=precision,
         runtime={"onnxruntime": RUNTIME_FLOOR},
         files=(),

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_agent.forecast import LEADS_S, QUANTILES
+from edge_agent.forecast.persistence import CYCLE_SIGMA, MIN_CYCLE_STEPS, NOW_STEPS
 from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS, STEPS_PER_DAY
 
 DAYS = HISTORY_STEPS // STEPS_PER_DAY
 HOURS = HISTORY_STEPS // 4
 LEADS = len(LEADS_S)
-OUTPUT_VARIABLES = ("temperature", "humidity", "pressure", "wind_speed", "wind_gust", "wind_direction", "rain")
 
 # What the network works on: the linear variables, and where the wind blows to as a vector of length 1. Light winds keep
 # their direction longer than the components of the wind itself would say.
@@ -33,9 +33,6 @@ CYCLE_LEADS = (1, 2, 4, 8, 12, 16, 20, 24)
 ERROR_LEADS = (2, 4, 8, 12, 16, 20, 24)
 SCALE_LEADS = (1, 2, 4, 8, 16, 24)
 SUN_HOURS = tuple(range(-6, 7))
-SMOOTHING_STEPS = 2.0  # width of the kernel that smooths the diurnal cycle
-CYCLE_MIN_STEPS = 5 * STEPS_PER_DAY  # below five days there is no cycle
-NOW_STEPS = 5  # `now` may be this many steps old, the current one included
 PRIOR_WEIGHT = 48.0  # the prior scale counts as so many verified errors
 OWN_LAGS = (1, 2, 4, 12, 24)  # steps: the station's own regression sees the changes over these, and the anomaly
 OWN_PRIOR = 20.0  # so many origins' worth of doubt in it, more for longer leads, whose errors overlap
@@ -169,7 +166,7 @@ class Front(nn.Module):
         self.spread: Tensor
         self.prior: Tensor
         self.hours: Tensor
-        self.register_buffer("kernel", torch.exp(-0.5 * (apart / SMOOTHING_STEPS) ** 2), persistent=False)
+        self.register_buffer("kernel", torch.exp(-0.5 * (apart / CYCLE_SIGMA) ** 2), persistent=False)
         self.register_buffer("spread", interpolation(SCALE_LEADS, LEADS), persistent=False)
         self.register_buffer("prior", torch.tensor([_PRIOR[c] for c in CHANNELS]).T.contiguous(), persistent=False)
         leads = torch.tensor(SCALE_LEADS, dtype=torch.float32)
@@ -213,7 +210,7 @@ class Front(nn.Module):
         """Smoothed 30-day mean by time of day, [S, C, 96]; zero where there are fewer than five days."""
         sums = apart.unflatten(2, (DAYS, STEPS_PER_DAY)).sum(2) @ self.kernel
         counts = known.unflatten(2, (DAYS, STEPS_PER_DAY)).sum(2)
-        has = counts.sum(2) >= CYCLE_MIN_STEPS
+        has = counts.sum(2) >= MIN_CYCLE_STEPS
         cycle = sums / torch.clamp(counts @ self.kernel, min=1e-6)
         return torch.where(has[..., None], cycle, 0.0), has
 

@@ -15,14 +15,13 @@ import click
 import numpy as np
 
 import edge_agent.demo
-from edge_agent.clock import format_time, parse_time
+from edge_agent.clock import format_time
+from edge_agent.demo.scene import END, START
 from model_factory.sources import vlinder
 from model_factory.sources.stations import history_csv
 from model_factory.sources.table import StationTable, instants, read_columns
 
 SERIAL, MQTT = "vlinder01", "vlinder21"  # Melle, inland; De Haan, on the coast
-START = parse_time("2022-09-10T10:50:00Z")  # a quarter of an hour of readings comes before the second forecast's origin
-END = parse_time("2022-09-10T18:00:00Z")
 SPIKE_AT, CUT_AT = START + 420, START + 720  # between two messages, where the line is free
 
 # A logger's names -> the source's columns, in the source's units.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.bundle.manifest import SkillRow
+from edge_agent.bundle.skill import BASELINES
 from edge_agent.variables import VARIABLES
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 SHOWN_S = (1800, 3600, 7200, 10_800, 21_600)
 FROM_S = 1800  # leads that the ratios are taken over begin here
 WIDTH = 112
-BASELINES = ("persistence", "anomaly_persistence", "ridge", "lightgbm")
 LABELS = {
     "persistence": "persistence",
     "anomaly_persistence": "anomaly persistence",

@@ -33,7 +33,6 @@ def main() -> None:
                 before = publishing.health().published
                 history, ages = store.history([station.id], origin), store.ages([station.id], origin)
                 (forecast,) = nowcaster.forecast([station], history, ages, origin, origin + 5)
-                store.add_forecast(forecast)
                 publishing.forecast(forecast)
                 wait(lambda: publishing.health().published > before)
 

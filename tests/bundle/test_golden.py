@@ -9,9 +9,11 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from edge_agent.bundle import golden
 from edge_agent.bundle.golden import compare, pack_golden, run_child, unpack_golden, verify_golden
@@ -84,6 +86,53 @@ def test_a_runtime_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BundleError) as caught:
         run_child([sys.executable, "-c", "import time; time.sleep(60)"], 0.2)
     assert word(caught) == "golden-timeout"
+
+
+def test_a_graph_that_would_run_for_hours_is_cut_off(tmp_path: Path) -> None:
+    """Nothing in it repeats, so reading it finds nothing wrong; it is the child that is killed."""
+    path = make_tiny_bundle(tmp_path / "slow.bundle", model=slow_model())
+    read_bundle(path)
+    with pytest.raises(BundleError, match=r"took longer than 3 s here") as caught:
+        verify_golden(path, digest(path), Limits(golden_s=3.0))
+    assert word(caught) == "golden-timeout"
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(path) in command_of(p)]
+
+
+def command_of(process: Path) -> str:
+    try:
+        return process.read_text()
+    except OSError:
+        return ""  # ended meanwhile
+
+
+def slow_model() -> bytes:
+    """The tiny model behind 5,000 products of 3,000 x 3,000 matrices: 3e14 operations that depend on its input."""
+    model = onnx.load_model_from_string(tiny_model())
+    graph, node = model.graph, helper.make_node
+    products = 5000
+    last = next(n for n in graph.node if list(n.input) == ["kept", "no_change"])
+    last.input[1] = "checked"
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array([3000, 3000], np.int64), "large"),
+            numpy_helper.from_array(np.array(1e-12, np.float32), "small"),
+        ]
+    )
+    before = [
+        node("Cast", ["origin"], ["number"], to=TensorProto.FLOAT),
+        node("ReduceMax", ["number"], ["scalar"], keepdims=0),
+        node("Mul", ["scalar", "small"], ["seed"]),
+        node("Expand", ["seed", "large"], ["product0"]),
+        *(node("MatMul", [f"product{n}", "product0"], [f"product{n + 1}"]) for n in range(products)),
+        node("ReduceMin", [f"product{products}"], ["least"], keepdims=0),
+        node("Sub", ["least", "least"], ["nothing"]),
+        node("Add", ["no_change", "nothing"], ["checked"]),
+    ]
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*before, *rest])
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
 
 
 def test_any_other_end_of_the_child_is_a_crash_with_its_last_words() -> None:

@@ -149,3 +149,32 @@ def test_a_few_dry_hours_do_not_make_rain_impossible():
     x = np.full((1, STEPS), np.nan, np.float32)
     x[0, -8:] = 0.0
     assert 0.02 < persistence.event_probability(x, RAIN_EVENT)[0] < 0.06
+
+
+def test_the_mean_day_without_a_day_is_that_of_the_days_that_are_left():
+    x = windows(3, gaps=0.2)[:, :, 0].astype(np.float64)
+    without = persistence._cycles_without(x)
+    for day in (0, 13, 29):
+        blank = x.copy()
+        blank[:, day * 96 : (day + 1) * 96] = np.nan
+        np.testing.assert_allclose(without[:, day], persistence.diurnal_cycle(blank), atol=1e-9)
+
+
+def test_a_time_of_day_that_only_one_day_knows_has_no_past_error():
+    x = np.full((1, 2880), np.nan)
+    x[0, 40::96] = 10.0  # a reading a day, at one time
+    x[0, 96 * 20 : 96 * 26] = 10.0
+    errors = persistence._past_errors(x, "temperature", (900, 3600), True)
+    assert (np.nan_to_num(errors) == 0).all() and np.isfinite(errors).any()
+
+
+def test_past_errors_are_not_smaller_than_those_to_come():
+    """Six days of weather that lasts two hours and has no daily cycle. Were an outcome a sixth of its own mean day,
+    past errors would be too small; without its whole day they are a little too large, by a percent with 30 days."""
+    rng = np.random.default_rng(0)
+    x = np.full((2000, 2880 + 96), np.nan, np.float32)
+    x[:, -7 * 96 :] = rng.standard_normal((2000, 7 * 12)).astype(np.float32).repeat(8, axis=1)
+    known, leads = x[:, :2880], (21_600,)
+    past = persistence._past_errors(known, "temperature", leads, True)
+    to_come = x[:, 2879 + 24] - persistence.base(known, "temperature", leads)[:, 0]
+    assert 1.0 < float(np.nanstd(past)) / float(np.std(to_come)) < 1.12

@@ -365,3 +365,22 @@ def test_memory_does_not_grow_with_the_series_nor_with_invented_sources() -> Non
     grown = sum(s.size_diff for s in tracemalloc.take_snapshot().compare_to(before, "filename"))
     tracemalloc.stop()
     assert grown < 400_000
+
+
+# --- sums over more than their interval ----------------------------------------------------------------------------
+
+
+def test_rain_that_gathered_over_hours_is_not_judged_as_the_last_intervals() -> None:
+    qc = QualityControl([SITE])
+    qc.judge(observation(NOON, {"rain": 0.0, "humidity": 60.0}))
+    values = {"rain": 80.0, "humidity": 20.0}  # in ten minutes a record, and too dry for it
+    gathered = qc.judge(observation(NOON + 6 * HOUR, values, gathered_s=6 * HOUR))
+    rain = gathered.verdicts["rain"]
+    assert (rain.flag, rain.test) == (Flag.NOT_EVALUATED, "period") and "80 mm fell over 6.0 h" in rain.why
+    assert gathered.verdicts["humidity"].flag is Flag.GOOD
+    assert gathered.usable() == {"humidity": 20.0} and gathered.observation.values == values
+
+
+def test_what_is_impossible_stays_so_however_long_it_took() -> None:
+    judged = QualityControl([SITE]).judge(observation(NOON, {"rain": 4000.0}, gathered_s=HOUR))
+    assert (judged.verdicts["rain"].flag, judged.verdicts["rain"].test) == (Flag.FAIL, "range")

@@ -12,7 +12,7 @@ from edge_agent.clock import ManualClock
 from edge_agent.config import Sensor
 from edge_agent.observation import Reading
 from edge_agent.sensors import DRIVERS
-from edge_agent.sensors.source import Intake
+from edge_agent.sensors.source import Gauges, Intake
 
 NOW = 1_700_000_000.0
 
@@ -35,11 +35,13 @@ def make_sensor() -> MakeSensor:
 class Desk:
     """An intake with what it handed on. `full`: the agent takes nothing."""
 
-    def __init__(self, sensor: Sensor, stations: tuple[str, ...] = ("home",), now: float = NOW) -> None:
+    def __init__(
+        self, sensor: Sensor, stations: tuple[str, ...] = ("home",), now: float = NOW, gauges: Gauges | None = None
+    ) -> None:
         self.clock = ManualClock(now)
         self.readings: list[Reading] = []
         self.full = False
-        self.intake = Intake(sensor, DRIVERS[sensor.driver].decoder(sensor), self._emit, self.clock, stations)
+        self.intake = Intake(sensor, DRIVERS[sensor.driver].decoder(sensor), self._emit, self.clock, stations, gauges)
 
     def _emit(self, sensor: Sensor, reading: Reading, arrived: float) -> bool:
         if not self.full:

@@ -104,6 +104,85 @@ def test_rain_is_not_lost_while_the_agent_cannot_take_it(make_sensor, make_desk)
     assert sum(r.values.get("rain", 0.0) for r in desk.readings) == pytest.approx(9 * 0.254)
 
 
+def restarted(make_desk, desk, off_s: float, sensor=None, **more):
+    """The next run of an intake, so many seconds later."""
+    gauges = {(None, name): state for name, state in desk.readings[-1].gauges.items()}
+    return make_desk(sensor or desk.intake.sensor, now=desk.clock.now() + off_s, gauges=gauges, **more)
+
+
+def counted(desk, *totals: float) -> list[float | None]:
+    """What came of totals, a minute apart."""
+    before = len(desk.readings)
+    for total in totals:
+        desk.intake.message(message(t=1, r=total))
+        desk.clock.advance(60)
+    return [reading.values.get("rain") for reading in desk.readings[before:]]
+
+
+MM = {"t": ("temperature", "degC"), "r": ("rain", "mm", True)}
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_rain_that_falls_while_the_agent_is_stopped_comes_in_one_reading(make_sensor, make_desk, timed):
+    def send(desk, *totals):
+        for total in totals:
+            desk.intake.message(message(t=1, r=total, at=desk.clock.now()))
+            desk.clock.advance(60)
+
+    first = make_desk(make_sensor("json_lines", MM, **({"time": "at"} if timed else {})))
+    send(first, 10.0, 10.2, 10.4)
+    second = restarted(make_desk, first, 5 * 3600)
+    send(second, 22.4, 22.6)
+    assert [reading.values["rain"] for reading in second.readings] == pytest.approx([12.0, 0.2])
+    assert [reading.gathered_s for reading in second.readings] == [5 * 3600 + 60, None]
+    assert second.rejected == {}
+
+
+def test_a_short_stop_is_no_gap(make_sensor, make_desk):
+    first = make_desk(make_sensor("json_lines", MM))
+    counted(first, 10.0, 10.2)
+    second = restarted(make_desk, first, 600)
+    assert counted(second, 11.0) == [0.8] and second.readings[0].gathered_s is None
+
+
+def test_the_rules_of_totals_hold_over_a_stop(make_sensor, make_desk):
+    first = make_desk(make_sensor("json_lines", MM))
+    counted(first, 990.0, 998.0, 998.2)
+    corrupt, true = counted(restarted(make_desk, first, 3600), 49.0, 998.6)
+    assert (corrupt, true) == (None, 0.4)
+    assert counted(restarted(make_desk, first, 3600), 1.0, 1.2) == [None, 3.0]  # wrapped at 1,000
+    assert counted(restarted(make_desk, first, 3600), 0.4, 0.6) == [None, 2.4]  # that too
+    reset = make_desk(make_sensor("json_lines", MM))
+    counted(reset, 10.0, 10.2, 10.4)
+    assert counted(restarted(make_desk, reset, 3600), 0.4, 0.6) == [None, 0.6]  # began anew
+
+
+@pytest.mark.parametrize("off_s", [-86_400, -1.6e9])
+def test_a_clock_that_stands_before_its_own_past_still_counts_what_fell(make_sensor, make_desk, off_s):
+    """A device without a battery wakes up yesterday, or in 1970."""
+    first = make_desk(make_sensor("json_lines", MM))
+    counted(first, 10.0, 10.2)
+    second = restarted(make_desk, first, off_s)
+    assert sum(mm or 0.0 for mm in counted(second, 16.2, 16.4)) == pytest.approx(6.2)
+
+
+def test_totals_in_another_unit_are_begun_anew(make_sensor, make_desk):
+    first = make_desk(make_sensor("json_lines", MM))
+    counted(first, 10.0, 10.2)
+    second = restarted(make_desk, first, 60, sensor=make_sensor("json_lines", RAIN))
+    assert counted(second, 0.5) == [None] and second.rejected == {"first-total": 1}
+
+
+def test_rain_the_agent_could_not_take_is_part_of_what_is_put_down(make_sensor, make_desk):
+    first = make_desk(make_sensor("json_lines", MM))
+    counted(first, 10.0, 10.2)
+    first.full = True
+    counted(first, 10.4)
+    first.full = False
+    second = restarted(make_desk, first, 60)
+    assert counted(second, 10.6) == pytest.approx([0.4])
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(payloads=st.lists(st.binary(max_size=40) | st.just(b'{"t": 1}') | st.just(b'{"t": null}'), max_size=30))
 def test_every_message_is_accounted_for(make_sensor, make_desk, payloads):

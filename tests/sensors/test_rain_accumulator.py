@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from edge_agent.observation import RainState
 from edge_agent.sensors.rain import HOLD, RainAccumulator, wraps_of
 
 TIP = 0.2  # mm
@@ -158,3 +160,38 @@ def test_rain_that_could_not_be_delivered_comes_with_the_next() -> None:
     assert given == pytest.approx(0.4)
     gauge.carry(0.4)
     assert gauge.add(1.6, 120).mm == pytest.approx(0.6)
+
+
+# --- from one run to the next ---------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0, 300).map(lambda x: round(x, 1)), min_size=2, max_size=20), st.data())
+def test_a_gauge_that_is_put_down_and_taken_up_gives_the_same_rain(totals: list[float], data: st.DataObject) -> None:
+    """Whatever its totals did before and do after, and on another time scale."""
+    at = data.draw(st.integers(1, len(totals) - 1))
+    whole, first = RainAccumulator(wraps_of(0.2)), RainAccumulator(wraps_of(0.2))
+    expected = [whole.add(total, 60.0 * i) for i, total in enumerate(totals)]
+    found = [first.add(total, 60.0 * i) for i, total in enumerate(totals[:at])]
+    state = msgspec.json.decode(msgspec.json.encode(first.state(0.2, 1e9)), type=RainState)
+    second = RainAccumulator.restored(state, wraps_of(0.2), -1e9 - 500)
+    found += [second.add(total, 60.0 * (at + i) - 500) for i, total in enumerate(totals[at:])]
+    assert found == expected
+
+
+def test_before_the_first_total_there_is_nothing_to_put_down() -> None:
+    assert RainAccumulator().state(1.0, 0.0) is None
+
+
+@pytest.mark.parametrize(("gap_s", "gathered"), [(60, None), (110, None), (1800, 1800), (86_400, 86_400)])
+def test_an_increment_over_an_unusual_gap_says_how_long_it_gathered(gap_s: int, gathered: int | None) -> None:
+    gauge = RainAccumulator()
+    for i in range(20):
+        assert gauge.add(10 + i * TIP, 60.0 * i).gathered_s is None
+    then = gauge.add(10 + 20 * TIP, 60.0 * 19 + gap_s)
+    assert then.mm == pytest.approx(TIP) and then.gathered_s == gathered
+    assert gauge.add(10 + 21 * TIP, 60.0 * 20 + gap_s).gathered_s is None
+
+
+def test_a_counter_that_reports_by_the_hour_gathers_nothing_unusual() -> None:
+    gauge = RainAccumulator()
+    assert {gauge.add(i * TIP, 3600.0 * i).gathered_s for i in range(30)} == {None}

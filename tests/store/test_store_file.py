@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from edge_agent.errors import StoreError
 from edge_agent.store import Store
-from tests.store.readings import DAY, judged
+from tests.store.readings import DAY, forecast, judged
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
@@ -285,6 +285,24 @@ def test_an_older_schema_is_brought_up_to_date_and_told_to_readers(path: Path) -
         store.set("key", "value")
     with Store.open(path, read_only=True) as store:
         assert store.get("key") == "value"
+
+
+def test_forecasts_of_the_older_form_go_and_all_else_stays(path: Path) -> None:
+    with Store.open(path) as store:
+        store.add(judged(DAY, {"temperature": 1.0}), ("mqtt",))
+    db = Database(sqlite3.connect(path))
+    for table in ("forecasts", "forecast_forms", "forecast_quantiles", "baselines"):
+        db.execute(f"DROP TABLE {table}")
+    db["_sqlite_migrations"].delete_where("name = 'small_forecasts'")
+    db.execute("CREATE TABLE forecasts (station TEXT, origin INTEGER, body BLOB, PRIMARY KEY (station, origin))")
+    db.execute("INSERT INTO forecasts VALUES ('roof', ?, x'00')", (DAY,))
+    db.conn.commit()
+    db.close()
+    with Store.open(path) as store:
+        assert store.last_forecast("roof") is None
+        assert store.newest("roof")["temperature"][:2] == (DAY, 1.0) and store.counts("mqtt").queued == 1
+        store.add_forecast(forecast(DAY))
+        assert store.last_forecast("roof") is not None
 
 
 @pytest.mark.parametrize("where", ["file.txt/store.sqlite", "folder"])

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from edge_agent.forecast import LEADS_S, QUANTILES, Level
+from edge_agent.config import Station
+from edge_agent.forecast import LEADS_S, QUANTILES, Forecast, Level, VariableForecast
+from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.store import Pruned, Store
+from edge_agent.store.forecast_rows import pack_forecast, unpack_forecast
+from edge_agent.variables import VARIABLES
 from edge_agent.verification import ScoreRow
+from tests.forecast.series import recorded
 from tests.store.readings import DAY, forecast, judged
 
 
@@ -28,12 +38,82 @@ def test_a_forecast_comes_back_with_all_that_stands_on_it(store: Store) -> None:
         Level.NOWCAST_ONLY, "small", "small-1", "why not better",
     )  # fmt: skip
     one, none = found.variables["temperature"], found.variables["pressure"]
-    np.testing.assert_allclose(one.mean, given.variables["temperature"].mean, rtol=1e-6)
-    np.testing.assert_allclose(one.quantiles, given.variables["temperature"].quantiles, rtol=1e-6)
+    np.testing.assert_array_equal(one.mean, np.round(given.variables["temperature"].mean, 2))
+    np.testing.assert_array_equal(one.quantiles, np.round(given.variables["temperature"].quantiles, 2))
     assert (one.level, one.age_s, one.why) == (Level.NOWCAST_ONLY, 12, "")
     assert (none.level, none.mean, none.quantiles, none.age_s) == (Level.NONE, None, None, None)
     assert none.why == "no reading for 60 min"
     np.testing.assert_array_equal(found.events["rain"], np.full(len(LEADS_S), 0.25))
+
+
+@given(st.data())
+def test_any_number_comes_back_as_it_is_published(data: st.DataObject) -> None:
+    """Rounded to the variable's decimals, whatever its size; a number that is not finite is missing."""
+    odd = st.sampled_from([np.nan, np.inf, -np.inf])
+    numbers = st.one_of(st.floats(-50, 1100), st.floats(-1e6, 1e6), odd)
+    leads, levels = LEADS_S[:3], (0.1, 0.9)
+    variables = {
+        name: VariableForecast(
+            name, Level.PERSISTENCE, data.draw(arrays(float, 3, elements=numbers)),
+            data.draw(arrays(float, (2, 3), elements=numbers)), None,
+        )
+        for name in data.draw(st.sets(st.sampled_from(["temperature", "pressure", "wind_direction", "rain"])))
+    }  # fmt: skip
+    events = {"rain": data.draw(arrays(float, 3, elements=st.floats(0, 1)))}
+    given_ = Forecast("roof", DAY, DAY, leads, levels, Level.PERSISTENCE, "a", "", variables, events)
+    found = unpack_forecast("roof", DAY, pack_forecast(given_))
+    assert found.variables.keys() == variables.keys()
+    for name, one in variables.items():
+        for then, now in ((one.mean, found.variables[name].mean), (one.quantiles, found.variables[name].quantiles)):
+            expected = np.where(np.isfinite(then), np.round(then, VARIABLES[name].decimals), np.nan)
+            np.testing.assert_allclose(now, expected, rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(found.events["rain"], np.round(events["rain"], 3), atol=1e-12)
+
+
+def test_a_forecast_takes_little_room(store: Store) -> None:
+    """Seven variables with 24 leads and 11 quantiles: below 2 kB while it has its quantiles, then below 600 bytes."""
+    past = recorded(35.0, 600)
+    origin = int(past.times[-1]) // 900 * 900
+    station = Station("roof", 47.4, 8.5, 406.0)
+    x = past.grid_ending(origin)
+    (made,) = Nowcaster(None).forecast([station], x[None], [past.ages(origin)], origin, origin + 5)
+    assert sum(one.mean is not None for one in made.variables.values()) == 7
+    packed = pack_forecast(made)
+    assert packed.quantiles is not None
+    assert len(packed.body) < 600 and len(packed.body) + len(packed.quantiles) < 2000
+
+
+def test_quantiles_go_after_a_day_and_means_after_a_week(store: Store) -> None:
+    now = DAY + 86_400 * 10
+    for hours in (1, 23, 25, 24 * 7, 24 * 9):
+        store.add_forecast(forecast(now - hours * 3600), [forecast(now - hours * 3600)])
+    assert store.prune(now).forecasts == 1
+    left = list(store.forecasts("roof", since=0, until=now))
+    with_quantiles = [one.variables["temperature"].quantiles is not None for one in left]
+    assert with_quantiles == [False, False, True, True]
+    assert all(one.variables["temperature"].mean is not None for one in left)
+    assert [len(store.baselines("roof", one.origin)) for one in left] == [0, 0, 1, 1]
+
+
+def test_a_forecast_that_is_replaced_leaves_nothing_of_itself(store: Store) -> None:
+    store.add_forecast(forecast(DAY), [forecast(DAY)])
+    store.add_forecast(without_numbers(forecast(DAY)))
+    found = store.last_forecast("roof")
+    assert found is not None and found.variables["temperature"].quantiles is None
+    assert store.baselines("roof", DAY) == []
+
+
+def without_numbers(one: Forecast) -> Forecast:
+    none = VariableForecast("temperature", Level.NONE, None, None, None, "no reading")
+    return replace(one, variables={"temperature": none}, events={})
+
+
+def test_origins_and_their_stations_are_found(store: Store) -> None:
+    for origin, station in ((DAY + 900, "roof"), (DAY, "yard"), (DAY, "attic")):
+        store.add_forecast(forecast(origin, station=station))
+    assert store.next_origin(0, DAY + 900) == DAY and store.forecast_stations(DAY) == ["attic", "yard"]
+    assert store.next_origin(DAY + 1, DAY + 900) == DAY + 900
+    assert store.next_origin(DAY + 901, DAY + 9000) is None
 
 
 def test_forecasts_come_by_origin_and_both_ends_count(store: Store) -> None:

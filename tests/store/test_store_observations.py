@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_agent import grid
-from edge_agent.observation import Flag, Judged, Observation, Verdict
+from edge_agent.errors import StoreError
+from edge_agent.observation import PERIOD, Flag, Judged, Observation, RainState, Verdict
 from edge_agent.store import Store
 from edge_agent.variables import VARIABLES
 from tests.store.readings import DAY, elsewhere, judged
@@ -179,3 +180,52 @@ def test_a_new_reading_changes_what_came(store: Store) -> None:
     store.add(judged(DAY, {"temperature": 3.0, "dew_point": 3.0}))
     assert store.verifying("roof", "temperature", at)[0] == 3.0
     assert store.verifying("roof", "humidity", at)[0] == 100.0
+
+
+# --- running totals ------------------------------------------------------------------------------------------------
+
+TOTAL = {"rain": RainState(0.2, (12.4, float(DAY)), True)}
+
+
+def test_how_totals_stand_is_kept_with_the_reading(path: Path) -> None:
+    with Store.open(path) as store:
+        store.add(judged(DAY, {"rain": 0.2}), (), TOTAL)
+        store.add(judged(DAY, {"rain": 0.2}, station="hill"), (), {"rain": RainState(1.0, (3.0, float(DAY)))})
+        assert store.rain_totals() == {}
+        store.commit()
+        store.add(judged(DAY, {"rain": 0.4}), (), {"rain": RainState(0.2, (99.0, float(DAY)))})  # a duplicate
+    with Store.open(path) as store:
+        found = store.rain_totals()
+        assert found["mast"]["roof", "rain"] == TOTAL["rain"]
+        assert found["mast"]["hill", "rain"].last == (3.0, DAY)
+
+
+def test_totals_go_with_the_readings_of_a_lost_transaction(store: Store) -> None:
+    """Rain of readings that are gone is counted again from the total before them."""
+    store.add(judged(DAY, {"rain": 0.2}), (), TOTAL)
+    store.commit()
+    c = store._connection
+    c.read(f"PRAGMA max_page_count={c.read('PRAGMA page_count')[0][0] + 2}")
+    with pytest.raises(StoreError):
+        for n in range(1, 10_000):
+            store.add(judged(DAY + n, {"rain": 0.2}), (), {"rain": RainState(0.2, (12.4 + n, float(DAY + n)))})
+    c.read("PRAGMA max_page_count=1000000")
+    store.add(judged(DAY + 20_000, {"temperature": 1.0}))
+    store.commit()
+    assert store.rain_totals() == {"mast": {("roof", "rain"): TOTAL["rain"]}}
+
+
+def test_rain_that_gathered_over_hours_is_kept_and_is_no_steps_own(store: Store) -> None:
+    for n in range(20):
+        store.add(judged(DAY + 600 * n, {"rain": 0.1, "temperature": 1.0}))
+    t = DAY + 5 * 3600
+    late = judged(t, {"rain": 12.4, "temperature": 2.0})
+    verdicts = {**late.verdicts, "rain": Verdict(Flag.NOT_EVALUATED, PERIOD, "fell over 2 h", None, 12.4)}
+    store.add(Judged(late.observation, verdicts))
+    rain, temperature = grid.GRID_VARIABLES.index("rain"), grid.GRID_VARIABLES.index("temperature")
+    last = store.history(["roof"], t)[0, -1]
+    assert np.isnan(last[rain]) and last[temperature] == 2.0
+    assert np.isnan(store.verifying("roof", "rain", np.array([t]))[0])
+    assert store.verifying("roof", "temperature", np.array([t]))[0] == 2.0
+    assert [one.observation.values["rain"] for one in store.observations("roof", t)] == [12.4]
+    assert store.newest("roof")["rain"] == (t, 12.4, Flag.NOT_EVALUATED)

@@ -1,0 +1,76 @@
+"""What a bundle's forecast is held against, made from the same history when it is issued.
+
+Verification comes hours later, when rows may have arrived late: baselines made then would know more than the forecast
+did. Must never look at anything but the history the forecast was made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.bundle.station_task import EVENTS
+from edge_agent.forecast import Floats, Forecast, Level, VariableForecast, persistence
+from edge_agent.grid import GRID_VARIABLES
+
+BASELINES = {"persistence": False, "anomaly-persistence": True}  # source -> does the mean day move it
+
+
+def beside(forecasts: Sequence[Forecast], history: NDArray[np.float32], leads_s: Sequence[int]) -> list[list[Forecast]]:
+    """The baselines of each forecast, of those variables and events that a bundle forecast; none where none did.
+
+    Args:
+        forecasts: S, with the same leads and levels.
+        history: [S, 2880, 8], what they were made from, columns as `GRID_VARIABLES`.
+        leads_s: the leads that will be verified, multiples of 900 s.
+    """
+    leads = tuple(leads_s)
+    found: list[list[Forecast]] = [[] for _ in forecasts]
+    for source, cycle in BASELINES.items():
+        variables = _variables(forecasts, history, leads, cycle)
+        events = _events(forecasts, history, len(leads), cycle)
+        for row, issued in enumerate(forecasts):
+            if variables[row]:
+                found[row].append(
+                    Forecast(
+                        issued.station, issued.origin, issued.issued, leads, issued.levels_q, Level.PERSISTENCE, source,
+                        "", variables[row], events[row],
+                    )
+                )  # fmt: skip
+    return found
+
+
+def _variables(
+    forecasts: Sequence[Forecast], history: NDArray[np.float32], leads_s: tuple[int, ...], cycle: bool
+) -> list[dict[str, VariableForecast]]:
+    found: list[dict[str, VariableForecast]] = [{} for _ in forecasts]
+    for column, name in enumerate(GRID_VARIABLES):
+        rows = [row for row, forecast in enumerate(forecasts) if _by_bundle(forecast, name)]
+        if not rows:
+            continue
+        x = np.ascontiguousarray(history[rows, :, column])
+        mean = persistence.base(x, name, leads_s, cycle=cycle)
+        quantiles = persistence.quantiles(x, name, leads_s, forecasts[rows[0]].levels_q, cycle=cycle)
+        for i, row in enumerate(rows):
+            found[row][name] = VariableForecast(name, Level.PERSISTENCE, mean[i], quantiles[i].T, None)
+    return found
+
+
+def _events(
+    forecasts: Sequence[Forecast], history: NDArray[np.float32], leads: int, cycle: bool
+) -> list[dict[str, Floats]]:
+    found: list[dict[str, Floats]] = [{} for _ in forecasts]
+    for event in EVENTS:
+        column = GRID_VARIABLES.index(event.variable)
+        for row, forecast in enumerate(forecasts):
+            if event.name in forecast.events and _by_bundle(forecast, event.variable):
+                x = history[row : row + 1, :, column]
+                found[row][event.name] = persistence.event_probability(x, event, cycle=cycle).repeat(leads)
+    return found
+
+
+def _by_bundle(forecast: Forecast, name: str) -> bool:
+    variable = forecast.variables.get(name)
+    return variable is not None and variable.mean is not None and variable.level is not Level.PERSISTENCE
