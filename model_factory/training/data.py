@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import DataError
 from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS, STEP_S, STEPS_PER_DAY, cadence_s, on_grid, step_of, verifying
 from edge_agent.history import History, read_history
-from model_factory.models.station import LEADS, OUTPUT_VARIABLES
+from model_factory.models.station import LEADS
 
 log = logging.getLogger(__name__)
 

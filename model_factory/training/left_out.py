@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.circle import wrap
 from edge_agent.forecast import QUANTILES, persistence
 from edge_agent.grid import GRID_VARIABLES
-from model_factory.models.station import LEADS, OUTPUT_VARIABLES, StationModel
+from model_factory.models.station import LEADS, StationModel
 from model_factory.training.data import SHARES, Corpus
 from model_factory.training.station import Bank, Settings, read_corpus, ready_bank, train
 

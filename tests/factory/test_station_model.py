@@ -7,12 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from edge_agent.bundle.station_task import OUTPUT_VARIABLES  # noqa: E402
 from edge_agent.forecast import LEADS_S, persistence  # noqa: E402
 from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS  # noqa: E402
 from model_factory.models.station import (  # noqa: E402
     CHANNELS,
     LEADS,
-    OUTPUT_VARIABLES,
     Front,
     Size,
     StationModel,
