@@ -31,7 +31,7 @@ RAIN_RATE = {"M": "mm/h", "I": "in/h"}
 
 LONGEST = 1024  # characters of a message; one with every field has about 300
 _HEAD = re.compile(
-    r"([0-9A-Za-z])([Rr])[0-9]?(?:,(.*)|[@-\x7f]{3})?"
+    r"([0-9A-Za-z])([Rr])[0-9]?(?:,(.*)|([@-\x7f]{3}))?"
 )  # a message, or a question with or without checksum
 _TEXT = re.compile(r"[0-9A-Za-z][Tt]X,")  # "0TX,Start-up", "0tX,Use chksum ..."
 _VALUE = re.compile(r"([+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?)?([A-Za-z#])")
@@ -123,9 +123,9 @@ class VaisalaWxt:
         if _TEXT.match(text):
             raise BadMessage("device-text", "the transmitter says something in words, as when it starts")
         head = _HEAD.fullmatch(text)
-        if head is None:
-            raise BadMessage("not-wxt", f"{len(line)} characters that begin like no message of a WXT")
-        address, letter, body = head.groups()
+        if head is None or (head[4] and not sound(text)):
+            raise BadMessage("not-wxt", f"{len(line)} characters that are no message of a WXT")
+        address, letter, body, _ = head.groups()
         if body is None:
             return address, None
         if letter == "r":

@@ -172,6 +172,7 @@ def test_rain_that_is_reset_by_every_message_is_an_increment():
     [
         (b"dud line", "not-wxt"),
         (b"n=160D,Dm=182D", "not-wxt"),
+        (b"0r0Kle", "not-wxt"),
         (b"0TX,Start-up", "device-text"),
         (b"0tX,Use chksum GoeIU~", "device-text"),
         (b"0R1,Dm=\xff\xfe", "not-text"),
