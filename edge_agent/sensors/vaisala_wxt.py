@@ -30,9 +30,8 @@ RAIN = {"M": "mm", "I": "in"}
 RAIN_RATE = {"M": "mm/h", "I": "in/h"}
 
 LONGEST = 1024  # characters of a message; one with every field has about 300
-_HEAD = re.compile(
-    r"([0-9A-Za-z])([Rr])[0-9]?(?:,(.*)|([@-\x7f]{3}))?"
-)  # a message, or a question with or without checksum
+# A message, or a question with or without its checksum.
+_HEAD = re.compile(r"([0-9A-Za-z])([Rr])[0-9]?(?:,(.*)|([@-\x7f]{3}))?")
 _TEXT = re.compile(r"[0-9A-Za-z][Tt]X,")  # "0TX,Start-up", "0tX,Use chksum ..."
 _VALUE = re.compile(r"([+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?)?([A-Za-z#])")
 
