@@ -76,6 +76,7 @@ _CONVERSIONS: dict[str, dict[str, tuple[float, float]]] = {
         "Pa": (0.01, 0.0),
         "kPa": (10.0, 0.0),
         "mbar": (1.0, 0.0),
+        "bar": (1000.0, 0.0),
         "inHg": (33.863886667, 0.0),
         "mmHg": (1.33322387415, 0.0),
     },

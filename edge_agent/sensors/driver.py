@@ -93,7 +93,8 @@ class DriverSpec:
     """One driver.
 
     `decoder` builds its decoder and raises ConfigError. `options`: the struct its options are read into; `decoder`,
-    `framer` and `talk` find it in `sensor.options` through `options_of`. `binary`: recordings are raw bytes or hex.
+    `framer` and `talk` find it in `sensor.options` through `options_of`; `talk` gives None where the options say that
+    the device sends by itself. `binary`: recordings are raw bytes or hex.
     `maps`: the configuration must say what values mean (`map`). `pressure` and `stamps` declare what the values are.
     `baud`: what such devices use unless told otherwise.
     """
@@ -104,7 +105,7 @@ class DriverSpec:
     help: str
     options: type[Options] = Options
     framer: Callable[[Sensor], Framer] = field(default=lambda sensor: Lines(sensor.max_message_bytes))
-    talk: Callable[[Sensor], Talk] | None = None
+    talk: Callable[[Sensor], Talk | None] | None = None
     binary: bool = False
     maps: bool = False
     pressure: Pressure = Pressure.NONE
