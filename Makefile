@@ -94,4 +94,7 @@ system:
 	command -v mosquitto_sub >/dev/null || set -- "$$@" mosquitto-clients; \
 	command -v openssl >/dev/null || set -- "$$@" openssl; \
 	ldconfig -p | grep -q 'libgomp\.so\.1' || set -- "$$@" libgomp1; \
+	command -v debootstrap >/dev/null || set -- "$$@" debootstrap; \
+	command -v proot >/dev/null || set -- "$$@" proot; \
+	command -v qemu-aarch64-static >/dev/null || set -- "$$@" qemu-user-static; \
 	test $$# = 0 -o "$(SYSTEM)" = skip || sh .ci/debian "$$@"
