@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,14 +18,11 @@ from edge_agent.observation import Reading
 from edge_agent.sensors.driver import DriverSpec, Transport
 from edge_agent.sensors.mapping import Decoder
 from edge_agent.sensors.registry import DRIVERS, driver
-from edge_agent.sensors.source import Emit, Health, Intake, Source
+from edge_agent.sensors.source import Emit, Health, Intake, OpenSource, Source
 from edge_agent.variables import variable
 
 if TYPE_CHECKING:
-    from edge_agent.sensors.mqtt import MqttSource, Session, Subscriber
-    from edge_agent.sensors.serial import SerialSource
-
-    AnySource = SerialSource | MqttSource
+    from edge_agent.sensors.mqtt import Session, Subscriber
 
 __all__ = ["DRIVERS", "Decoder", "DriverSpec", "Emit", "Health", "Source", "open_sources", "probe", "serial_ports"]
 
@@ -95,19 +92,24 @@ def serial_ports() -> list[tuple[str, str]]:
     return serial_ports()
 
 
-def _build(config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session) -> list[AnySource]:
+def _build(config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session) -> list[OpenSource]:
     from edge_agent.sensors.mqtt import Subscriber
 
     subscriber = Subscriber(config.mqtt, session, clock)
     stations = [station.id for station in config.stations]
-    return [_source(sensor, stations, emit, clock, subscriber) for sensor in sensors]
+    shared: dict[str, Any] = {}
+    return [_source(sensor, stations, emit, clock, subscriber, shared) for sensor in sensors]
 
 
-def _source(sensor: Sensor, stations: Sequence[str], emit: Emit, clock: Clock, subscriber: Subscriber) -> AnySource:
+def _source(
+    sensor: Sensor, stations: Sequence[str], emit: Emit, clock: Clock, subscriber: Subscriber, shared: dict[str, Any]
+) -> OpenSource:
     from edge_agent.sensors.mqtt import MqttSource
     from edge_agent.sensors.serial import SerialSource
 
     spec = driver(sensor)
+    if spec.source is not None:
+        return spec.source(Intake(sensor, spec.decoder(sensor), emit, clock, stations), clock, shared)
     sensor = msgspec.structs.replace(sensor, baud=sensor.baud or spec.baud)
     intake = Intake(sensor, spec.decoder(sensor), emit, clock, stations)
     if spec.transport is Transport.MQTT:
