@@ -17,7 +17,7 @@ import serial  # type: ignore[import-untyped]
 
 from edge_agent.errors import ConfigError, SensorError
 from edge_agent.sensors.framing import Refusal
-from edge_agent.sensors.modbus_frames import LONGEST, answer, question, refusal
+from edge_agent.sensors.modbus_frames import LONGEST, Frame, Kind, answer, frame_at, question, refusal
 from edge_agent.sensors.serial import why_closed
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Client:
         """Raises SensorError with the remedy: the line cannot be opened."""
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # what goes wrong is counted and told by us
         self._line = line
-        self._heard = 0  # bytes since the last question
+        self._heard = self._unit = 0  # bytes since the last question; who it was for
         self._client = self._on_tcp() if line.over_network else self._on_serial()
 
     def close(self) -> None:
@@ -59,7 +59,7 @@ class Client:
         from pymodbus.exceptions import ConnectionException, ModbusException
 
         read = self._client.read_holding_registers if function == 3 else self._client.read_input_registers
-        tcp, self._heard = self._line.tcp, 0
+        tcp, self._heard, self._unit = self._line.tcp, 0, unit
         try:
             self._forget_late_answers()
             found = read(address, count=count, device_id=unit)
@@ -139,12 +139,20 @@ class Client:
                 return
 
     def _watch(self, sending: bool, data: bytes) -> bytes:
-        """Called by pymodbus with what it sends and with all it has received since."""
-        if not sending:
-            self._heard = len(data)
-            if len(data) > 4 * LONGEST:
-                raise ValueError("no answer is so long")
-        return data
+        """Called by pymodbus with what it sends and with all it has received since; what it returns is what pymodbus
+        sees. That is the answer without the noise around it: pymodbus throws away an RTU answer behind some noise."""
+        if sending:
+            return data
+        self._heard = len(data)
+        if len(data) > 4 * LONGEST:
+            raise ValueError("no answer is so long")
+        if self._line.tcp:
+            return data
+        for at in range(len(data)):
+            frame = frame_at(data, at, tcp=False)
+            if isinstance(frame, Frame) and frame.kind is not Kind.QUESTION and frame.unit == self._unit:
+                return data[at : at + frame.length]
+        return b""
 
 
 _PLUG = "Plug it in again, or look after the network."

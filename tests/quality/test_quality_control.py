@@ -365,3 +365,19 @@ def test_memory_does_not_grow_with_the_series_nor_with_invented_sources() -> Non
     grown = sum(s.size_diff for s in tracemalloc.take_snapshot().compare_to(before, "filename"))
     tracemalloc.stop()
     assert grown < 400_000
+
+
+def test_humidity_of_another_sensor_of_the_station_doubts_particulates_for_half_an_hour() -> None:
+    qc = QualityControl([SITE])
+    dust = {"pm2_5": 12.0}
+
+    def flag(t: int) -> int:
+        return int(qc.judge(observation(t, dust, "dust")).verdicts["pm2_5"].flag)
+
+    assert flag(NOON) == 1
+    qc.judge(observation(NOON + 60, {"humidity": 93.0}, "mast"))
+    assert [flag(NOON + 60 + after) for after in (60, 1800, 1860)] == [3, 3, 1]
+    qc.judge(observation(NOON + 2000, {"humidity": 60.0}, "mast"))
+    assert flag(NOON + 2060) == 1
+    own = qc.judge(observation(NOON + 2120, dust | {"humidity": 90.0}, "dust"))
+    assert own.verdicts["pm2_5"].flag == 3 and own.verdicts["humidity"].flag == 1
