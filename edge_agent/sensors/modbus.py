@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 TCP = "tcp://"
 # Lower ends of Beaufort 1 to 12, m/s (WMO-No. 8, part I, chapter 5).
 BEAUFORT = (0.3, 1.6, 3.4, 5.5, 8.0, 10.8, 13.9, 17.2, 20.8, 24.5, 28.5, 32.7)
+_FASTEST = 60.0  # m/s: the end of what these anemometers measure
 _SURE = 20  # so many votes ahead a scale can be at most: a device that was replaced is noticed
 
 
@@ -202,15 +203,26 @@ class _Wind:
         if self._fixed is not None:
             return self._fixed
         before = self._choice()
-        if force:
-            first, second = (beaufort(raw * candidate) == force for candidate in self._candidates)
-            self._ahead = min(max(self._ahead + first - second, -_SURE), _SURE)
+        self._ahead = min(max(self._ahead + self._vote(raw, force), -_SURE), _SURE)
         choice = self._choice()
         if choice and choice != before:
             log.info("sensor %s: its Beaufort numbers say that wind speed counts are %g m/s", self._sensor, choice)
         if not choice and raw:
             raise BadMessage("wind-scale-unknown")
         return choice or 1.0
+
+    def _vote(self, raw: int, force: int | None) -> int:
+        """1 for the first candidate, -1 for the second, 0 for neither: the one that agrees, or that is one number off
+        while the other is out of the question."""
+        first, second = (raw * candidate for candidate in self._candidates)
+        if (first > _FASTEST) != (second > _FASTEST):
+            return -1 if first > _FASTEST else 1
+        if not force:
+            return 0
+        off, other = abs(beaufort(first) - force), abs(beaufort(second) - force)
+        if off > other:
+            return -1 if other == 0 or (other == 1 and off >= 3) else 0
+        return 1 if off < other and (off == 0 or (off == 1 and other >= 3)) else 0
 
     def _choice(self) -> float | None:
         first, second = self._candidates

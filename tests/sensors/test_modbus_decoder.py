@@ -151,7 +151,7 @@ def test_the_beaufort_number_shows_which_scale_a_device_uses(build, speed, scale
     raw = round(speed / scale)
     values = one(build(), renke(r500=raw, r501=beaufort(raw * scale))).values
     other = 0.1 if scale == 0.01 else 0.01
-    if beaufort(raw * scale) != beaufort(raw * other):
+    if beaufort(raw * scale) != beaufort(raw * other) or raw > 600:
         assert values["wind_speed"] == pytest.approx(raw * scale)
     else:
         assert "wind_speed" not in values
@@ -165,6 +165,19 @@ def test_calm_or_a_device_without_beaufort_numbers_decides_nothing(build):
     assert counts == {"wind-scale-unknown": 50}
     one(decoder, renke(r500=345, r501=3), counts)  # 3.45 m/s
     assert one(decoder, renke(r500=25, r501=0), counts).values["wind_speed"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("raw", "force", "speed"),
+    [
+        (52, 4, 5.2),  # 5.2 m/s is Beaufort 3, and 0.52 is 1: a device that rounds in its own way
+        (52, 2, None),
+        (700, 0, 7.0),  # 70 m/s is beyond what it measures
+        (600, 0, None),
+    ],
+)
+def test_a_number_that_is_not_quite_right_still_rules_one_scale_out(build, raw, force, speed):
+    assert one(build(), renke(r500=raw, r501=force)).values.get("wind_speed") == speed
 
 
 def test_one_odd_reading_does_not_turn_a_scale_that_is_known(build):

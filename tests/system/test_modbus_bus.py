@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socketserver
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -278,6 +280,38 @@ def test_a_server_that_goes_away_and_comes_back(bench, serve):
     server.close()
     until(lambda: one.sources["roof"].health().state == "waiting", "noticing it")
     until(lambda: "cannot be reached" in one.sources["roof"].health().detail, "saying so")
+
+
+@pytest.mark.parametrize("options", [{}, {"tcp": False}])
+def test_a_server_that_talks_nonsense_is_counted_and_nothing_else_happens(bench, options):
+    said = [
+        bytes(range(256)) * 20,
+        b"",
+        b"\0" * 7,
+        b"\0\1\0\0\0\x03\x01\x83",
+        b"\0\1\0\0\xff\xff\1\3",
+        b"\1\x83",
+        b"\1\3\x1c",
+    ]
+
+    class Nonsense(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            for words in said * 3:
+                if not self.request.recv(64):
+                    return
+                self.request.sendall(words)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Nonsense) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        one = bench(sensor_on(f"tcp://127.0.0.1:{server.server_address[1]}", timeout_s=0.05, **options))
+        until(lambda: one.rejected().get("noise", 0) >= 5 and one.rejected().get("no-answer", 0) >= 2, "refusals")
+        assert set(one.rejected()) <= {"noise", "no-answer", "modbus-exception"}
+        assert not one.readings["roof"]
+        one.stop()
+        server.shutdown()
+        thread.join()
 
 
 def test_probing_a_device_says_what_came_or_what_to_do(serve):
