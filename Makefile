@@ -65,7 +65,7 @@ distclean: clean  ## remove the environments too
 	@touch $@
 
 .venv/.ready: pyproject.toml .venv/.torch
-	.venv/bin/python -m pip install --quiet --editable ".[factory,dev,demo,plot,nmea]"
+	.venv/bin/python -m pip install --quiet --editable ".[factory,dev,demo,plot,nmea,modbus]"
 	@touch $@
 
 # Alone and first, so that the build asked for is the one that stays.

@@ -243,9 +243,19 @@ def _absolute(config: Config, folder: Path) -> Config:
     return msgspec.structs.replace(
         config,
         mqtt=mqtt,
+        sensor=[_absolute_options(sensor, folder) for sensor in config.sensor],
         store=msgspec.structs.replace(config.store, path=full(config.store.path)),
         forecast=msgspec.structs.replace(config.forecast, bundle=full(config.forecast.bundle)),
     )
+
+
+def _absolute_options(sensor: Sensor, folder: Path) -> Sensor:
+    """A sensor whose options name files by absolute paths."""
+    from edge_agent.sensors.registry import driver  # late: the sensors read the configuration
+
+    paths = {key: sensor.options.get(key) for key in driver(sensor).files}
+    full = {k: str(folder / Path(v).expanduser()) for k, v in paths.items() if isinstance(v, str) and "." in v}
+    return msgspec.structs.replace(sensor, options=sensor.options | full) if full else sensor
 
 
 def _secret_path(reference: str) -> Path:

@@ -77,7 +77,7 @@ def problems(raw: dict[str, Any]) -> list[Problem]:
     for path, sensor in built["sensor"]:
         label = f'sensor "{sensor.name}"'
         found += [Problem((*path, *at), label, text) for at, text in _sensor_problems(sensor, stations)]
-    return found + _same(built["sensor"], "name", "sensor") + _same(built["sensor"], "port", "sensor")
+    return found + _same(built["sensor"], "name", "sensor") + _ports(built["sensor"])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -357,6 +357,21 @@ def _same(entries: list[tuple[Path, Any]], key: str, what: str) -> list[Problem]
                 Problem((*path, key), label, f'{key} "{value}" is already taken by another {what}: each needs its own')
             )
         seen.add(value)
+    return found
+
+
+def _ports(entries: list[tuple[Path, Any]]) -> list[Problem]:
+    """Ports that two sensors share though their drivers cannot, or not like this."""
+    from edge_agent.sensors.registry import why_not_shared  # late: the sensors read the configuration
+
+    found = []
+    seen: dict[str, list[c.Sensor]] = {}
+    for path, sensor in entries:
+        others = seen.setdefault(sensor.port, []) if sensor.port is not None else []
+        for problem in filter(None, (why_not_shared(other, sensor) for other in others)):
+            found.append(Problem((*path, "port"), f'sensor "{sensor.name}"', f'port "{sensor.port}" {problem}'))
+            break
+        others.append(sensor)
     return found
 
 

@@ -91,6 +91,11 @@ _CONVERSIONS: dict[str, dict[str, tuple[float, float]]] = {
     "1": {},
 }
 
+# Gases may come as parts per billion of volume. g/mol; NOx is counted as NO2, as air quality law does.
+_MOLAR_MASS = {"no2": 46.0055, "nox": 46.0055}
+_GAS_CONSTANT = 8.314462618  # J/(mol K)
+PPB = "ppb"
+
 
 def variable(name: str) -> Variable:
     """The variable of that name.
@@ -109,7 +114,22 @@ def variable(name: str) -> Variable:
 def units_of(name: str) -> tuple[str, ...]:
     """Units accepted for a variable, its own first."""
     unit = variable(name).unit
-    return (unit, *_CONVERSIONS.get(unit, {}))
+    return (unit, *_CONVERSIONS.get(unit, {}), *((PPB,) if name in _MOLAR_MASS else ()))
+
+
+def per_ppb(name: str, temperature: float = 20.0, pressure: float = 1013.25) -> float:
+    """ug/m3 that one ppb of a gas is, at `temperature` (degC) and `pressure` (hPa).
+
+    c = x M p / (R T), for an ideal gas. By default at 20 degC and 1013.25 hPa, the state that Directive 2008/50/EC,
+    annex VI, reports gases at. Worked: NO2 at 20 degC -> 1.9125; at 25 degC, as in the United States -> 1.8804.
+
+    Raises:
+        ConfigError: not a gas whose molar mass is known.
+    """
+    mass = _MOLAR_MASS.get(name)
+    if mass is None:
+        raise ConfigError(f'variable "{name}": ppb are for gases ({", ".join(_MOLAR_MASS)})')
+    return 1e-9 * mass * 1e6 * pressure * 100 / (_GAS_CONSTANT * (temperature + 273.15))
 
 
 def conversion(name: str, unit: str) -> tuple[float, float]:
@@ -121,6 +141,8 @@ def conversion(name: str, unit: str) -> tuple[float, float]:
     own = variable(name).unit
     if unit == own:
         return (1.0, 0.0)
+    if unit == PPB and name in _MOLAR_MASS:
+        return (per_ppb(name), 0.0)
     pair = _CONVERSIONS.get(own, {}).get(unit)
     if pair is None:
         raise ConfigError(f'variable "{name}": unit "{unit}" is not one of {", ".join(units_of(name))}')

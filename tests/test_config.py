@@ -427,3 +427,43 @@ def test_every_key_is_documented_with_its_default() -> None:
                 assert shown == "needed"
             elif field.default not in (msgspec.NODEFAULT, None):
                 assert shown == json.dumps(field.default).removesuffix(".0"), field.name
+
+
+# --- several sensors on one port ---
+
+
+def bus(*options: str, driver: str = "modbus", extra: str = "") -> str:
+    return SMALLEST + "".join(
+        f'[[sensor]]\nname = "s{i}"\ndriver = "{driver}"\nport = "/dev/ttyUSB0"\n{extra}[sensor.options]\n{text}\n'
+        for i, text in enumerate(options)
+    )
+
+
+def test_devices_of_a_modbus_line_may_share_its_port():
+    config = parse(bus('map = "renke"\nunit = 1', 'map = "renke"\nunit = 2', extra="baud = 4800\n"), Path("agent.toml"))
+    assert [sensor.options["unit"] for sensor in config.sensor] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (bus('map = "renke"', 'map = "renke"'), 's1": port "/dev/ttyUSB0" is shared with sensor "s0", which is unit 1'),
+        (bus('map = "renke"', 'map = "sen0483"'), "give both the same settings (4800 baud 8N1"),
+        (bus('map = "renke"', 'map = "renke"\nunit = 2\nparity = "E"'), "4800 baud 8E1"),
+        (bus("", "", driver="sds011"), "already taken by another sensor"),
+        (bus('map = "renke"') + SENSOR, "already taken by another sensor"),
+        (bus('map = "renke"\nunti = 1'), 'unknown option "unti" (did you mean "unit"?)'),
+        (bus("unit = 1"), "map"),
+        (bus("duty_s = 5", driver="sds011"), "duty_s must be 0, or at least"),
+    ],
+)
+def test_who_cannot_share_a_port_is_told_why(text, told):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        parse(text, Path("agent.toml"))
+
+
+def test_a_file_in_the_options_is_found_from_the_folder_of_the_configuration(tmp_path):
+    (sensor,) = parse(bus('map = "maps/my.toml"'), tmp_path / "agent.toml").sensor
+    assert sensor.options["map"] == str(tmp_path / "maps" / "my.toml")
+    (sensor,) = parse(bus('map = "renke"'), tmp_path / "agent.toml").sensor
+    assert sensor.options["map"] == "renke"

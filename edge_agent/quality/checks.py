@@ -205,6 +205,17 @@ def radiation_test(radiation: float, elevation: float) -> Verdict | None:
     return Verdict(Flag.SUSPECT, "consistency", why, bound, radiation)
 
 
+def humid_particles_test(values: Mapping[str, float], humidity: float) -> Iterator[Found]:
+    """Particulates in humid air, which an optical sensor reads too high. `humidity`: % at the station at that time."""
+    bound = limits.HUMID_PARTICLES
+    if humidity <= bound:
+        return
+    for name in limits.PARTICLES:
+        if name in values:
+            why = f"{name} {values[name]:g} ug/m3 at {humidity:g} % humidity; above {bound:g} % droplets count too"
+            yield name, Verdict(Flag.SUSPECT, "consistency", why, bound, values[name])
+
+
 def _both(one: tuple[str, float], other: tuple[str, float], why: str, threshold: float) -> Iterator[Found]:
     for name, value in (one, other):
         yield name, Verdict(Flag.SUSPECT, "consistency", why, threshold, value)

@@ -80,6 +80,7 @@ class _Site:
         self._station = station
         self._sources: OrderedDict[str, _Source] = OrderedDict()
         self._moved: dict[str, int] = {}  # variable -> when it last changed as weather does
+        self._humidity: tuple[int, float] | None = None  # the station's latest good one, whichever sensor's
 
     def judge(self, observation: Observation) -> dict[str, Verdict]:
         source = self._source(observation.source)
@@ -120,6 +121,9 @@ class _Site:
     def _together(self, observation: Observation, good: Mapping[str, float], source: _Source) -> Iterator[checks.Found]:
         """What the values of one observation say of each other, and the sun of them."""
         yield from checks.consistency_test(good)
+        humidity = self._humidity_at(observation.t, good)
+        if humidity is not None:
+            yield from checks.humid_particles_test(good, humidity)
         radiation = good.get("solar_radiation")
         if radiation is None or radiation <= limits.NIGHT_RADIATION or observation.clock == "unsynced":
             return
@@ -130,6 +134,15 @@ class _Site:
         verdict = checks.radiation_test(radiation, elevation)
         if verdict:
             yield "solar_radiation", verdict
+
+    def _humidity_at(self, t: int, good: Mapping[str, float]) -> float | None:
+        """The reading's own humidity, or else what another sensor of the station measured shortly before."""
+        if "humidity" in good:
+            if self._humidity is None or t >= self._humidity[0]:
+                self._humidity = t, good["humidity"]
+            return good["humidity"]
+        known = self._humidity
+        return known[1] if known is not None and abs(t - known[0]) <= limits.HUMIDITY_AGE_S else None
 
     def _note_moves(self, source: _Source, t: int, good: Mapping[str, float]) -> None:
         """Remember which variables just changed by enough to show that the air itself did."""

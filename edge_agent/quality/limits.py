@@ -157,6 +157,11 @@ REPEAT_S = HOUR
 DEW_POINT_ABOVE = 0.5  # degC above the temperature that sensor errors explain
 GUST_BELOW = (0.5, 0.05)  # m/s and share of the mean speed that rounding and unequal periods explain
 DRY_RAIN = (0.2, 30.0)  # rain of so many mm below so much humidity, %
+# Above this humidity, %, water droplets count as particles in an optical particulate sensor: it reads too high. Own
+# judgement between the 70 % that Nova's SDS011 is specified for and the deliquescence of common aerosol (75-80 %).
+HUMID_PARTICLES = 80.0
+PARTICLES = ("pm2_5", "pm10")
+HUMIDITY_AGE_S = 30 * 60  # humidity of another sensor of the station counts for so long
 NIGHT_ELEVATION = -6.0  # degrees: civil twilight has ended
 NIGHT_RADIATION = 20.0  # W/m2 above which a night is no night: offsets and moonlight stay below
 SOLAR_CONSTANT = 1361.0  # W/m2 at the mean distance of the sun

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,14 +18,11 @@ from edge_agent.observation import RainState, Reading
 from edge_agent.sensors.driver import DriverSpec, Transport
 from edge_agent.sensors.mapping import Decoder
 from edge_agent.sensors.registry import DRIVERS, driver
-from edge_agent.sensors.source import Emit, Health, Intake, Source
+from edge_agent.sensors.source import Emit, Health, Intake, OpenSource, Source
 from edge_agent.variables import variable
 
 if TYPE_CHECKING:
-    from edge_agent.sensors.mqtt import MqttSource, Session, Subscriber
-    from edge_agent.sensors.serial import SerialSource
-
-    AnySource = SerialSource | MqttSource
+    from edge_agent.sensors.mqtt import Session, Subscriber
 
 __all__ = ["DRIVERS", "Decoder", "DriverSpec", "Emit", "Health", "Source", "open_sources", "probe", "serial_ports"]
 
@@ -100,18 +97,20 @@ def serial_ports() -> list[tuple[str, str]]:
 
 def _build(
     config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session, gauges: Kept
-) -> list[AnySource]:
+) -> list[OpenSource]:
     from edge_agent.sensors.mqtt import Subscriber
 
     subscriber = Subscriber(config.mqtt, session, clock)
     stations = [station.id for station in config.stations]
+    shared: dict[str, Any] = {}
     sources = []
     for sensor in sensors:
         spec = driver(sensor)
-        sensor = msgspec.structs.replace(sensor, baud=sensor.baud or spec.baud)
+        if spec.source is None:
+            sensor = msgspec.structs.replace(sensor, baud=sensor.baud or spec.baud)
         stood = _stood(config.station_of(sensor), gauges.get(sensor.name, {}))
         intake = Intake(sensor, spec.decoder(sensor), emit, clock, stations, stood)
-        sources.append(_source(sensor, spec, intake, clock, subscriber))
+        sources.append(_source(spec, intake, clock, subscriber, shared))
     return sources
 
 
@@ -124,11 +123,16 @@ def _stood(mine: str | None, gauges: Mapping[tuple[str, str], RainState]) -> dic
     }
 
 
-def _source(sensor: Sensor, spec: DriverSpec, intake: Intake, clock: Clock, subscriber: Subscriber) -> AnySource:
+def _source(
+    spec: DriverSpec, intake: Intake, clock: Clock, subscriber: Subscriber, shared: dict[str, Any]
+) -> OpenSource:
     """What carries a sensor's messages. Raises ConfigError as `open_sources`."""
     from edge_agent.sensors.mqtt import MqttSource
     from edge_agent.sensors.serial import SerialSource
 
+    sensor = intake.sensor
+    if spec.source is not None:
+        return spec.source(intake, clock, shared)
     if spec.transport is Transport.MQTT:
         return MqttSource(intake, subscriber, clock)
     if spec.transport is Transport.SERIAL:

@@ -10,14 +10,18 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
+from edge_agent.clock import Clock
 from edge_agent.config import Sensor
 from edge_agent.errors import ConfigError
 from edge_agent.sensors.framing import Lines, Refusal
 from edge_agent.sensors.mapping import Decoder
+
+if TYPE_CHECKING:
+    from edge_agent.sensors.source import Intake, OpenSource
 
 ENTRY_POINTS = "edge_agent.sensors"  # packages that bring a driver name a DriverSpec in this group
 
@@ -97,6 +101,10 @@ class DriverSpec:
     the device sends by itself. `binary`: recordings are raw bytes or hex.
     `maps`: the configuration must say what values mean (`map`). `pressure` and `stamps` declare what the values are.
     `baud`: what such devices use unless told otherwise.
+
+    Where several sensors may share a port, `place` says the port's settings, which must be the same, and the device's
+    address, which must not, both in words; and `source` builds the source itself: its third argument holds what the
+    sources of one configuration share. `files`: options that name a file where their value has a dot in it.
     """
 
     name: str
@@ -111,6 +119,9 @@ class DriverSpec:
     pressure: Pressure = Pressure.NONE
     stamps: str = "on arrival"
     baud: int = 9600
+    place: Callable[[Sensor], tuple[str, str]] | None = None
+    source: Callable[[Intake, Clock, dict[str, Any]], OpenSource] | None = None
+    files: tuple[str, ...] = ()
 
 
 def options_of(sensor: Sensor, kind: type[T]) -> T:

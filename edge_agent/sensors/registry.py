@@ -10,7 +10,17 @@ from edge_agent.errors import ConfigError
 from edge_agent.sensors.driver import ENTRY_POINTS, DriverSpec
 
 # One module a protocol, each with its DRIVERS.
-_MODULES = ("json_lines", "csv_lines", "mqtt_json", "vaisala_wxt", "nmea", "ultimeter")
+_MODULES = (
+    "json_lines",
+    "csv_lines",
+    "mqtt_json",
+    "vaisala_wxt",
+    "nmea",
+    "ultimeter",
+    "modbus",
+    "sds011",
+    "pms5003",
+)
 
 
 def _built_in() -> dict[str, DriverSpec]:
@@ -36,3 +46,17 @@ def driver(sensor: Sensor) -> DriverSpec:
     if spec is None:
         raise ConfigError(f'sensor "{sensor.name}": unknown driver "{sensor.driver}"; known: {", ".join(DRIVERS)}')
     return spec
+
+
+def why_not_shared(one: Sensor, other: Sensor) -> str:
+    """Why two sensors cannot be on one port, empty if they can."""
+    place = driver(other).place
+    if place is None or one.driver != other.driver:
+        return "is already taken by another sensor: each needs its own"
+    try:
+        (line, address), (other_line, other_address) = place(one), place(other)
+    except ConfigError:
+        return ""  # what is wrong with one of them is told by itself
+    if line != other_line:
+        return f'is shared with sensor "{one.name}": give both the same settings ({line}; {other_line})'
+    return f'is shared with sensor "{one.name}", which is {address} too' if address == other_address else ""

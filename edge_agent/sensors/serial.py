@@ -110,7 +110,7 @@ class SerialSource:
         try:
             port = self._open()
         except (*_GONE, ValueError) as error:
-            raise SensorError(self._why_closed(error)) from None
+            raise SensorError(why_closed(self.port, self.baud, error)) from None
         try:
             with port, self._interruptible(port):
                 if self._talk is None:
@@ -195,26 +195,27 @@ class SerialSource:
             return f"silent for {silence:.0f} s. Is the sensor powered and its cable sound? Is {self.baud} baud right?"
         return ""
 
-    def _why_closed(self, error: Exception) -> str:
-        """Why the port cannot be opened, and the remedy."""
-        code = getattr(error, "errno", None)
-        if isinstance(error, ValueError):
-            return f"{self.port} does not take {self.baud} baud. Choose a baud rate that the device has."
-        if code in (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ENOTDIR):
-            seen = ", ".join(path for path, _ in serial_ports()[:4]) or "none"
-            return f"{self.port} is not there. Plug the sensor in, or choose another port (seen: {seen})."
-        if code in (errno.EACCES, errno.EPERM):
-            return f"{self.port} may not be opened by this user. {_how_to_get_access(self.port)}"
-        if code in (errno.EAGAIN, errno.EBUSY):
-            return f"{self.port} is held by another program{_holder(self.port)}. Stop it, or choose another port."
-        return f"{self.port} cannot be opened ({error}). Is it a serial port?"
-
     def _why_lost(self, error: Exception) -> str:
         shared = "returned no data" in str(error)  # pyserial's words for a port that two programs read
         other = _holder(self.port) if shared and os.path.exists(self.port) else ""
         if other:
             return f"{self.port} is also read by another program{other}. Stop it, or choose another port."
         return f"{self.port} went away ({error}). Plug the sensor in again."
+
+
+def why_closed(port: str, baud: int, error: Exception) -> str:
+    """Why the port cannot be opened, and the remedy."""
+    code = getattr(error, "errno", None)
+    if isinstance(error, ValueError):
+        return f"{port} does not take {baud} baud. Choose a baud rate that the device has."
+    if code in (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ENOTDIR):
+        seen = ", ".join(path for path, _ in serial_ports()[:4]) or "none"
+        return f"{port} is not there. Plug the sensor in, or choose another port (seen: {seen})."
+    if code in (errno.EACCES, errno.EPERM):
+        return f"{port} may not be opened by this user. {_how_to_get_access(port)}"
+    if code in (errno.EAGAIN, errno.EBUSY):
+        return f"{port} is held by another program{_holder(port)}. Stop it, or choose another port."
+    return f"{port} cannot be opened ({error}). Is it a serial port?"
 
 
 def serial_ports() -> list[tuple[str, str]]:

@@ -67,6 +67,17 @@ class Source(Protocol):
     def health(self) -> Health: ...
 
 
+class OpenSource(Source, Protocol):
+    """A source that can be probed: `problem`: why nothing can come and what to do, empty if it can; `complaint`: the
+    latest refusal in words."""
+
+    @property
+    def problem(self) -> str: ...
+
+    @property
+    def complaint(self) -> str: ...
+
+
 class Intake:
     """The way of one sensor's messages to the agent. Messages come from one thread; `health` may be asked from any."""
 

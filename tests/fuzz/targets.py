@@ -38,6 +38,7 @@ _MAP = {
 }
 _COLUMNS = {"1": Field("temperature", "degC"), "2": Field("humidity", "%"), "3": Field("rain", "mm", counter=True)}
 _MAPS = {"csv_lines": _COLUMNS}
+_OPTIONS: dict[str, dict[str, object]] = {"modbus": {"map": "renke"}}
 
 
 def targets() -> dict[str, Target]:
@@ -54,7 +55,8 @@ def targets() -> dict[str, Target]:
 def feed_driver(name: str, data: bytes) -> None:
     """Bytes as they would come over the wire: a first one that says how they are cut into chunks, then the stream."""
     spec = DRIVERS[name]
-    sensor = Sensor(name="roof", driver=name, map=_MAPS.get(name, _MAP) if spec.maps else {})
+    mapped = _MAPS.get(name, _MAP) if spec.maps else {}
+    sensor = Sensor(name="roof", driver=name, map=mapped, options=_OPTIONS.get(name, {}))
     taken: list[Reading] = []
     intake = Intake(sensor, spec.decoder(sensor), partial(_take, taken), ManualClock(NOW), ("home",))
     size = data[0] % 64 + 1 if data else 1

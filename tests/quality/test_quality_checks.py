@@ -208,3 +208,12 @@ def test_verdicts_read_like_a_colleague() -> None:
     )
     assert still is not None
     assert still.why == "temperature has been 12.3 degC for 6.5 h; ordinary is up to 6.0 h"
+
+
+@pytest.mark.parametrize(
+    ("humidity", "suspects"), [(80.0, set()), (80.1, {"pm2_5", "pm10"}), (104.0, {"pm2_5", "pm10"})]
+)
+def test_particulates_in_humid_air_are_suspect(humidity: float, suspects: set[str]) -> None:
+    found = list(checks.humid_particles_test({"pm2_5": 12.0, "pm10": 20.0, "no2": 5.0}, humidity))
+    assert {name for name, _ in found} == suspects
+    assert all(verdict.flag is Flag.SUSPECT and "droplets" in verdict.why for _, verdict in found)

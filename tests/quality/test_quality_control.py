@@ -384,3 +384,19 @@ def test_rain_that_gathered_over_hours_is_not_judged_as_the_last_intervals() -> 
 def test_what_is_impossible_stays_so_however_long_it_took() -> None:
     judged = QualityControl([SITE]).judge(observation(NOON, {"rain": 4000.0}, gathered_s=HOUR))
     assert (judged.verdicts["rain"].flag, judged.verdicts["rain"].test) == (Flag.FAIL, "range")
+
+
+def test_humidity_of_another_sensor_of_the_station_doubts_particulates_for_half_an_hour() -> None:
+    qc = QualityControl([SITE])
+    dust = {"pm2_5": 12.0}
+
+    def flag(t: int) -> int:
+        return int(qc.judge(observation(t, dust, "dust")).verdicts["pm2_5"].flag)
+
+    assert flag(NOON) == 1
+    qc.judge(observation(NOON + 60, {"humidity": 93.0}, "mast"))
+    assert [flag(NOON + 60 + after) for after in (60, 1800, 1860)] == [3, 3, 1]
+    qc.judge(observation(NOON + 2000, {"humidity": 60.0}, "mast"))
+    assert flag(NOON + 2060) == 1
+    own = qc.judge(observation(NOON + 2120, dust | {"humidity": 90.0}, "dust"))
+    assert own.verdicts["pm2_5"].flag == 3 and own.verdicts["humidity"].flag == 1

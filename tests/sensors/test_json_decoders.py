@@ -180,3 +180,10 @@ def test_a_wrong_map_is_a_configuration_error_that_names_the_sensor(make_sensor,
     with pytest.raises(ConfigError, match=words) as caught:
         DRIVERS[driver].decoder(make_sensor(driver, fields))
     assert 'sensor "roof"' in str(caught.value)
+
+
+def test_gases_in_ppb_become_micrograms_at_20_degrees_and_sea_level(make_sensor):
+    """1 ppb of NO2 is 1.9125 ug/m3 at 20 degC and 1013.25 hPa; NOx is counted as NO2."""
+    fields = {"no2": ("no2", "ppb"), "nox": ("nox", "ppb")}
+    (reading,) = DRIVERS["mqtt_json"].decoder(make_sensor("mqtt_json", fields)).decode(b'{"no2": 20, "nox": 100}')
+    assert reading.values == {"no2": pytest.approx(38.25, abs=0.01), "nox": pytest.approx(191.25, abs=0.01)}
