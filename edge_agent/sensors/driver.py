@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from edge_agent.clock import Clock
 from edge_agent.config import Sensor
 from edge_agent.errors import ConfigError
 from edge_agent.sensors.framing import Lines, Refusal
@@ -88,12 +89,24 @@ class Talk(Protocol):
         """
 
 
+class Poll(Protocol):
+    """Asks a device over the network, again and again."""
+
+    def run(self, take: Callable[[bytes | Refusal], None], stopping: threading.Event, clock: Clock) -> None:
+        """Ask and hand over every answer until `stopping` is set; `clock` says how long to wait.
+
+        Raises:
+            SensorError: the device does not answer, with the remedy. It is asked again after a pause.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class DriverSpec:
     """One driver.
 
     `decoder` builds its decoder and raises ConfigError. `options`: the struct its options are read into; `decoder`,
     `framer` and `talk` find it in `sensor.options` through `options_of`. `binary`: recordings are raw bytes or hex.
+    `path`: where devices that push send to. `poll`: how a device on the network is asked.
     `maps`: the configuration must say what values mean (`map`). `pressure` and `stamps` declare what the values are.
     `baud`: what such devices use unless told otherwise.
     """
@@ -110,6 +123,8 @@ class DriverSpec:
     pressure: Pressure = Pressure.NONE
     stamps: str = "on arrival"
     baud: int = 9600
+    path: Callable[[Sensor], str] = field(default=lambda sensor: "/")
+    poll: Callable[[Sensor], Poll] | None = None
 
 
 def options_of(sensor: Sensor, kind: type[T]) -> T:
