@@ -22,10 +22,12 @@ from edge_agent.sensors.source import Emit, Health, Intake, Source
 from edge_agent.variables import variable
 
 if TYPE_CHECKING:
+    from edge_agent.sensors.listen import Listeners, ListeningSource
     from edge_agent.sensors.mqtt import MqttSource, Session, Subscriber
+    from edge_agent.sensors.poll import PollSource
     from edge_agent.sensors.serial import SerialSource
 
-    AnySource = SerialSource | MqttSource
+    AnySource = SerialSource | MqttSource | ListeningSource | PollSource
 
 __all__ = ["DRIVERS", "Decoder", "DriverSpec", "Emit", "Health", "Source", "open_sources", "probe", "serial_ports"]
 
@@ -96,16 +98,27 @@ def serial_ports() -> list[tuple[str, str]]:
 
 
 def _build(config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session) -> list[AnySource]:
+    from edge_agent.sensors.listen import Listeners
     from edge_agent.sensors.mqtt import Subscriber
 
-    subscriber = Subscriber(config.mqtt, session, clock)
+    subscriber, listeners = Subscriber(config.mqtt, session, clock), Listeners(clock)
     stations = [station.id for station in config.stations]
-    return [_source(sensor, stations, emit, clock, subscriber) for sensor in sensors]
+    return [_source(sensor, stations, emit, clock, subscriber, listeners) for sensor in sensors]
 
 
-def _source(sensor: Sensor, stations: Sequence[str], emit: Emit, clock: Clock, subscriber: Subscriber) -> AnySource:
+def _source(
+    sensor: Sensor,
+    stations: Sequence[str],
+    emit: Emit,
+    clock: Clock,
+    subscriber: Subscriber,
+    listeners: Listeners,
+) -> AnySource:
+    from edge_agent.sensors.http import HttpSource
     from edge_agent.sensors.mqtt import MqttSource
+    from edge_agent.sensors.poll import PollSource
     from edge_agent.sensors.serial import SerialSource
+    from edge_agent.sensors.udp import udp_source
 
     spec = driver(sensor)
     sensor = msgspec.structs.replace(sensor, baud=sensor.baud or spec.baud)
@@ -115,6 +128,12 @@ def _source(sensor: Sensor, stations: Sequence[str], emit: Emit, clock: Clock, s
     if spec.transport is Transport.SERIAL:
         talk = spec.talk(sensor) if spec.talk is not None else None
         return SerialSource(intake, clock, framer=lambda: spec.framer(sensor), talk=talk)
+    if spec.transport is Transport.HTTP:
+        return HttpSource(intake, listeners, clock, spec.path(sensor))
+    if spec.transport is Transport.UDP:
+        return udp_source(intake, listeners, clock)
+    if spec.poll is not None:
+        return PollSource(intake, spec.poll(sensor), clock)
     raise ConfigError(f'sensor "{sensor.name}": nothing carries {spec.transport} yet')
 
 
