@@ -114,11 +114,8 @@ def _source(
     subscriber: Subscriber,
     listeners: Listeners,
 ) -> AnySource:
-    from edge_agent.sensors.http import HttpSource
     from edge_agent.sensors.mqtt import MqttSource
-    from edge_agent.sensors.poll import PollSource
     from edge_agent.sensors.serial import SerialSource
-    from edge_agent.sensors.udp import udp_source
 
     spec = driver(sensor)
     sensor = msgspec.structs.replace(sensor, baud=sensor.baud or spec.baud)
@@ -129,10 +126,16 @@ def _source(
         talk = spec.talk(sensor) if spec.talk is not None else None
         return SerialSource(intake, clock, framer=lambda: spec.framer(sensor), talk=talk)
     if spec.transport is Transport.HTTP:
+        from edge_agent.sensors.http import HttpSource
+
         return HttpSource(intake, listeners, clock, spec.path(sensor))
     if spec.transport is Transport.UDP:
+        from edge_agent.sensors.udp import udp_source
+
         return udp_source(intake, listeners, clock)
     if spec.poll is not None:
+        from edge_agent.sensors.poll import PollSource
+
         return PollSource(intake, spec.poll(sensor), clock)
     raise ConfigError(f'sensor "{sensor.name}": nothing carries {spec.transport} yet')
 

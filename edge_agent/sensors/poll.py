@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
-from http.client import HTTPException, HTTPResponse
 
 from edge_agent.clock import Clock
 from edge_agent.errors import ConfigError, SensorError
@@ -91,6 +90,8 @@ def fetch(host: str, path: str, limit: int, timeout_s: float, port: int = 80) ->
     Raises:
         SensorError: no connection, no answer in time, another status than 200, or a longer answer.
     """
+    from http.client import HTTPException, HTTPResponse  # late: few stations need it, and it is slow to load
+
     name = f"[{host}]" if ":" in host else host
     where = name if port == 80 else f"{name}:{port}"
     request = f"GET {path} HTTP/1.1\r\nHost: {where}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"

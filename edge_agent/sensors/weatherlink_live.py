@@ -56,7 +56,8 @@ class WeatherlinkLive:
 
     def decode(self, payload: bytes, count: Count = uncounted) -> list[Reading]:
         """One reading for each transmitter, the barometer's pressure in the first. What two transmitters measure is
-        taken from the first of them in the message.
+        taken from the first of them in the message; rain from the first with a collector, also while it is not heard:
+        its total brings later what another's would bring now.
 
         Raises:
             BadMessage: `not-json`, `not-object`, `device-error`, `bad-shape`, `no-usable-value`.
@@ -83,9 +84,12 @@ class WeatherlinkLive:
             shared = {**found, **shared}
         readings: list[Reading] = []
         taken = set(shared)
-        for record in records:
-            if _whole(record.get("data_structure_type")) != ISS or self._txid not in (0, record.get("txid")):
-                continue
+        heard = [record for record in records if _whole(record.get("data_structure_type")) == ISS]
+        heard = [record for record in heard if self._txid in (0, record.get("txid"))]
+        gauge = next((record for record in heard if _whole(record.get("rain_size")) in RAIN_MM), None)
+        for record in heard:
+            if gauge is not None and record is not gauge:
+                record = {name: value for name, value in record.items() if not name.startswith("rain")}
             try:
                 reading = self._transmitter(record, t, {} if readings else shared, taken, count)
             except BadMessage as error:

@@ -74,13 +74,20 @@ def test_a_null_total_is_missing_and_no_other_total_stands_in_for_it():
 
 
 def test_each_transmitter_is_a_device_and_gives_what_the_ones_before_it_do_not():
-    wind = {"data_structure_type": 1, "txid": 2, "temp": 99.0, "wind_speed_avg_last_10_min": 1.0, "rain_size": 1,
-            "rainfall_year": 7, "trans_battery_flag": 1}  # fmt: skip
+    wind = {"data_structure_type": 1, "txid": 2, "temp": 99.0, "wind_speed_avg_last_10_min": 1.0, "rain_size": 0,
+            "rainfall_year": 0, "trans_battery_flag": 1}  # fmt: skip
     rest = {name: value for name, value in ISS.items() if not name.startswith("wind")}
     first, second = Decoded("weatherlink_live", answer(rest, wind, BAROMETER)).readings
     assert first.device == "tx1" and first.values["pressure"] and first.values["temperature"] == pytest.approx(10.0)
     assert second.device == "tx2" and second.values == {"wind_speed": pytest.approx(0.44704)}
-    assert second.totals == {"rain": pytest.approx(1.778)} and second.battery == {"transmitter": "low"}
+    assert first.totals and not second.totals and second.battery == {"transmitter": "low"}
+
+
+@pytest.mark.parametrize("state", [0, 2])
+def test_of_two_collectors_the_first_counts_also_while_it_is_not_heard(state):
+    """Rain that two gauges caught fell once; the first one's total brings it when it is heard again."""
+    readings = Decoded("weatherlink_live", answer(ISS | {"rx_state": state}, ISS | {"txid": 2, "hum": 1})).readings
+    assert {r.device for r in readings if r.totals} == ({"tx1"} if state == 0 else set())
 
 
 def test_one_transmitter_can_be_chosen():
