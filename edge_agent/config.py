@@ -232,10 +232,12 @@ def _absolute(config: Config, folder: Path) -> Config:
     def full(value: str | None) -> str | None:
         return value and str(folder / Path(value).expanduser())
 
-    secret = config.mqtt.password_file
+    def secret_file(reference: str | None) -> str | None:
+        return reference if reference and reference.startswith(CREDENTIAL) else full(reference)
+
     mqtt = msgspec.structs.replace(
         config.mqtt,
-        password_file=secret if secret and secret.startswith(CREDENTIAL) else full(secret),
+        password_file=secret_file(config.mqtt.password_file),
         tls_ca=full(config.mqtt.tls_ca),
         tls_cert=full(config.mqtt.tls_cert),
         tls_key=full(config.mqtt.tls_key),
@@ -243,8 +245,11 @@ def _absolute(config: Config, folder: Path) -> Config:
     return msgspec.structs.replace(
         config,
         mqtt=mqtt,
-        sensor=[_absolute_options(sensor, folder) for sensor in config.sensor],
         store=msgspec.structs.replace(config.store, path=full(config.store.path)),
+        sensor=[
+            msgspec.structs.replace(_absolute_options(s, folder), token_file=secret_file(s.token_file))
+            for s in config.sensor
+        ],
         forecast=msgspec.structs.replace(config.forecast, bundle=full(config.forecast.bundle)),
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from ipaddress import ip_network
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -250,6 +251,15 @@ def _topic(value: str) -> str:
     return ""
 
 
+def _networks(value: list[str]) -> str:
+    for text in value:
+        try:
+            ip_network(text, strict=False)
+        except ValueError:
+            return f'holds "{text[:60]}": must hold addresses and networks, like "192.168.1.0/24"'
+    return ""
+
+
 def _driver(value: str) -> str:
     from edge_agent.sensors import DRIVERS  # late: the sensors read the configuration
 
@@ -284,6 +294,7 @@ _RULES: dict[tuple[type[msgspec.Struct], str], _Rule] = {
     (c.Sensor, "listen"): _matches(
         r"(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}", 'an address and a port, like "0.0.0.0:8080"'
     ),
+    (c.Sensor, "allow"): _networks,
     (c.Sensor, "token_file"): _not_empty,
     (c.Sensor, "host"): _not_empty,
     (c.Sensor, "time"): _not_empty,

@@ -22,6 +22,7 @@ from edge_agent.sensors.source import Emit, Health, Intake, OpenSource, Source
 from edge_agent.variables import variable
 
 if TYPE_CHECKING:
+    from edge_agent.sensors.listen import Listeners
     from edge_agent.sensors.mqtt import Session, Subscriber
 
 __all__ = ["DRIVERS", "Decoder", "DriverSpec", "Emit", "Health", "Source", "open_sources", "probe", "serial_ports"]
@@ -98,9 +99,10 @@ def serial_ports() -> list[tuple[str, str]]:
 def _build(
     config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session, gauges: Kept
 ) -> list[OpenSource]:
+    from edge_agent.sensors.listen import Listeners
     from edge_agent.sensors.mqtt import Subscriber
 
-    subscriber = Subscriber(config.mqtt, session, clock)
+    subscriber, listeners = Subscriber(config.mqtt, session, clock), Listeners(clock)
     stations = [station.id for station in config.stations]
     shared: dict[str, Any] = {}
     sources = []
@@ -110,7 +112,7 @@ def _build(
             sensor = msgspec.structs.replace(sensor, baud=sensor.baud or spec.baud)
         stood = _stood(config.station_of(sensor), gauges.get(sensor.name, {}))
         intake = Intake(sensor, spec.decoder(sensor), emit, clock, stations, stood)
-        sources.append(_source(spec, intake, clock, subscriber, shared))
+        sources.append(_source(spec, intake, clock, subscriber, listeners, shared))
     return sources
 
 
@@ -124,7 +126,12 @@ def _stood(mine: str | None, gauges: Mapping[tuple[str, str], RainState]) -> dic
 
 
 def _source(
-    spec: DriverSpec, intake: Intake, clock: Clock, subscriber: Subscriber, shared: dict[str, Any]
+    spec: DriverSpec,
+    intake: Intake,
+    clock: Clock,
+    subscriber: Subscriber,
+    listeners: Listeners,
+    shared: dict[str, Any],
 ) -> OpenSource:
     """What carries a sensor's messages. Raises ConfigError as `open_sources`."""
     from edge_agent.sensors.mqtt import MqttSource
@@ -138,6 +145,18 @@ def _source(
     if spec.transport is Transport.SERIAL:
         talk = spec.talk(sensor) if spec.talk is not None else None
         return SerialSource(intake, clock, framer=lambda: spec.framer(sensor), talk=talk)
+    if spec.transport is Transport.HTTP:
+        from edge_agent.sensors.http import HttpSource
+
+        return HttpSource(intake, listeners, clock, spec.path(sensor))
+    if spec.transport is Transport.UDP:
+        from edge_agent.sensors.udp import udp_source
+
+        return udp_source(intake, listeners, clock)
+    if spec.poll is not None:
+        from edge_agent.sensors.poll import PollSource
+
+        return PollSource(intake, spec.poll(sensor), clock)
     raise ConfigError(f'sensor "{sensor.name}": nothing carries {spec.transport} yet')
 
 

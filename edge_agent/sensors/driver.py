@@ -92,6 +92,17 @@ class Talk(Protocol):
         """
 
 
+class Poll(Protocol):
+    """Asks a device over the network, again and again."""
+
+    def run(self, take: Callable[[bytes | Refusal], None], stopping: threading.Event, clock: Clock) -> None:
+        """Ask and hand over every answer until `stopping` is set; `clock` says how long to wait.
+
+        Raises:
+            SensorError: the device does not answer, with the remedy. It is asked again after a pause.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class DriverSpec:
     """One driver.
@@ -99,6 +110,7 @@ class DriverSpec:
     `decoder` builds its decoder and raises ConfigError. `options`: the struct its options are read into; `decoder`,
     `framer` and `talk` find it in `sensor.options` through `options_of`; `talk` gives None where the options say that
     the device sends by itself. `binary`: recordings are raw bytes or hex.
+    `path`: where devices that push send to. `poll`: how a device on the network is asked.
     `maps`: the configuration must say what values mean (`map`). `pressure` and `stamps` declare what the values are.
     `baud`: what such devices use unless told otherwise.
 
@@ -122,6 +134,8 @@ class DriverSpec:
     place: Callable[[Sensor], tuple[str, str]] | None = None
     source: Callable[[Intake, Clock, dict[str, Any]], OpenSource] | None = None
     files: tuple[str, ...] = ()
+    path: Callable[[Sensor], str] = field(default=lambda sensor: "/")
+    poll: Callable[[Sensor], Poll] | None = None
 
 
 def options_of(sensor: Sensor, kind: type[T]) -> T:

@@ -20,6 +20,11 @@ _MODULES = (
     "modbus",
     "sds011",
     "pms5003",
+    "ecowitt",
+    "ambient",
+    "wunderground",
+    "tempest",
+    "weatherlink_live",
 )
 
 
