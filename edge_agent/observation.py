@@ -25,7 +25,8 @@ class Reading:
     `totals`: running totals of accumulating variables in their unit, from which the intake makes increments. `device`:
     which of several devices behind one source speaks (its totals and batteries are its own). `battery`: by the part
     that has one (`outdoor`, `console`, ...): `ok`, `low`, or volts. `period_s`: length of the interval, where the
-    message says it. `historical`: from a device's archive, caught up.
+    message says it. `historical`: from a device's archive, caught up; a sum in it stands in `values`. `device_clock`:
+    UTC seconds that the device's own clock shows as it sends: a hint for this agent's clock, which stamps no value.
     """
 
     values: Mapping[str, float]
@@ -36,6 +37,7 @@ class Reading:
     battery: Mapping[str, str | float] = field(default_factory=dict)
     period_s: int | None = None
     historical: bool = False
+    device_clock: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

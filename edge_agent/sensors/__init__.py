@@ -6,7 +6,7 @@ Never judges a value: that is `quality`. Decoders are pure; opening, retrying an
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,7 +15,7 @@ from edge_agent.clock import Clock, SystemClock
 from edge_agent.config import Config, Sensor
 from edge_agent.errors import ConfigError, SensorError
 from edge_agent.observation import Reading
-from edge_agent.sensors.driver import DriverSpec, Transport
+from edge_agent.sensors.driver import DriverSpec, Transport, at_station
 from edge_agent.sensors.mapping import Decoder
 from edge_agent.sensors.registry import DRIVERS, driver
 from edge_agent.sensors.source import Emit, Health, Intake, Source
@@ -30,17 +30,20 @@ if TYPE_CHECKING:
 __all__ = ["DRIVERS", "Decoder", "DriverSpec", "Emit", "Health", "Source", "open_sources", "probe", "serial_ports"]
 
 
-def open_sources(config: Config, emit: Emit, clock: Clock) -> list[Source]:
+def open_sources(
+    config: Config, emit: Emit, clock: Clock, *, newest: Mapping[str, float] | None = None
+) -> list[Source]:
     """One source for each sensor, in the order of the configuration, not started yet.
 
     `emit(sensor, reading, arrived)` is called from the sources' threads; it returns False if it cannot take a reading.
+    `newest`: sensor -> UTC seconds of its newest reading that was kept, from which its device's archive is caught up.
 
     Raises:
         ConfigError: a sensor cannot be built: unknown driver, variable or unit, no port or topic.
     """
     from edge_agent.sensors.mqtt import Session, client_id
 
-    return list(_build(config, config.sensor, emit, clock, Session(client_id(config, "sensors"))))
+    return list(_build(config, config.sensor, emit, clock, Session(client_id(config, "sensors")), newest or {}))
 
 
 def probe(sensor: Sensor, config: Config, timeout_s: float) -> str:
@@ -62,7 +65,9 @@ def probe(sensor: Sensor, config: Config, timeout_s: float) -> str:
 
     # a name of its own, so that the running agent keeps its connection
     session = Session(client_id(config, f"check-{threading.get_native_id()}"), expiry_s=0)
-    (source,) = _build(config, [sensor], emit, SystemClock(), session)
+    clock = SystemClock()
+    newest = {sensor.name: clock.now()}  # a device's archive is no sign of life either
+    (source,) = _build(config, [sensor], emit, clock, session, newest)
     place = sensor.port or sensor.topic or sensor.listen or sensor.host
     source.start()
     try:
@@ -95,21 +100,41 @@ def serial_ports() -> list[tuple[str, str]]:
     return serial_ports()
 
 
-def _build(config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session) -> list[AnySource]:
+def _build(
+    config: Config,
+    sensors: Sequence[Sensor],
+    emit: Emit,
+    clock: Clock,
+    session: Session,
+    newest: Mapping[str, float],
+) -> list[AnySource]:
     from edge_agent.sensors.mqtt import Subscriber
 
     subscriber = Subscriber(config.mqtt, session, clock)
-    stations = [station.id for station in config.stations]
-    return [_source(sensor, stations, emit, clock, subscriber) for sensor in sensors]
+    stations = {station.id: station for station in config.stations}
+    sources = []
+    for sensor in sensors:
+        own = stations.get(config.station_of(sensor) or "")
+        spec = driver(sensor)
+        placed = sensor if own is None else at_station(sensor, spec.options, own)
+        sources.append(_source(placed, list(stations), emit, clock, subscriber, newest.get(sensor.name)))
+    return sources
 
 
-def _source(sensor: Sensor, stations: Sequence[str], emit: Emit, clock: Clock, subscriber: Subscriber) -> AnySource:
+def _source(
+    sensor: Sensor,
+    stations: Sequence[str],
+    emit: Emit,
+    clock: Clock,
+    subscriber: Subscriber,
+    newest: float | None,
+) -> AnySource:
     from edge_agent.sensors.mqtt import MqttSource
     from edge_agent.sensors.serial import SerialSource
 
     spec = driver(sensor)
     sensor = msgspec.structs.replace(sensor, baud=sensor.baud or spec.baud)
-    intake = Intake(sensor, spec.decoder(sensor), emit, clock, stations)
+    intake = Intake(sensor, spec.decoder(sensor), emit, clock, stations, newest=newest)
     if spec.transport is Transport.MQTT:
         return MqttSource(intake, subscriber, clock)
     if spec.transport is Transport.SERIAL:

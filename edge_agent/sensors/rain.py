@@ -63,7 +63,7 @@ class RainAccumulator:
         new = _Total(total, t)
         last, doubt = self._last, self._doubt
         if last is None:
-            self._last = new
+            self._last, self._carried = new, 0.0
             return Increment(None, "first-total")
         if t < last.t or (doubt is not None and t < doubt.t):
             return Increment(None, "late-total")
@@ -79,13 +79,15 @@ class RainAccumulator:
         return self._settle(last, doubt, new)
 
     def carry(self, mm: float) -> None:
-        """Rain that was given but could not be delivered: it comes with the next increment."""
+        """Rain that was given but could not be delivered comes with the next increment; rain that was delivered
+        otherwise (`mm` below 0) is taken from it."""
         self._carried += mm
 
     def _advance(self, new: _Total, mm: float, note: str = "") -> Increment:
         self._last, self._doubt, self._rise = new, None, max(mm, 0.0)
         carried, self._carried = self._carried, 0.0
-        return Increment(round(self._rise + carried, 4), note)  # a difference of totals: 0.2 mm, not 0.19999
+        # a difference of totals: 0.2 mm, not 0.19999
+        return Increment(max(round(self._rise + carried, 4), 0.0), note)
 
     def _settle(self, last: _Total, doubt: _Total, new: _Total) -> Increment:
         """Two totals agree with each other and not with the last: the counter really stands there."""
