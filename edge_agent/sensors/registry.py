@@ -10,7 +10,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.sensors.driver import ENTRY_POINTS, DriverSpec
 
 # One module a protocol, each with its DRIVERS.
-_MODULES = ("json_lines", "csv_lines", "mqtt_json")
+_MODULES = ("json_lines", "csv_lines", "mqtt_json", "davis_vantage")
 
 
 def _built_in() -> dict[str, DriverSpec]:
