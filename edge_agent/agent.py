@@ -120,7 +120,7 @@ class Agent:
             self._store = store
             self._acceptance = Acceptance(self._config, self._clock, store)
             self._publisher = Publisher(self._config, self._clock)
-            self._sources = open_sources(self._config, self._take, self._clock)
+            self._sources = open_sources(self._config, self._take, self._clock, newest=self._newest())
             self._start()
             try:
                 while not stop.is_set():
@@ -129,6 +129,16 @@ class Agent:
             finally:
                 self._finish()
         return 0
+
+    def _newest(self) -> dict[str, float]:
+        """Sensor -> UTC seconds of what it measured last, before this start; one that serves many stations has none."""
+        found = {}
+        for sensor in self._config.sensor:
+            station = self._config.station_of(sensor)
+            t = None if station is None else self._store.newest_of(station, sensor.name)
+            if t is not None:
+                found[sensor.name] = float(t)
+        return found
 
     def _start(self) -> None:
         self._begun = begun = self._clock.monotonic()
