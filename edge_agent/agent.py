@@ -36,7 +36,7 @@ from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
 from edge_agent.publish.structs import StatusPayload
 from edge_agent.schedule import Allowance, Every, Origins
-from edge_agent.sensors import Health, open_sources
+from edge_agent.sensors import Health, Past, open_sources
 from edge_agent.store import Store
 from edge_agent.store.lock import hold_lock
 from edge_agent.verification import score_due, scored_leads
@@ -125,7 +125,8 @@ class Agent:
             self._acceptance = Acceptance(self._config, self._clock, store)
             self._heartbeat = Heartbeat(store)
             self._publisher = Publisher(self._config, self._clock)
-            self._sources = open_sources(self._config, self._take, self._clock, store.rain_totals())
+            past = Past(store.rain_totals(), self._newest())
+            self._sources = open_sources(self._config, self._take, self._clock, past)
             self._start()
             try:
                 while not stop.is_set():
@@ -134,6 +135,16 @@ class Agent:
             finally:
                 self._finish()
         return 0
+
+    def _newest(self) -> dict[str, float]:
+        """Sensor -> UTC seconds of what it measured last, before this start; one that serves many stations has none."""
+        found = {}
+        for sensor in self._config.sensor:
+            station = self._config.station_of(sensor)
+            t = None if station is None else self._store.newest_of(station, sensor.name)
+            if t is not None:
+                found[sensor.name] = float(t)
+        return found
 
     def _start(self) -> None:
         self._begun = begun = self._clock.monotonic()

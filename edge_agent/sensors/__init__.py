@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +16,7 @@ from edge_agent.clock import Clock, SystemClock
 from edge_agent.config import Config, Sensor
 from edge_agent.errors import ConfigError, SensorError
 from edge_agent.observation import RainState, Reading
-from edge_agent.sensors.driver import DriverSpec, Transport
+from edge_agent.sensors.driver import DriverSpec, Transport, at_station
 from edge_agent.sensors.mapping import Decoder
 from edge_agent.sensors.registry import DRIVERS, driver
 from edge_agent.sensors.source import Emit, Health, Intake, OpenSource, Source
@@ -25,23 +26,41 @@ if TYPE_CHECKING:
     from edge_agent.sensors.listen import Listeners
     from edge_agent.sensors.mqtt import Session, Subscriber
 
-__all__ = ["DRIVERS", "Decoder", "DriverSpec", "Emit", "Health", "Source", "open_sources", "probe", "serial_ports"]
+__all__ = [
+    "DRIVERS",
+    "Decoder",
+    "DriverSpec",
+    "Emit",
+    "Health",
+    "Past",
+    "Source",
+    "open_sources",
+    "probe",
+    "serial_ports",
+]
 
-Kept = Mapping[str, Mapping[tuple[str, str], RainState]]  # sensor -> (station, gauge) -> its running total
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the store knows of the sensors from before. `gauges`: sensor -> (station, gauge) -> its running total at the
+    end of the last run. `newest`: sensor -> UTC seconds of its newest reading that was kept, from which its device's
+    archive is caught up."""
+
+    gauges: Mapping[str, Mapping[tuple[str, str], RainState]] = field(default_factory=dict)
+    newest: Mapping[str, float] = field(default_factory=dict)
 
 
-def open_sources(config: Config, emit: Emit, clock: Clock, gauges: Kept | None = None) -> list[Source]:
+def open_sources(config: Config, emit: Emit, clock: Clock, past: Past | None = None) -> list[Source]:
     """One source for each sensor, in the order of the configuration, not started yet.
 
     `emit(sensor, reading, arrived)` is called from the sources' threads; it returns False if it cannot take a reading.
-    `totals`: how running totals stood at the end of the last run.
 
     Raises:
         ConfigError: a sensor cannot be built: unknown driver, variable or unit, no port or topic.
     """
     from edge_agent.sensors.mqtt import Session, client_id
 
-    return list(_build(config, config.sensor, emit, clock, Session(client_id(config, "sensors")), gauges or {}))
+    return list(_build(config, config.sensor, emit, clock, Session(client_id(config, "sensors")), past or Past()))
 
 
 def probe(sensor: Sensor, config: Config, timeout_s: float) -> str:
@@ -63,7 +82,9 @@ def probe(sensor: Sensor, config: Config, timeout_s: float) -> str:
 
     # a name of its own, so that the running agent keeps its connection
     session = Session(client_id(config, f"check-{threading.get_native_id()}"), expiry_s=0)
-    (source,) = _build(config, [sensor], emit, SystemClock(), session, {})
+    clock = SystemClock()
+    past = Past(newest={sensor.name: clock.now()})  # a device's archive is no sign of life either
+    (source,) = _build(config, [sensor], emit, clock, session, past)
     place = sensor.port or sensor.topic or sensor.listen or sensor.host
     source.start()
     try:
@@ -97,21 +118,23 @@ def serial_ports() -> list[tuple[str, str]]:
 
 
 def _build(
-    config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session, gauges: Kept
+    config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session, past: Past
 ) -> list[OpenSource]:
     from edge_agent.sensors.listen import Listeners
     from edge_agent.sensors.mqtt import Subscriber
 
     subscriber, listeners = Subscriber(config.mqtt, session, clock), Listeners(clock)
-    stations = [station.id for station in config.stations]
+    stations = {station.id: station for station in config.stations}
     shared: dict[str, Any] = {}
     sources = []
     for sensor in sensors:
-        spec = driver(sensor)
+        spec, mine = driver(sensor), config.station_of(sensor)
         if spec.source is None:
             sensor = msgspec.structs.replace(sensor, baud=sensor.baud or spec.baud)
-        stood = _stood(config.station_of(sensor), gauges.get(sensor.name, {}))
-        intake = Intake(sensor, spec.decoder(sensor), emit, clock, stations, stood)
+        if mine in stations:
+            sensor = at_station(sensor, spec.options, stations[mine])
+        stood, newest = _stood(mine, past.gauges.get(sensor.name, {})), past.newest.get(sensor.name)
+        intake = Intake(sensor, spec.decoder(sensor), emit, clock, list(stations), stood, newest=newest)
         sources.append(_source(spec, intake, clock, subscriber, listeners, shared))
     return sources
 

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
 from edge_agent.clock import Clock
-from edge_agent.config import Sensor
+from edge_agent.config import Sensor, Station
 from edge_agent.errors import ConfigError
 from edge_agent.sensors.framing import Lines, Refusal
 from edge_agent.sensors.mapping import Decoder
@@ -103,6 +103,14 @@ class Poll(Protocol):
         """
 
 
+@runtime_checkable
+class CatchesUp(Talk, Protocol):
+    """A `Talk` that also fetches what the device kept while nobody listened. Its source sets `newest`: UTC seconds of
+    the newest reading there is of it, None where there is none."""
+
+    newest: Callable[[], float | None]
+
+
 @dataclass(frozen=True, slots=True)
 class DriverSpec:
     """One driver.
@@ -154,6 +162,16 @@ def options_of(sensor: Sensor, kind: type[T]) -> T:
         return msgspec.convert(dict(sensor.options), kind, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f'sensor "{sensor.name}": options: {error}') from None
+
+
+PLACE = ("latitude", "longitude", "elevation_m", "timezone")
+
+
+def at_station(sensor: Sensor, kind: type[Options], station: Station) -> Sensor:
+    """The sensor with those options of `kind` that say where it stands taken from its station, unless it has them."""
+    known = [f.name for f in msgspec.structs.fields(kind)]
+    place = {name: getattr(station, name) for name in PLACE if name in known}
+    return msgspec.structs.replace(sensor, options={**place, **sensor.options})
 
 
 def options_from(words: list[str]) -> dict[str, Any]:

@@ -59,14 +59,16 @@ class Lines:
 class Frames:
     """Bytes to frames of a fixed length that begin with `marker` and pass `sound`. Holds less than two frames.
 
-    What comes before a marker is noise. A frame that is not sound is refused as `bad-checksum`, and looked through for
-    the next marker, so that one lost byte costs one frame.
+    What comes before a marker is noise, told of once: with the next frame, or as soon as it is longer than one. A frame
+    that is not sound is refused as `bad-checksum`, and looked through for the next marker, so that one lost byte costs
+    one frame.
     """
 
     def __init__(self, marker: bytes, length: int, sound: Callable[[bytes], bool]) -> None:
         self._marker, self._length, self._sound = marker, length, sound
         self._held = bytearray()
         self._noise = 0
+        self._told = False  # this stretch of noise
 
     def feed(self, chunk: bytes) -> Iterator[bytes | Refusal]:
         """Frames that this chunk completes; a refusal for each unsound one, and for each stretch of noise."""
@@ -78,9 +80,10 @@ class Frames:
         """Nothing to do: the next frame is found by its marker."""
 
     def drop(self) -> bool:
-        """Forget a frame that was begun; True if there was one."""
-        begun = self._held.startswith(self._marker)
+        """Forget a frame that was begun, or noise that was not told of; True if there was any."""
+        begun = self._held.startswith(self._marker) or (self._noise > 0 and not self._told)
         self._held.clear()
+        self._noise, self._told = 0, False
         return begun
 
     def _cut(self) -> Iterator[bytes | Refusal]:
@@ -89,13 +92,17 @@ class Frames:
             gone = at if at >= 0 else max(len(self._held) - len(self._marker) + 1, 0)
             self._noise += gone
             del self._held[:gone]
+            if self._noise > self._length and not self._told:
+                self._told = True
+                yield Refusal("noise", f"more than {self._length} bytes that are no frame")
             if at < 0 or len(self._held) < self._length:
                 return
             frame = bytes(self._held[: self._length])
             sound = self._sound(frame)
-            if sound and self._noise:
-                yield Refusal("noise", f"{self._noise} bytes between frames")
-            self._noise = 0 if sound else self._noise
+            if sound:
+                if self._noise and not self._told:
+                    yield Refusal("noise", f"{self._noise} bytes between frames")
+                self._noise, self._told = 0, False
             yield frame if sound else Refusal("bad-checksum", "a frame that was damaged on its way")
             del self._held[: self._length if sound else 1]
             self._noise += 0 if sound else 1

@@ -92,7 +92,7 @@ class RainAccumulator:
         new = _Total(total, t)
         last, doubt = self._last, self._doubt
         if last is None:
-            self._last = new
+            self._last, self._carried = new, 0.0
             return Increment(None, "first-total")
         if t < last.t or (doubt is not None and t < doubt.t):
             return Increment(None, "late-total")
@@ -108,14 +108,15 @@ class RainAccumulator:
         return self._settle(last, doubt, new)
 
     def carry(self, mm: float) -> None:
-        """Rain that was given but could not be delivered: it comes with the next increment."""
+        """Rain that was given but could not be delivered comes with the next increment; rain that was delivered
+        otherwise (`mm` below 0) is taken from it."""
         self._carried += mm
 
     def _advance(self, new: _Total, mm: float, since: _Total, note: str = "") -> Increment:
         """`mm` fell from `since` on."""
         self._last, self._doubt, self._rise = new, None, max(mm, 0.0)
         carried, self._carried = self._carried, 0.0
-        mm = round(self._rise + carried, 4)  # a difference of totals: 0.2 mm, not 0.19999
+        mm = max(round(self._rise + carried, 4), 0.0)  # a difference of totals: 0.2 mm, not 0.19999
         return Increment(mm, note, self._gathered(new.t - since.t))
 
     def _gathered(self, span_s: float) -> int | None:

@@ -25,6 +25,7 @@ _MODULES = (
     "wunderground",
     "tempest",
     "weatherlink_live",
+    "davis_vantage",
 )
 
 

@@ -22,7 +22,7 @@ from serial.tools import list_ports  # type: ignore[import-untyped]
 
 from edge_agent.clock import Clock
 from edge_agent.errors import ConfigError, SensorError
-from edge_agent.sensors.driver import Framer, Talk
+from edge_agent.sensors.driver import CatchesUp, Framer, Talk
 from edge_agent.sensors.framing import Lines, Refusal
 from edge_agent.sensors.source import Health, Intake
 from edge_agent.sensors.supervisor import Pauses, Supervisor
@@ -68,6 +68,8 @@ class SerialSource:
         """Raises ConfigError if the sensor has no port."""
         sensor = intake.sensor
         self._framer, self._talk = framer or (lambda: Lines(sensor.max_message_bytes)), talk
+        if isinstance(talk, CatchesUp):
+            talk.newest = lambda: intake.newest
         if sensor.port is None:
             raise ConfigError(f'sensor "{sensor.name}": add port = "/dev/serial/by-id/..."')
         self.name, self.port, self.baud = sensor.name, sensor.port, sensor.baud or DEFAULT_BAUD
@@ -112,7 +114,7 @@ class SerialSource:
         except (*_GONE, ValueError) as error:
             raise SensorError(why_closed(self.port, self.baud, error)) from None
         try:
-            with port, self._interruptible(port):
+            with _socket_closed(port), port, self._interruptible(port):
                 if self._talk is None:
                     self._read(port)
                 else:
@@ -216,6 +218,17 @@ def why_closed(port: str, baud: int, error: Exception) -> str:
     if code in (errno.EAGAIN, errno.EBUSY):
         return f"{port} is held by another program{_holder(port)}. Stop it, or choose another port."
     return f"{port} cannot be opened ({error}). Is it a serial port?"
+
+
+@contextmanager
+def _socket_closed(port: serial.SerialBase) -> Iterator[None]:
+    """pyserial leaves a socket open whose other side went first."""
+    held = getattr(port, "_socket", None)
+    try:
+        yield
+    finally:
+        if held is not None:
+            held.close()
 
 
 def serial_ports() -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from edge_agent.errors import BadMessage
 from edge_agent.observation import RainState, Reading
 from edge_agent.sensors.mapping import EARLIEST, Decoder
 from edge_agent.sensors.rain import RainAccumulator, wraps_of
-from edge_agent.variables import conversion
+from edge_agent.variables import VARIABLES, Kind, conversion
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +89,11 @@ class Intake:
         clock: Clock,
         stations: Sequence[str],
         gauges: Gauges | None = None,
+        *,
+        newest: float | None = None,
     ) -> None:
         """`gauges`: how running totals stood at the end of the last run; a station is None where messages do not name
-        it."""
+        it. `newest`: UTC seconds of the newest reading that was kept before, None where there is none."""
         self.sensor = sensor
         self.detects_cuts = decoder.detects_cuts
         self._decoder, self._emit, self._clock = decoder, emit, clock
@@ -107,8 +109,10 @@ class Intake:
         self._accepted = 0
         self._rejected: Counter[str] = Counter()
         self._last_t: float | None = None
-        self._last_complaint = ""
+        self._newest = self._heard = newest  # UTC seconds of the newest reading, and of the newest that is no archive's
+        self._archived: dict[tuple[str | None, str, str], float] = {}  # sums that archives gave since the last total
         self._device_clock: tuple[float, float] | None = None
+        self._last_complaint = ""
 
     def message(self, payload: bytes, *, retained: bool = False, station: str | None = None) -> None:
         """Take one message. `retained`: the broker kept it, nobody knows since when. `station`: named by its topic."""
@@ -151,6 +155,12 @@ class Intake:
         with self._lock:
             return self._last_complaint
 
+    @property
+    def newest(self) -> float | None:
+        """UTC seconds of the newest reading, also of those kept before this start; None where there is none."""
+        with self._lock:
+            return self._newest
+
     def _read(self, payload: bytes, arrived: float, retained: bool, station: str | None) -> None:
         try:
             readings = self._decoder.decode(payload, self.refuse)
@@ -177,6 +187,7 @@ class Intake:
         if reading.device_clock is not None:
             with self._lock:
                 self._device_clock = (reading.device_clock, self._clock.monotonic())
+        reading = self._once(reading)
         totals = self._totals_of(reading)
         reading = self._increments(reading, totals) if totals else reading
         values = reading.values
@@ -186,9 +197,13 @@ class Intake:
             for variable in totals.keys() & values.keys():
                 self._rain[reading.station, _gauge_name(reading, variable)].carry(values[variable])
             raise BadMessage("queue-full", "the agent cannot keep up")
+        self._note_archived(reading)
         with self._lock:
             self._accepted += 1
-            self._last_t = arrived if reading.t is None else float(reading.t)
+            self._last_t = t = arrived if reading.t is None else float(reading.t)
+            self._newest = max(t, self._newest or t)
+            if not reading.historical:
+                self._heard = t
 
     def _note_battery(self, reading: Reading) -> None:
         prefix = f"{reading.device} " if reading.device else ""
@@ -196,6 +211,24 @@ class Intake:
             for part, state in list(reading.battery.items())[:MAX_BATTERIES]:
                 if f"{prefix}{part}" in self._battery or len(self._battery) < MAX_BATTERIES:
                     self._battery[f"{prefix}{part}"] = state
+
+    def _once(self, reading: Reading) -> Reading:
+        """An archive's reading without the sums of an interval in which this device still listened: there, what fell
+        comes with the running total."""
+        if not reading.historical or reading.t is None or self._heard is None:
+            return reading
+        sums = {name for name in reading.values if VARIABLES[name].kind is Kind.SUM}
+        if not sums or reading.t - (reading.period_s or 0) >= self._heard:
+            return reading
+        self.refuse("overlapping-sum")
+        return replace(reading, values={name: v for name, v in reading.values.items() if name not in sums})
+
+    def _note_archived(self, reading: Reading) -> None:
+        """A running total that goes on across an archive's intervals must not count their rain a second time."""
+        for variable, value in reading.values.items() if reading.historical else ():
+            key = (reading.station, reading.device, variable)
+            if VARIABLES[variable].kind is Kind.SUM and (key in self._archived or len(self._archived) < MAX_GAUGES):
+                self._archived[key] = self._archived.get(key, 0.0) + value
 
     def _totals_of(self, reading: Reading) -> dict[str, float]:
         """Its running totals: those the decoder knows, and those that the map says are."""
@@ -216,6 +249,7 @@ class Intake:
             if gauge is None:
                 self.refuse("too-many-gauges", f"more than {MAX_GAUGES}")
                 continue
+            gauge.carry(-self._archived.pop((reading.station, reading.device, variable), 0.0))
             increment = gauge.add(total, t)
             if increment.note:
                 self.refuse(increment.note)

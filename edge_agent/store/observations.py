@@ -91,6 +91,14 @@ class Observations:
         """Every station, by name."""
         return [row[0] for row in self._connection.read("SELECT station FROM stations ORDER BY station")]
 
+    def newest(self, station: int, source: str) -> int | None:
+        """The latest time of a source, None where it has no row."""
+        rows = self._connection.read(
+            "SELECT MAX(o.t) FROM observations o JOIN series s ON s.id = o.series WHERE s.station = ? AND s.source = ?",
+            (station, source),
+        )
+        return None if rows[0][0] is None else int(rows[0][0])
+
     def insert(self, series: int, judged: Judged) -> tuple[Fate, Added | None]:
         """Keep an observation, or the variables it adds to the row of the same series and time; None: it adds none."""
         o, c = judged.observation, self._connection

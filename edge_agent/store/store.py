@@ -135,6 +135,11 @@ class Store:
         """Source -> (station, variable) -> how a running total stood when the last commit was made."""
         return self._rain.all()
 
+    def newest_of(self, station: str, source: str) -> int | None:
+        """UTC seconds of the newest observation of a station's source; None where there is none."""
+        number = self._observations.station(station)
+        return None if number is None else self._observations.newest(number, source)
+
     def newest(self, station: str) -> dict[str, tuple[int, float, int]]:
         """variable -> (t, value, flag) of its newest reading, whatever its flag."""
         number = self._observations.station(station)

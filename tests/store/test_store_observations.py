@@ -182,6 +182,15 @@ def test_a_new_reading_changes_what_came(store: Store) -> None:
     assert store.verifying("roof", "humidity", at)[0] == 100.0
 
 
+def test_the_newest_of_a_source_is_its_own(store: Store) -> None:
+    assert store.newest_of("roof", "mast") is None
+    for source, t in (("mast", 600), ("mast", 300), ("garden", 900)):
+        observation = Observation("roof", source, DAY + t, {"temperature": 1.0}, "boot-1", t)
+        store.add(Judged(observation, {}))
+    assert store.newest_of("roof", "mast") == DAY + 600
+    assert store.newest_of("roof", "none") is None
+
+
 # --- running totals ------------------------------------------------------------------------------------------------
 
 TOTAL = {"rain": RainState(0.2, (12.4, float(DAY)), True)}
