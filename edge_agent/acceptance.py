@@ -72,9 +72,8 @@ class Acceptance:
     def _owe(self, sensor: Sensor, reading: Reading, duplicate: Observation) -> None:
         """A sensor that speaks more than once a second, or more often than its own time advances, makes duplicates. Its
         rain fell all the same: it comes with the next reading. What came twice with its own time fell once."""
-        totals = {field.variable for field in sensor.map.values() if field.counter}
         for name, value in duplicate.values.items():
-            if VARIABLES[name].kind is Kind.SUM and (reading.t is None or name in totals):
+            if VARIABLES[name].kind is Kind.SUM and (reading.t is None or name in reading.totals):
                 self._owed.setdefault((duplicate.station, sensor.name), {})[name] = value
 
     def _with_owed(self, station: str, sensor: Sensor, values: Mapping[str, float]) -> Mapping[str, float]:

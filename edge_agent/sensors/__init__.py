@@ -111,7 +111,7 @@ def _source(sensor: Sensor, stations: Sequence[str], emit: Emit, clock: Clock, s
     sensor = msgspec.structs.replace(sensor, baud=sensor.baud or spec.baud)
     intake = Intake(sensor, spec.decoder(sensor), emit, clock, stations)
     if spec.transport is Transport.MQTT:
-        return MqttSource(intake, subscriber, clock)
+        return MqttSource(intake, subscriber, clock, timed=spec.timed)
     if spec.transport is Transport.SERIAL:
         talk = spec.talk(sensor) if spec.talk is not None else None
         return SerialSource(intake, clock, framer=lambda: spec.framer(sensor), talk=talk)

@@ -95,7 +95,8 @@ class DriverSpec:
     `decoder` builds its decoder and raises ConfigError. `options`: the struct its options are read into; `decoder`,
     `framer` and `talk` find it in `sensor.options` through `options_of`. `binary`: recordings are raw bytes or hex.
     `maps`: the configuration must say what values mean (`map`). `pressure` and `stamps` declare what the values are.
-    `baud`: what such devices use unless told otherwise.
+    `baud`: what such devices use unless told otherwise. `timed`: every message carries its own time, so a broker may
+    keep them while the agent is away.
     """
 
     name: str
@@ -110,6 +111,7 @@ class DriverSpec:
     pressure: Pressure = Pressure.NONE
     stamps: str = "on arrival"
     baud: int = 9600
+    timed: bool = False
 
 
 def options_of(sensor: Sensor, kind: type[T]) -> T:
