@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_agent import sensors
 
 PAGE = Path(__file__).parents[2] / "docs" / "drivers.md"
-CALLS = r'(?:BadMessage|refuse|Refusal)\(\s*"([a-z-]+)"'
+CALLS = r'(?:BadMessage|refuse|Refusal|count)\(\s*"([a-z-]+)"'
 NOTES = r'"([a-z]+-total)"'
 
 
