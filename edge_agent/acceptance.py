@@ -89,8 +89,8 @@ class Acceptance:
         that has some. Its rain fell all the same. What came twice with its own time fell once: a message that was sent
         again cannot be told from a second one, unless it is the increment of a running total.
         """
-        totals = {field.variable for field in sensor.map.values() if field.counter}
-        owed = {name for name in names if VARIABLES[name].kind is Kind.SUM and (reading.t is None or name in totals)}
+        told = reading.totals  # what comes with these fell once, however often it is said
+        owed = {name for name in names if VARIABLES[name].kind is Kind.SUM and (reading.t is None or name in told)}
         if owed:
             mine = self._owed.setdefault((observation.station, sensor.name), {})
             mine |= {name: observation.values[name] for name in owed}

@@ -261,9 +261,9 @@ def _networks(value: list[str]) -> str:
 
 
 def _driver(value: str) -> str:
-    from edge_agent.sensors import DRIVERS  # late: the sensors read the configuration
+    from edge_agent.sensors.registry import names  # late: the sensors read the configuration
 
-    return "" if value in DRIVERS else f'is "{value[:60]}", which is unknown{nearest(value, DRIVERS)}'
+    return "" if value in names() else f'is "{value[:60]}", which is unknown{nearest(value, names())}'
 
 
 _RULES: dict[tuple[type[msgspec.Struct], str], _Rule] = {
@@ -390,7 +390,11 @@ def _sensor_problems(sensor: c.Sensor, stations: set[str]) -> Iterator[tuple[Pat
     from edge_agent.sensors.driver import options_of  # late: the sensors read the configuration
     from edge_agent.sensors.registry import driver
 
-    spec = driver(sensor)
+    try:
+        spec = driver(sensor)
+    except ConfigError as error:
+        yield ("driver",), str(error).removeprefix(f'sensor "{sensor.name}": ')
+        return
     needed = _PLACES[spec.transport]
     if getattr(sensor, needed) is None:
         yield (), f'driver "{sensor.driver}" {_READS[spec.transport]}: add {needed} = "{_EXAMPLES[needed]}"'

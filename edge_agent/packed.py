@@ -22,31 +22,35 @@ _BLOCK = 65_536
 
 
 @contextmanager
-def unpacked(path: Path, most: int) -> Iterator[BinaryIO]:
-    """The file's bytes, unpacked; the kind is told by its first bytes, not by its name. Reading raises one of `BROKEN`
-    where the archive is damaged or asks for too much memory, and DataError beyond `most` bytes.
+def unpacked(path: Path | BinaryIO, most: int) -> Iterator[io.BufferedReader]:
+    """A file's bytes, or a stream's, unpacked; the kind is told by the first bytes, not by the name. Reading raises
+    one of `BROKEN` where the archive is damaged or asks for too much memory, and DataError beyond `most` bytes.
 
     Raises:
         DataError: the file cannot be opened.
     """
     with ExitStack() as stack:
         try:
-            raw = stack.enter_context(path.open("rb"))
+            raw = stack.enter_context(path.open("rb")) if isinstance(path, Path) else _buffered(path)
             start = raw.peek(6)[:6]
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-        read: Callable[[int], bytes] = raw.read
+        read: Callable[[int], bytes] = raw.read1  # what there is: a pipe is not waited for
         if start.startswith(b"\x1f\x8b"):
-            read = stack.enter_context(gzip.open(raw)).read
+            read = stack.enter_context(gzip.open(raw)).read1
         elif start.startswith(b"\xfd7zXZ"):
             read = _Xz(raw).read
         yield stack.enter_context(io.BufferedReader(_Bounded(path, read, most), _BLOCK))
 
 
+def _buffered(stream: BinaryIO) -> io.BufferedReader:
+    return stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[arg-type]
+
+
 class _Bounded(io.RawIOBase):
     """A stream that ends in an error after so many bytes."""
 
-    def __init__(self, path: Path, read: Callable[[int], bytes], most: int) -> None:
+    def __init__(self, path: object, read: Callable[[int], bytes], most: int) -> None:
         self._path, self._read, self._most, self._left = path, read, most, most
 
     def readable(self) -> bool:

@@ -56,14 +56,14 @@ def read_recording(path: Path) -> Iterator[Line]:
     for number, text in _numbered(path):
         prefix, tab, rest = text.partition(b"\t")
         if timed is None:
-            timed = bool(tab) and _looks_like_time(prefix)
+            timed = bool(tab) and looks_like_time(prefix)
         if not timed:
             yield Line(text, None, number)
             continue
         if not tab:
             raise DataError(f"{path}, line {number}: no TAB: each line must be TIME<TAB>MESSAGE, as the first one is")
         try:
-            t = _time(prefix)
+            t = line_time(prefix)
         except DataError as error:
             raise DataError(f"{path}, line {number}: {error}") from None
         yield Line(rest, t, number)
@@ -189,13 +189,13 @@ def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
         raise DataError(f"{path}, after line {number}: cannot be read ({error})") from None
 
 
-def _looks_like_time(prefix: bytes) -> bool:
+def looks_like_time(prefix: bytes) -> bool:
     """A date, or a number too large for anything a sensor measures."""
     return re.match(rb"\s*(\d{4}-\d\d-\d\d|\d{9,}(\.\d*)?\s*$)", prefix) is not None
 
 
-def _time(prefix: bytes) -> float:
-    """Like `parse_time`, with its fraction of a second. Raises DataError."""
+def line_time(prefix: bytes) -> float:
+    """The time before a TAB, like `parse_time` with its fraction of a second. Raises DataError."""
     text = prefix.decode("ascii", "replace").strip()
     whole = parse_time(text)
     try:

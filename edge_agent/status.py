@@ -282,6 +282,9 @@ def _sensor(sensor: SensorStatus) -> str:
         parts.append(f"rejected: {rejected}")
     if sensor.reopened:
         parts.append(f"reopened {sensor.reopened} times")
+    parts += [f"battery {part} {state:g} V" for part, state in sensor.battery.items() if isinstance(state, float)]
+    parts += [f"battery {part} {state}" for part, state in sensor.battery.items() if isinstance(state, str)]
+    parts += [f"counter {gauge} {total:g}" for gauge, total in sensor.counters.items()]
     if sensor.detail:
         parts.append(sensor.detail)
     return "; ".join(parts)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from edge_agent import config as c
 from edge_agent.cli import main
 from edge_agent.config import load, parse
+from edge_agent.sensors import DRIVERS
 from edge_agent.setup import init
 
 PLACE = ["--station-id", "my-roof", "--latitude", "47.36", "--longitude", "8.54", "--elevation", "408"]
@@ -46,6 +47,16 @@ def test_what_it_writes_is_accepted_unchanged(more: list[str]) -> None:
         [] if not more else ["json_lines"] if len(more) == 2 and "--serial" in more else [more[-1]]
     )
     assert "edge-agent check" in result.output and "edge-agent run" in result.output
+
+
+@pytest.mark.parametrize("driver", sorted(DRIVERS))
+def test_it_writes_a_sensor_of_any_driver(driver: str) -> None:
+    serial = ["--serial", "/dev/ttyUSB0"] if DRIVERS[driver].transport == "serial" else []
+    result = run(*PLACE, "--driver", driver, *serial)
+    assert result.exit_code == 0, result.output
+    (sensor,) = load(Path("agent.toml")).sensor
+    assert sensor.driver == driver and bool(sensor.map) == DRIVERS[driver].maps
+    assert ("map of your sensor" in result.output) == DRIVERS[driver].maps
 
 
 @pytest.mark.parametrize("more", [[], SERIAL, ["--driver", "mqtt_json"]])

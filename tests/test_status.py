@@ -39,7 +39,18 @@ path = "store.sqlite"
 
 def heartbeat(t: float, sensor: str = "mast") -> StatusPayload:
     detail = "unplugged: trying again in 15 s"
-    health = Health(sensor, "json_lines", "waiting", detail, 12, {"no-json": 3}, last_t=t - 30, reopened=2)
+    health = Health(
+        sensor,
+        "json_lines",
+        "waiting",
+        detail,
+        12,
+        {"no-json": 3},
+        last_t=t - 30,
+        reopened=2,
+        battery={"outdoor": "low", "console": 4.52},
+        counters={"rain": 312.4},
+    )
     return status_payload(
         t,
         uptime_s=200_000,
@@ -118,7 +129,7 @@ def test_beside_a_running_agent_it_tells_what_was_committed(config: Path) -> Non
     assert any(line.startswith("agent heard ") and "up 2 d 7 h, clock synced" in line for line in lines)
     assert (
         "sensor mast (json_lines): waiting; 12 accepted; rejected: 3 no-json; reopened 2 times; "
-        "unplugged: trying again in 15 s" in lines
+        "battery console 4.52 V; battery outdoor low; counter rain 312.4; unplugged: trying again in 15 s" in lines
     )
     assert any(line.startswith("reading temperature 12.35 degC") and line.endswith("ago, good") for line in lines)
     assert any(line.startswith("reading rain 0.20 mm") and line.endswith("ago, suspect") for line in lines)

@@ -82,6 +82,10 @@ class SensorHealth(Protocol):
     def last_t(self) -> float | None: ...
     @property
     def reopened(self) -> int: ...
+    @property
+    def battery(self) -> Mapping[str, str | float]: ...
+    @property
+    def counters(self) -> Mapping[str, float]: ...
 
 
 class Counts(Protocol):
@@ -338,6 +342,8 @@ def _sensor_status(health: SensorHealth) -> SensorStatus:
         "rejected": dict(health.rejected),
         "last": None if health.last_t is None else format_time(health.last_t),
         "reopened": health.reopened,
+        "battery": {part: rounded(x, 2) if isinstance(x, float) else x for part, x in health.battery.items()},
+        "counters": {gauge: rounded(total, 2) for gauge, total in health.counters.items()},
     }
     return msgspec.convert(document, SensorStatus)
 

@@ -106,7 +106,8 @@ class ForecastPayload(Payload, frozen=True, omit_defaults=True):
 
 class SensorStatus(Payload, frozen=True):
     """One source. `detail`: what is wrong and what to do; `rejected`: messages not taken, by reason; `last`: time
-    of the newest reading."""
+    of the newest reading. `battery`: by part of the device, `ok`, `low` or volts; `counters`: running totals as last
+    read, by gauge (rain: mm)."""
 
     driver: Word
     state: Literal["opening", "reading", "waiting", "stopped"]
@@ -115,6 +116,8 @@ class SensorStatus(Payload, frozen=True):
     rejected: dict[Word, Count]
     last: Time | None
     reopened: Count
+    battery: dict[Word, Word | float] = {}
+    counters: dict[Word, float] = {}
 
 
 class OutboxStatus(Payload, frozen=True):

@@ -164,7 +164,7 @@ def _source(
     if spec.source is not None:
         return spec.source(intake, clock, shared)
     if spec.transport is Transport.MQTT:
-        return MqttSource(intake, subscriber, clock)
+        return MqttSource(intake, subscriber, clock, timed=spec.timed)
     if spec.transport is Transport.SERIAL:
         talk = spec.talk(sensor) if spec.talk is not None else None
         return SerialSource(intake, clock, framer=lambda: spec.framer(sensor), talk=talk)

@@ -120,11 +120,13 @@ class DriverSpec:
     the device sends by itself. `binary`: recordings are raw bytes or hex.
     `path`: where devices that push send to. `poll`: how a device on the network is asked.
     `maps`: the configuration must say what values mean (`map`). `pressure` and `stamps` declare what the values are.
-    `baud`: what such devices use unless told otherwise.
+    `baud`: what such devices use unless told otherwise. `timed`: every message carries its own time, so a broker may
+    keep them while the agent is away.
 
     Where several sensors may share a port, `place` says the port's settings, which must be the same, and the device's
     address, which must not, both in words; and `source` builds the source itself: its third argument holds what the
-    sources of one configuration share. `files`: options that name a file where their value has a dot in it.
+    sources of one configuration share. `files`: options that name a file where their value has a dot in
+    it. `needs`: options without which there is no sensor, as an example in TOML.
     """
 
     name: str
@@ -142,8 +144,10 @@ class DriverSpec:
     place: Callable[[Sensor], tuple[str, str]] | None = None
     source: Callable[[Intake, Clock, dict[str, Any]], OpenSource] | None = None
     files: tuple[str, ...] = ()
+    needs: str = ""
     path: Callable[[Sensor], str] = field(default=lambda sensor: "/")
     poll: Callable[[Sensor], Poll] | None = None
+    timed: bool = False
 
 
 def options_of(sensor: Sensor, kind: type[T]) -> T:

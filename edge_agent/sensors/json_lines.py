@@ -44,14 +44,20 @@ class JsonLines:
 
 def read_object(text: bytes, entries: tuple[Entry, ...], time: str | None, count: Count) -> Reading:
     """One JSON object as a reading. Raises BadMessage as `JsonLines.decode`."""
-    message = _parse(text)
-    if not isinstance(message, dict):
-        raise BadMessage("not-object", f"a JSON {type(message).__name__} by itself has no paths")
+    message = object_of(text)
     t = None
     if time is not None:
         t = own_time(next(lookup(message, time), None))
     found = ((entry, raw) for entry in entries for raw in lookup(message, entry.path))
     return reading(found, t, count)
+
+
+def object_of(text: bytes) -> dict[str, object]:
+    """The JSON object that a message is. Raises BadMessage `not-json` or `not-object`."""
+    message = _parse(text)
+    if not isinstance(message, dict):
+        raise BadMessage("not-object", f"a JSON {type(message).__name__} by itself has no paths")
+    return message
 
 
 def lookup(value: object, path: str) -> Iterator[object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edge_agent.clock import parse_time
 from edge_agent.config import Sensor
@@ -43,6 +43,24 @@ class Decoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """How a message came. `topic`: the MQTT topic, empty for other transports; `at`: seconds on a steady scale, of use
+    only for differences."""
+
+    topic: str
+    at: float
+
+
+@runtime_checkable
+class OriginDecoder(Decoder, Protocol):
+    """A decoder to which it matters how a message came: its topic names the value, or repeats are told by their time.
+    The intake calls `decode_from` in place of `decode`."""
+
+    def decode_from(self, payload: bytes, origin: Origin, count: Count = uncounted) -> list[Reading]:
+        """As `decode`, raising as it does."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One line of a sensor's map: value under `path` * `factor` + `offset` is `variable` in its own unit."""
 
@@ -69,6 +87,13 @@ def entries_of(sensor: Sensor) -> tuple[Entry, ...]:
             raise ConfigError(f'sensor "{sensor.name}": map "{path}": {error}') from None
         entries.append(Entry(path, field.variable, factor, offset))
     return tuple(entries)
+
+
+def word(raw: object) -> str:
+    """A name or number in a message as text of at most 40 characters that can be shown; empty for anything else."""
+    if not isinstance(raw, str | int | float):
+        return ""
+    return "".join(c for c in str(raw)[:40] if c.isprintable()).strip()
 
 
 def number(raw: object) -> float:
@@ -100,6 +125,24 @@ def number(raw: object) -> float:
     return value
 
 
+def measured(found: Iterable[tuple[str, object, str]], count: Count) -> dict[str, float]:
+    """(variable, raw value, unit) as values in the vocabulary's units. A value that is not a finite number, or has no
+    unit where it needs one, is missing and counted; of two values of a variable the first stands."""
+    values: dict[str, float] = {}
+    for variable, raw, unit in found:
+        if not unit:
+            count("no-unit")
+            continue
+        factor, offset = conversion(variable, unit)
+        try:
+            value = number(number(raw) * factor + offset)
+        except BadMessage as error:
+            count(error.reason)
+            continue
+        values.setdefault(variable, value)
+    return values
+
+
 def own_time(raw: object) -> int:
     """The time a message carries, UTC seconds.
 
@@ -118,6 +161,15 @@ def own_time(raw: object) -> int:
     if t < EARLIEST:
         raise BadMessage("bad-time", "its time is before 2000: the device has not set its clock")
     return t
+
+
+def clear_time(raw: object) -> int | None:
+    """The time a message carries where it is beyond doubt: with a zone or in epoch seconds, and after 1999. None
+    otherwise: such a message is stamped when it arrives."""
+    try:
+        return own_time(raw)
+    except BadMessage:
+        return None
 
 
 def reading(found: Iterable[tuple[Entry, object]], t: int | None, count: Count) -> Reading:

@@ -292,5 +292,6 @@ DRIVERS = (
         place=_place,
         source=_source,
         files=("map",),
+        needs='map = "renke"',
     ),
 )

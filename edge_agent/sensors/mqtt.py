@@ -223,8 +223,9 @@ class Subscriber:
 class MqttSource:
     """One sensor of the shared connection."""
 
-    def __init__(self, intake: Intake, subscriber: Subscriber, clock: Clock) -> None:
-        """Raises ConfigError if the sensor has no topic, or one that no broker takes."""
+    def __init__(self, intake: Intake, subscriber: Subscriber, clock: Clock, *, timed: bool = False) -> None:
+        """`timed`: its messages always carry their own time. Raises ConfigError if the sensor has no topic, or one that
+        no broker takes."""
         sensor = intake.sensor
         if not sensor.topic:
             raise ConfigError(f'sensor "{sensor.name}": add topic = "tele/roof/SENSOR"')
@@ -235,7 +236,7 @@ class MqttSource:
             raise ConfigError(f'sensor "{sensor.name}": topic "{sensor.topic}": {rule}')
         self.name = sensor.name
         self.filter = sensor.topic.replace(STATION, "+")
-        self.has_time = sensor.time is not None
+        self.has_time = timed or sensor.time is not None
         self.intake = intake
         self._level = levels.index(STATION) if STATION in levels else None
         self._subscriber, self._clock = subscriber, clock
@@ -278,7 +279,7 @@ class MqttSource:
             self.intake.refuse("own-topic", f"{message.topic} is one of the agent's own; choose a narrower topic")
             return
         station = None if self._level is None else message.topic.split("/")[self._level]
-        self.intake.message(bytes(message.payload), retained=message.retain, station=station)
+        self.intake.message(bytes(message.payload), retained=message.retain, station=station, topic=message.topic)
 
     def _hint(self, health: Health) -> str:
         refusal = self._subscriber.refusal(self.filter)
@@ -286,6 +287,9 @@ class MqttSource:
             return refusal
         if health.rejected and not health.accepted:
             return f"nothing usable yet ({self.intake.last_complaint}). Do the map and the topic fit?"
+        mixed = self.intake.mixed
+        if mixed:
+            return f"{mixed}: narrow the topic or the options to one, or make a sensor of each."
         silence = self._clock.monotonic() - self._heard
         if silence > _QUIET_S:
             return f'nothing on "{self.filter}" for {silence:.0f} s. Does the sensor publish there?'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from edge_agent.config import Sensor
 from edge_agent.errors import ConfigError
@@ -26,6 +26,11 @@ _MODULES = (
     "tempest",
     "weatherlink_live",
     "davis_vantage",
+    "rtl_433",
+    "weewx",
+    "tasmota",
+    "esphome",
+    "zigbee2mqtt",
 )
 
 
@@ -34,23 +39,53 @@ def _built_in() -> dict[str, DriverSpec]:
     return {spec.name: spec for module in modules for spec in module.DRIVERS}
 
 
-def _installed() -> dict[str, DriverSpec]:
-    """Drivers of other packages. One that cannot be imported is told when it is asked for."""
-    return {point.name: point.load() for point in entry_points(group=ENTRY_POINTS) if point.name not in DRIVERS}
-
-
 DRIVERS: dict[str, DriverSpec] = _built_in()
 
 
+def names() -> list[str]:
+    """Every driver there is, built-in ones first. Imports no package."""
+    return [*DRIVERS, *sorted(point.name for point in _installed() if point.name not in DRIVERS)]
+
+
 def driver(sensor: Sensor) -> DriverSpec:
-    """The driver of a sensor.
+    """The driver of a sensor. Raises ConfigError as `find`, with the sensor's name."""
+    try:
+        return find(sensor.driver)
+    except ConfigError as error:
+        raise ConfigError(f'sensor "{sensor.name}": {error}') from None
+
+
+def find(name: str) -> DriverSpec:
+    """The driver of that name.
 
     Raises:
-        ConfigError: no driver of that name.
+        ConfigError: there is none, with the nearest one; or its package cannot be used.
     """
-    spec = DRIVERS.get(sensor.driver) or _installed().get(sensor.driver)
-    if spec is None:
-        raise ConfigError(f'sensor "{sensor.name}": unknown driver "{sensor.driver}"; known: {", ".join(DRIVERS)}')
+    built_in = DRIVERS.get(name)
+    if built_in is not None:
+        return built_in
+    for point in _installed():
+        if point.name == name:
+            return _load(point)
+    from edge_agent.config_rules import nearest  # late: it reads the configuration with the help of the drivers
+
+    raise ConfigError(f'unknown driver "{name[:60]}"{nearest(name, names())}')
+
+
+def _installed() -> list[EntryPoint]:
+    return list(entry_points(group=ENTRY_POINTS))
+
+
+def _load(point: EntryPoint) -> DriverSpec:
+    """The driver that a package brings. Raises ConfigError: it cannot be imported, or is no driver."""
+    package = point.dist.name if point.dist is not None else point.value
+    remedy = f"update or remove the package {package}"
+    try:
+        spec = point.load()
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise ConfigError(f'driver "{point.name}" cannot be imported ({error}): {remedy}') from None
+    if not isinstance(spec, DriverSpec) or spec.name != point.name:
+        raise ConfigError(f'driver "{point.name}": {point.value} is no DriverSpec of that name: {remedy}')
     return spec
 
 

@@ -18,7 +18,7 @@ from edge_agent.clock import Clock
 from edge_agent.config import Sensor
 from edge_agent.errors import BadMessage
 from edge_agent.observation import RainState, Reading
-from edge_agent.sensors.mapping import EARLIEST, Decoder
+from edge_agent.sensors.mapping import EARLIEST, Decoder, Origin, OriginDecoder
 from edge_agent.sensors.rain import RainAccumulator, wraps_of
 from edge_agent.variables import VARIABLES, Kind, conversion
 
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 BURST_S = 60.0  # a broker hands over at once what it kept: so many seconds' worth of messages may come together
 AHEAD_S = 600.0  # a message's own time may run so far ahead of this device's
 MAX_BATTERIES = 64  # remembered a source
+MAX_COUNTERS = 64  # running totals shown a source
+MAX_DEVICES = 64  # told apart a source
 MAX_GAUGES = 4_096  # remembered a source: a gateway's devices, not whatever a neighbour's radio sends
 UNKNOWN_AGE_S = 60.0  # of a total, where this device's clock does not know how long it was off
 
@@ -40,6 +42,7 @@ class Health:
     wrong and what to do, empty if nothing is. `rejected`: messages and single values left out, by reason. `last_t`: UTC
     seconds of the last accepted reading. `battery`: by part, `ok`, `low` or volts, where the device says it.
     `device_clock`: what a device's clock last showed (UTC seconds), and this device's monotonic seconds at that moment.
+    `counters`: running totals as last read, by gauge, in the unit of their variable (rain: mm).
     """
 
     name: str
@@ -52,6 +55,7 @@ class Health:
     reopened: int
     battery: dict[str, str | float] = field(default_factory=dict)
     device_clock: tuple[float, float] | None = None
+    counters: dict[str, float] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -97,6 +101,7 @@ class Intake:
         self.sensor = sensor
         self.detects_cuts = decoder.detects_cuts
         self._decoder, self._emit, self._clock = decoder, emit, clock
+        self._by_origin = decoder if isinstance(decoder, OriginDecoder) else None
         self._stations = frozenset(stations)
         self._bucket = _Bucket(sensor.max_messages_s, clock)
         self._totals = {
@@ -105,6 +110,8 @@ class Intake:
         self._restored = dict(gauges or {})
         self._rain: dict[tuple[str | None, str], RainAccumulator] = {}
         self._battery: dict[str, str | float] = {}
+        self._counters: dict[str, float] = {}
+        self._givers: dict[str, dict[str, None]] = {}  # variable -> the devices it came from
         self._lock = threading.Lock()
         self._accepted = 0
         self._rejected: Counter[str] = Counter()
@@ -114,7 +121,7 @@ class Intake:
         self._device_clock: tuple[float, float] | None = None
         self._last_complaint = ""
 
-    def message(self, payload: bytes, *, retained: bool = False, station: str | None = None) -> None:
+    def message(self, payload: bytes, *, retained: bool = False, station: str | None = None, topic: str = "") -> None:
         """Take one message. `retained`: the broker kept it, nobody knows since when. `station`: named by its topic."""
         arrived = self._clock.now()
         if len(payload) > self.sensor.max_message_bytes:
@@ -124,7 +131,7 @@ class Intake:
         elif station is not None and station not in self._stations:
             self.refuse("unknown-station", f'"{station[:40]}" is no station of this configuration')
         else:
-            self._read(payload, arrived, retained, station)
+            self._read(payload, topic, arrived, retained, station)
 
     def refuse(self, reason: str, detail: str = "") -> None:
         """Count something that was left out."""
@@ -147,6 +154,7 @@ class Intake:
                 reopened,
                 dict(self._battery),
                 self._device_clock,
+                dict(self._counters),
             )
 
     @property
@@ -161,9 +169,22 @@ class Intake:
         with self._lock:
             return self._newest
 
-    def _read(self, payload: bytes, arrived: float, retained: bool, station: str | None) -> None:
+    @property
+    def mixed(self) -> str:
+        """Which variable comes from several devices, so that their values alternate, in words; empty if none does."""
+        with self._lock:
+            for variable, devices in self._givers.items():
+                if len(devices) > 1:
+                    some = ", ".join(list(devices)[:3])
+                    return f"{variable} comes from {len(devices)} devices ({some})"
+        return ""
+
+    def _read(self, payload: bytes, topic: str, arrived: float, retained: bool, station: str | None) -> None:
         try:
-            readings = self._decoder.decode(payload, self.refuse)
+            if self._by_origin is None:
+                readings = self._decoder.decode(payload, self.refuse)
+            else:
+                readings = self._by_origin.decode_from(payload, Origin(topic, self._clock.monotonic()), self.refuse)
         except BadMessage as error:
             self._complain(error)
             return
@@ -204,13 +225,23 @@ class Intake:
             self._newest = max(t, self._newest or t)
             if not reading.historical:
                 self._heard = t
+            for variable in values if reading.station is None else ():
+                devices = self._givers.setdefault(variable, {})
+                if len(devices) < MAX_DEVICES:
+                    devices[_label(reading.device)] = None
 
     def _note_battery(self, reading: Reading) -> None:
-        prefix = f"{reading.device} " if reading.device else ""
         with self._lock:
             for part, state in list(reading.battery.items())[:MAX_BATTERIES]:
-                if f"{prefix}{part}" in self._battery or len(self._battery) < MAX_BATTERIES:
-                    self._battery[f"{prefix}{part}"] = state
+                name = _label(reading.station, reading.device, part)
+                told = bool(state) if isinstance(state, str) else math.isfinite(state)
+                if name and told and (name in self._battery or len(self._battery) < MAX_BATTERIES):
+                    self._battery[name] = state[:100] if isinstance(state, str) else float(state)
+
+    def _note_counter(self, gauge: str, total: float) -> None:
+        with self._lock:
+            if gauge in self._counters or len(self._counters) < MAX_COUNTERS:
+                self._counters[gauge] = total
 
     def _once(self, reading: Reading) -> Reading:
         """An archive's reading without the sums of an interval in which this device still listened: there, what fell
@@ -249,6 +280,7 @@ class Intake:
             if gauge is None:
                 self.refuse("too-many-gauges", f"more than {MAX_GAUGES}")
                 continue
+            self._note_counter(_label(reading.station, reading.device, variable), total)
             gauge.carry(-self._archived.pop((reading.station, reading.device, variable), 0.0))
             increment = gauge.add(total, t)
             if increment.note:
@@ -261,7 +293,7 @@ class Intake:
                 gauges[_gauge_name(reading, variable)] = state
         # a sum over no more than a step may stand for its step
         gathered_s = gathered if gathered > grid.STEP_S else None
-        return replace(reading, values=values, totals={}, gauges=gauges, gathered_s=gathered_s)
+        return replace(reading, values=values, totals=dict(totals), gauges=gauges, gathered_s=gathered_s)
 
     def _gauge(self, reading: Reading, variable: str) -> RainAccumulator | None:
         """The accumulator of a total, from where the last run left it if it did; None for one more than are kept."""
@@ -288,6 +320,12 @@ class Intake:
 def _gauge_name(reading: Reading, variable: str) -> str:
     """Which gauge a total is of: each device behind a source has its own."""
     return f"{variable} {reading.device}" if reading.device else variable
+
+
+def _label(*parts: str | None) -> str:
+    """What to call a part of a device in the status: at most 100 characters that can be shown."""
+    shown = ("".join(c for c in part if c.isprintable()).strip() for part in parts if part)
+    return " ".join(filter(None, shown))[:100]
 
 
 class _Bucket:

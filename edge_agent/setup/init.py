@@ -19,6 +19,7 @@ import msgspec
 from edge_agent.config import Mqtt, Sensor, Station, parse
 from edge_agent.config_rules import value_problem
 from edge_agent.errors import ConfigError
+from edge_agent.sensors.registry import DRIVERS, find
 
 PUBLIC_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 DEFAULT_PORT, TLS_PORT = 1883, 8883
@@ -55,7 +56,7 @@ class Flags:
             ("--mqtt PORT", Mqtt, "port", self.port),
         )
         found = [f"{flag} {text}" for flag, table, key, value in rules if (text := _problem(table, key, value))]
-        if not found and self.serial and _transport(self.driver) == "mqtt":
+        if not found and self.serial and _transport(self.driver) not in ("", "serial"):
             found.append(f"--driver {self.driver} reads no serial port: leave out --serial, or choose another driver")
         return found
 
@@ -160,10 +161,8 @@ def _problem(section: type[msgspec.Struct], key: str, value: object) -> str:
 
 
 def _transport(driver: str | None) -> str:
-    """`serial` or `mqtt`; empty for no driver."""
-    from edge_agent.sensors import DRIVERS
-
-    return DRIVERS[driver].transport if driver else ""
+    """`serial`, `mqtt`, ...; empty for no driver."""
+    return find(driver).transport if driver else ""
 
 
 def _complete(flags: Flags) -> Answers:
@@ -196,7 +195,7 @@ def _ask(flags: Flags) -> Answers:
         flags.timezone or _prompt("Time zone", str, Station, "timezone", guess_timezone()),
     )
     serial, driver, host, port = flags.serial, flags.driver, flags.host, flags.port
-    if serial is None and _transport(driver) != "mqtt":
+    if serial is None and _transport(driver) in ("", "serial"):
         serial = _ask_port()
         driver = driver if serial else None
     if serial and driver is None:
@@ -255,8 +254,6 @@ def _ask_port() -> str | None:
 
 
 def _ask_driver() -> str:
-    from edge_agent.sensors import DRIVERS
-
     drivers = [spec for spec in DRIVERS.values() if spec.transport == "serial"]
     for spec in drivers:
         click.echo(f"  {spec.name}: {spec.help}")
@@ -273,23 +270,32 @@ def _quoted(text: str) -> str:
 
 
 def _sensor_block(answers: Answers) -> str:
-    if _transport(answers.driver) == "serial":
-        source = f"port = {_quoted(answers.serial or '')}\n#baud = 9600"
+    spec = find(answers.driver or "")
+    other = _SERIAL_EXAMPLE
+    if spec.transport == "serial":
+        source = f"port = {_quoted(answers.serial or '')}\n#baud = {spec.baud}"
         other = _MQTT_EXAMPLE
-    else:
+    elif spec.transport == "mqtt":
         source = (
             f'# Change this to the topic your sensor publishes on; + and # work.\ntopic = "{answers.station_id}/sensor"'
         )
-        other = _SERIAL_EXAMPLE
-    return _SENSOR.format(driver=answers.driver, source=source, station=answers.station_id) + "\n" + other
+    else:
+        source = _PLACES[spec.transport]
+    block = _SENSOR.format(driver=answers.driver, source=source, station=answers.station_id)
+    if not spec.maps:  # it knows what its values mean
+        block = block.partition(_MAP_BEGINS)[0] + (f"options = {{ {spec.needs} }}\n" if spec.needs else _OPTIONS)
+    return block + "\n" + other
 
 
 def _next_steps(out: Path, answers: Answers) -> str:
     config = "" if out == Path("agent.toml") else f" --config {out}"
     first = "look at the map of your sensor in it" if answers.driver else "set up a sensor in it"
+    first += ": its left side holds the names your sensor's messages use"
+    if answers.driver and not find(answers.driver).maps:
+        first = "look at [[sensor]] in it: docs/drivers.md says what its driver can be told"
     return (
         f"Wrote {out}. Next:\n"
-        f"  1. {first}: its left side holds the names your sensor's messages use\n"
+        f"  1. {first}\n"
         f"  2. edge-agent check{config}\n"
         f"  3. edge-agent import HISTORY.csv{config}    (optional: a forecast on the first day)\n"
         f"  4. edge-agent run{config}"
@@ -375,6 +381,17 @@ pressure = {{ variable = "pressure", unit = "hPa" }}
 #wind = {{ variable = "wind_speed", unit = "m/s" }}
 #rain = {{ variable = "rain", unit = "mm", counter = true }}
 """
+
+_MAP_BEGINS = "# Left:"
+_OPTIONS = """\
+# What this driver can be told: docs/drivers.md.
+#options = {}
+"""
+_PLACES = {
+    "http": '# Where devices push to: an address of this machine, and a port.\nlisten = "0.0.0.0:8080"',
+    "udp": '# Where broadcasts are heard.\nlisten = "0.0.0.0:50222"',
+    "poll": '# Change this to the address of your device.\nhost = "192.168.1.20"',
+}
 
 _SERIAL_EXAMPLE = """\
 # A board that prints JSON on a serial line:

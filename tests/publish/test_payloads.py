@@ -84,7 +84,7 @@ def test_values_are_as_measured_and_missing_ones_are_only_in_qc(item):
     payload = observation_payload(item, False)
     for name, raw in item.observation.values.items():
         if math.isfinite(raw):
-            assert payload.v[name] == pytest.approx(raw, abs=0.501 * 10.0 ** -VARIABLES[name].decimals, rel=1e-12)
+            assert payload.v[name] == pytest.approx(raw, abs=0.500001 * 10.0 ** -VARIABLES[name].decimals, rel=1e-12)
         else:
             assert name not in payload.v
             assert payload.qc[name].flag == Flag.MISSING
@@ -186,6 +186,8 @@ class SensorSays:
     rejected: dict = field(default_factory=lambda: {"truncated": 2})
     last_t: float | None = ORIGIN + 0.7
     reopened: int = 0
+    battery: dict = field(default_factory=lambda: {"outdoor": "low", "console": 4.5217})
+    counters: dict = field(default_factory=lambda: {"rain": 312.4})
 
 
 @dataclass
@@ -221,6 +223,8 @@ def test_status_tells_of_sensors_clock_outbox_forecast_store_and_flags():
     )
     status = strict(to_json(validate("status", to_json(payload))))
     assert status["sensors"]["mast"]["rejected"] == {"truncated": 2}
+    assert status["sensors"]["mast"]["battery"] == {"outdoor": "low", "console": 4.52}
+    assert status["sensors"]["mast"]["counters"] == {"rain": 312.4}
     assert status["outbox"]["mqtt"] == {"accepted": 10, "acknowledged": 4, "queued": 5, "dropped": {"outbox-full": 1}}
     assert status["flags"] == {"good": 7, "not_evaluated": 0, "suspect": 0, "fail": 1, "missing": 0}
     assert status["forecast"]["level"] == "nowcast-only" and status["forecast"]["origin"] == "2024-05-01T12:00:00Z"

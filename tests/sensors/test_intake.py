@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 
 from edge_agent.clock import ManualClock
 from edge_agent.observation import Reading
-from edge_agent.sensors.mapping import Count, uncounted
+from edge_agent.publish.schemas import validate
+from edge_agent.sensors.mapping import Count, Origin, uncounted
 from edge_agent.sensors.source import Intake
 from tests.sensors.conftest import NOW
+from tests.sensors.heartbeats import heartbeat_of
 
 MAP = {"t": ("temperature", "degC")}
 
@@ -313,3 +316,107 @@ def test_over_an_outage_that_an_archive_fills_every_tip_is_counted_once(make_sen
             intake.message(str(n).encode())
         clock.advance(60)
     assert sum(r.values.get("rain", 0.0) for r in came) == pytest.approx(total[-1] - total[0])
+
+
+class ByTopic:
+    """Reads the topic's last level as the variable."""
+
+    detects_cuts = True
+
+    def __init__(self) -> None:
+        self.origins: list[Origin] = []
+
+    def decode(self, payload: bytes, count: Count = uncounted) -> list[Reading]:
+        raise AssertionError("the topic matters")
+
+    def decode_from(self, payload: bytes, origin: Origin, count: Count = uncounted) -> list[Reading]:
+        self.origins.append(origin)
+        return [Reading({"temperature": float(payload)}, device=origin.topic)]
+
+
+def test_a_decoder_that_needs_it_is_told_the_topic_and_how_far_messages_lie_apart(make_sensor, monkeypatch):
+    decoder, clock, readings = ByTopic(), ManualClock(NOW), []
+    sensor = make_sensor("mqtt_json", MAP)
+    intake = Intake(sensor, decoder, lambda s, reading, arrived: not readings.append(reading), clock, ())
+    intake.message(b"1", topic="a/b")
+    clock.advance(2.5)
+    clock.set(0.0)  # be set to another time: differences do not notice
+    intake.message(b"2", topic="a/c")
+    assert [origin.topic for origin in decoder.origins] == ["a/b", "a/c"]
+    assert decoder.origins[1].at - decoder.origins[0].at == 2.5
+    assert [reading.device for reading in readings] == ["a/b", "a/c"]
+
+
+def test_a_variable_from_several_devices_is_told_in_words(make_sensor):
+    intake = Intake(make_sensor("mqtt_json", MAP), ByTopic(), lambda *_: True, ManualClock(NOW), ())
+    for topic in ("garden", "garden"):
+        intake.message(b"1", topic=topic)
+    assert intake.mixed == ""
+    intake.message(b"1", topic="neighbour")
+    assert intake.mixed == "temperature comes from 2 devices (garden, neighbour)"
+    for i in range(1000):
+        intake.message(b"1", topic=f"radio {i}")
+    assert "from 64 devices" in intake.mixed  # and no more are remembered
+
+
+class Gauge:
+    """A device with batteries and a rain counter."""
+
+    detects_cuts = True
+
+    def __init__(self) -> None:
+        self.next = Reading({})
+
+    def decode(self, payload: bytes, count: Count = uncounted) -> list[Reading]:
+        return [self.next]
+
+
+def test_batteries_and_counters_are_told_by_part_and_device(make_sensor):
+    gauge = Gauge()
+    intake = Intake(make_sensor("mqtt_json", MAP), gauge, lambda *_: True, ManualClock(NOW), ())
+    gauge.next = Reading({}, totals={"rain": 12.4}, battery={"outdoor": "ok", "console": 4.5})
+    intake.message(b"x")
+    gauge.next = Reading({}, totals={"rain": 3.0}, battery={"outdoor": "low"}, device="shed")
+    intake.message(b"x")
+    health = intake.health("reading", "", 0)
+    assert health.battery == {"outdoor": "ok", "console": 4.5, "shed outdoor": "low"}
+    assert health.counters == {"rain": 12.4, "shed rain": 3.0}
+
+
+def test_what_devices_call_their_parts_can_always_be_published(make_sensor):
+    gauge = Gauge()
+    intake = Intake(make_sensor("mqtt_json", MAP), gauge, lambda *_: True, ManualClock(NOW), ())
+    states: dict[str, str | float] = {
+        "": "ok",
+        "\ud800": "ok",
+        "a\nb": "ok",
+        "x" * 500: "y" * 500,
+        "nan": math.nan,
+        "e": "",
+    }
+    gauge.next = Reading({}, totals={"rain": 1.0}, battery=states, device="\x1b\udfff")
+    for _ in range(3):
+        intake.message(b"x")
+    health = intake.health("reading", "", 0)
+    assert set(health.battery) == {"ab", "x" * 100} and health.battery["x" * 100] == "y" * 100
+    assert validate("status", heartbeat_of(health)).sensors["roof"].battery == health.battery
+
+
+def test_a_neighbourhood_of_radios_takes_bounded_memory(make_sensor):
+    gauge = Gauge()
+    intake = Intake(make_sensor("mqtt_json", MAP, max_messages_s=10_000), gauge, lambda *_: True, ManualClock(NOW), ())
+    for i in range(500):
+        gauge.next = Reading({}, totals={"rain": 1.0}, battery={"sensor": "ok"}, device=f"radio {i}")
+        intake.message(b"x")
+    health = intake.health("reading", "", 0)
+    assert len(health.battery) == 64 and len(health.counters) == 64
+
+
+def test_the_total_stands_beside_the_rain_that_is_made_of_it(make_sensor, make_desk):
+    desk = make_desk(make_sensor("json_lines", RAIN))
+    for total in (10.0, 10.01):
+        desk.intake.message(message(t=1, r=total))
+    assert [reading.totals for reading in desk.readings] == [
+        {"rain": pytest.approx(254.0)},
+        {"rain": pytest.approx(254.254)},
+    ]

@@ -262,6 +262,32 @@ def test_what_came_while_away_is_read_only_if_it_says_when(mosquitto, run, proto
     assert [reading.t for sensor, reading in agent.readings if sensor == "timed"] == [now, now + 1, now + 2]
 
 
+def test_packets_of_weewx_are_kept_while_the_agent_is_away(mosquitto, run, protocol):
+    davis = {"name": "davis", "driver": "weewx", "topic": "weather/loop"}
+    config = a_config(mosquitto, davis, protocol=protocol)
+    run(config).stop()
+    now = int(time.time())
+    for i in range(3):
+        send(mosquitto, "weather/loop", {"dateTime": f"{now + i}.0", "rain_mm": "0.2"})
+    agent = run(config)
+    until(lambda: len(agent.readings) == 3, "what was kept")
+    assert [(reading.t, reading.values) for _, reading in agent.readings] == [
+        (now + i, {"rain": 0.2}) for i in range(3)
+    ]
+
+
+def test_a_driver_sees_the_topic_of_each_message(mosquitto, run, protocol):
+    node = a_sensor("+/sensor/+/state", name="nodes") | {"driver": "esphome"}
+    agent = run(a_config(mosquitto, node, protocol=protocol))
+    for topic, payload in (("balcony/sensor/t/state", b"21.5"), ("balcony/sensor/wifi/state", b"-60")):
+        send(mosquitto, topic, payload)
+    until(lambda: agent.rejected() == {"no-mapped-value": 1}, "the second one")
+    assert [(r.device, r.values) for _, r in agent.readings] == [("balcony", {"temperature": 21.5})]
+    assert agent.sources[0].health().detail == ""
+    send(mosquitto, "cellar/sensor/t/state", b"12.0")
+    until(lambda: "temperature comes from 2 devices (balcony, cellar)" in agent.sources[0].health().detail, "the hint")
+
+
 def test_one_connection_serves_all_sensors_until_the_last_stops(mosquitto, run):
     agent = run(a_config(mosquitto, a_sensor(), a_sensor(name="twin"), client_id="my-agent"))
     agent.sources[0].stop()
