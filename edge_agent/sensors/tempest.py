@@ -41,10 +41,11 @@ _DEVICES, _STAMPS = 64, 8  # remembered: one network may be a few messages behin
 
 class TempestOptions(Options, frozen=True):
     """`serial`: devices to take, where a neighbour's hub is heard too (`ST-00012345`, several with commas).
-    `rapid_wind`: what the three-second samples are: `wind`, a `gust` (of which the largest counts), or `off`."""
+    `rapid_wind`: what the three-second samples are: a `gust` (of which the largest counts), `wind` (the latest of them
+    then stands for the minute's mean), or `off`."""
 
     serial: str = ""
-    rapid_wind: Literal["wind", "gust", "off"] = "wind"
+    rapid_wind: Literal["gust", "wind", "off"] = "gust"
 
 
 class Tempest:

@@ -6,6 +6,7 @@ console shows, nearly always reduced to sea level; `absbaromin`, which newer fir
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Literal
 
@@ -15,6 +16,7 @@ from edge_agent.observation import Reading
 from edge_agent.sensors.driver import DriverSpec, Pressure, Transport, options_of
 from edge_agent.sensors.fields import form_object, values_of
 from edge_agent.sensors.mapping import Count, uncounted
+from edge_agent.sensors.pressure import station_pressure
 from edge_agent.sensors.pushed import (
     PushOptions,
     Row,
@@ -88,22 +90,11 @@ class Wunderground:
         if not seen and total is None:
             raise BadMessage("no-mapped-value", "no field of a Weather Underground upload is in the message")
         if self._elevation_m is not None and "absbaromin" not in message and "pressure" in values:
-            values["pressure"] = station_pressure(values["pressure"], self._elevation_m)
+            inverted = station_pressure(values.pop("pressure"), self._elevation_m)
+            values |= {} if math.isnan(inverted) else {"pressure": inverted}
         low = dict(states(message)).get("lowbatt")
         battery: dict[str, str | float] = {} if low is None else {"outdoor": "low" if low else "ok"}
         return readings(values, stamp_of(message, self._options, count), total, "", battery)
-
-
-def station_pressure(altimeter_hpa: float, elevation_m: float) -> float:
-    """Pressure at the station from an altimeter setting, both hPa.
-
-    With n = 0.190284 and c = 0.0065 * 1013.25^n / 288: p = (A^n - c h)^(1/n) + 0.3, the inverse of
-    A = (p - 0.3) (1 + c h / (p - 0.3)^n)^(1/n). Source: Smithsonian Meteorological Tables, 6th edition, as used by the
-    US National Weather Service for the altimeter setting. Worked: 1013.25 hPa at 408 m -> 965.47 hPa.
-    """
-    n = 0.190284
-    inner = min(max(altimeter_hpa, 0.0), 1e6) ** n - 0.0065 * 1013.25**n / 288.0 * elevation_m
-    return float(max(inner, 0.0) ** (1 / n) + 0.3)
 
 
 DRIVERS = (

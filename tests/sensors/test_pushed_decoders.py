@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge_agent.errors import BadMessage, ConfigError
 from edge_agent.sensors import DRIVERS
 from edge_agent.sensors.fields import split_target
-from edge_agent.sensors.wunderground import station_pressure
+from edge_agent.sensors.pressure import station_pressure
 from edge_agent.variables import VARIABLES
 from tests.sensors.recordings import Decoded, recording, sensor
 

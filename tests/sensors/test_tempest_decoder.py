@@ -51,10 +51,11 @@ def test_air_and_sky_are_two_devices():
 RAPID = said("rapid_wind", ob=[T, 2.3, 128])
 
 
-def test_rapid_wind_is_wind_or_a_gust_or_nothing():
-    assert Decoded("tempest", RAPID).only.values == {"wind_speed": 2.3, "wind_direction": 128.0}
+def test_rapid_wind_is_a_gust_or_the_wind_or_nothing():
+    assert Decoded("tempest", RAPID).only.values == {"wind_gust": 2.3}
     assert Decoded("tempest", RAPID).only.period_s == 3
-    assert Decoded("tempest", RAPID, rapid_wind="gust").only.values == {"wind_gust": 2.3}
+    wind = Decoded("tempest", RAPID, rapid_wind="wind")
+    assert wind.only.values == {"wind_speed": 2.3, "wind_direction": 128.0}
     assert Decoded("tempest", RAPID, rapid_wind="off").readings == []
 
 
