@@ -228,11 +228,11 @@ class Agent:
                 self._scoring = True
         if self._scoring:
             self._verify(now)
-        changed = self._look_due.due(steady) and self._states() != self._told and self._prompt.take(steady)
+        changed = self._look_due.due(steady) and self._states() != self._told
         if self._status_due.due(steady) or changed:
             self._guard("status", partial(self._say, whole=not self._said))
             self._said = True
-        if self._commit_due.due(steady) or changed:
+        if self._commit_due.due(steady) or (changed and self._prompt.take(steady)):
             self._guard("store", partial(self._store.commit, now))
 
     def _guard(self, what: str, work: Callable[[], T]) -> T | None:

@@ -46,7 +46,7 @@ def main() -> None:
 @click.option("--elevation", type=float, help="Metres above sea level.")
 @click.option("--timezone", metavar="NAME", help="IANA name such as Europe/Zurich.  [default: this system's, else UTC]")
 @click.option("--serial", metavar="PORT", help="Port of the sensor; a /dev/serial/by-id path survives replugging.")
-@click.option("--driver", help="How the sensor speaks: json_lines or csv_lines.")
+@click.option("--driver", help="How the sensor speaks; docs/drivers.md lists them.")
 @click.option("--mqtt", metavar="HOST[:PORT]", help="The broker to publish to.")
 @click.option("--out", type=PATH, default=Path("agent.toml"), show_default=True, help="The file to write.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
@@ -62,7 +62,7 @@ def init(**answers: Any) -> None:
 
 
 @main.command()
-@click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--offline", is_flag=True, help="Only read the file; open nothing.")
 def check(config: Path, offline: bool) -> None:
     """Test a configuration: first the file, then each sensor, the broker, the store and the bundle.
@@ -75,7 +75,7 @@ def check(config: Path, offline: bool) -> None:
 
 
 @main.command()
-@click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--verbose", "-v", is_flag=True, help="Log each observation and each forecast.")
 def run(config: Path, verbose: bool) -> None:
     """Run the agent until SIGTERM or Ctrl-C: read, check, store, forecast, publish."""
@@ -198,7 +198,7 @@ def show(bundle_: Path | None, **options: Any) -> None:
 
 @main.command("import")
 @click.argument("history", type=FILE)
-@click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--station", help="Which station, where the configuration has several.")
 @click.option("--source", default="import", show_default=True, help="Name the rows are kept under.")
 def import_(history: Path, **options: Any) -> None:
@@ -212,7 +212,7 @@ def import_(history: Path, **options: Any) -> None:
 
 
 @main.command()
-@click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--station", help="Which station, where the configuration has several.")
 @click.option("--start", help="First time; default: the oldest row.")
 @click.option("--end", help="Last time; default: the newest row.")
@@ -226,7 +226,7 @@ def export(**options: Any) -> None:
 
 
 @main.command()
-@click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def status(config: Path, json_: bool) -> None:
     """How the agent is doing: sensors, newest readings, last forecast, what waits for the broker, skill so far.

@@ -230,7 +230,7 @@ def _absolute(config: Config, folder: Path) -> Config:
     """Every path in it absolute."""
 
     def full(value: str | None) -> str | None:
-        return value and str(folder / Path(value).expanduser())
+        return value and str(_in_folder(folder, value))
 
     def secret_file(reference: str | None) -> str | None:
         return reference if reference and reference.startswith(CREDENTIAL) else full(reference)
@@ -247,11 +247,23 @@ def _absolute(config: Config, folder: Path) -> Config:
         mqtt=mqtt,
         store=msgspec.structs.replace(config.store, path=full(config.store.path)),
         sensor=[
-            msgspec.structs.replace(_absolute_options(s, folder), token_file=secret_file(s.token_file))
+            msgspec.structs.replace(
+                _absolute_options(s, folder),
+                token_file=secret_file(s.token_file),
+                port=s.port and (s.port if "://" in s.port else str(folder / s.port)),
+            )
             for s in config.sensor
         ],
         forecast=msgspec.structs.replace(config.forecast, bundle=full(config.forecast.bundle)),
     )
+
+
+def _in_folder(folder: Path, value: str) -> Path:
+    """A path of the file, absolute. Raises ConfigError: a `~name` of nobody."""
+    try:
+        return folder / Path(value).expanduser()
+    except RuntimeError:
+        raise ConfigError(f'"{value[:200]}": there is no such home folder: write the whole path') from None
 
 
 def _absolute_options(sensor: Sensor, folder: Path) -> Sensor:
@@ -259,7 +271,7 @@ def _absolute_options(sensor: Sensor, folder: Path) -> Sensor:
     from edge_agent.sensors.registry import driver  # late: the sensors read the configuration
 
     paths = {key: sensor.options.get(key) for key in driver(sensor).files}
-    full = {k: str(folder / Path(v).expanduser()) for k, v in paths.items() if isinstance(v, str) and "." in v}
+    full = {k: str(_in_folder(folder, v)) for k, v in paths.items() if isinstance(v, str) and "." in v}
     return msgspec.structs.replace(sensor, options=sensor.options | full) if full else sensor
 
 

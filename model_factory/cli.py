@@ -21,7 +21,20 @@ def _split(command: Callable[..., Any]) -> Callable[..., Any]:
     return hold_out(fraction(command))
 
 
-@click.group(name="model-factory", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+class _Factory(Group):
+    """Says which extra is missing where only the agent is installed."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] in ("edge_agent", "model_factory"):
+                raise
+            click.echo(f'{self.name}: needs {error.name}: pip install "stationcast[factory]"', err=True)
+            ctx.exit(1)
+
+
+@click.group(name="model-factory", cls=_Factory, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stationcast", prog_name="model-factory")
 def main() -> None:
     """From station data to a bundle a station can run.
@@ -60,6 +73,9 @@ def train() -> None:
 @_split
 @click.option("--seed", default=0, show_default=True)
 @click.option("--steps", default=None, type=int, help="Optimizer steps; default: the recipe's.")
+@click.option(
+    "--samples", default=None, type=int, help="Samples to frame before the first step; default: the recipe's."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out.")
 @click.option("--bank", type=PATH, metavar="FILE", help="Framed samples, shared between runs; made if not there.")

@@ -467,3 +467,14 @@ def test_a_file_in_the_options_is_found_from_the_folder_of_the_configuration(tmp
     assert sensor.options["map"] == str(tmp_path / "maps" / "my.toml")
     (sensor,) = parse(bus('map = "renke"'), tmp_path / "agent.toml").sensor
     assert sensor.options["map"] == "renke"
+
+
+def test_a_relative_port_starts_in_the_files_folder_and_an_address_stays() -> None:
+    for port, found in (("ttyS0", "/etc/stationcast/ttyS0"), ("/dev/ttyS0", "/dev/ttyS0"), ("tcp://h:1", "tcp://h:1")):
+        text = SMALLEST + SENSOR.replace('port = "/dev/ttyUSB0"', f'port = "{port}"')
+        assert parse(text, Path("/etc/stationcast/agent.toml")).sensor[0].port == found
+
+
+def test_a_home_folder_of_nobody_is_told() -> None:
+    with pytest.raises(ConfigError, match="no such home folder"):
+        read(SMALLEST.replace('path = "', 'path = "~nobody-of-that-name/'))

@@ -158,7 +158,7 @@ def test_every_accepted_answer_comes_back_out_of_the_file(
 ) -> None:
     answers = init.Answers("my-roof", latitude, longitude, elevation, "UTC", port, "json_lines", "localhost", 1883)
     config = parse(init.compose(answers), Path("agent.toml"))
-    assert config.sensor[0].port == port
+    assert config.sensor[0].port == (port if "://" in port else str(Path.cwd() / port))
     assert config.stations[0].latitude == pytest.approx(latitude)
     assert config.stations[0].elevation_m == pytest.approx(elevation)
 

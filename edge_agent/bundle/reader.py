@@ -65,14 +65,14 @@ def read_bundle(
     """
     limits = limits or Limits()
     trust: Literal["package", "unsigned"] = "package" if _is_packaged(path) else "unsigned"
-    if trust == "unsigned" and not allow_unsigned:
-        raise BundleError("unsigned", f"{path} is not signed and the configuration does not allow that")
     raw = _read_file(path, limits)
     members = _read_members(raw, limits)
     manifest = decode_manifest(members[MANIFEST])
     _check_files(manifest.files, members)
     check_manifest(manifest, device, len(members[MODEL]))
     check_model(manifest, members[MODEL])
+    if trust == "unsigned" and not allow_unsigned:
+        raise BundleError("unsigned", f"{path} is not signed and the configuration does not allow that")
     if trust == "unsigned":
         log.warning(
             "bundle %s (%s) is not signed: whoever could write the file decides the forecasts", manifest.name, path

@@ -5,6 +5,7 @@ Opens what the agent would open, publishes nothing, and changes nothing but brin
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -46,6 +47,7 @@ def run_checks(config: Path, offline: bool) -> int:
     click.echo(f"ok    {config}: {_summary(found)}")
     if offline:
         return 0
+    logging.disable(logging.WARNING)  # what goes wrong is told in the lines below, once
     checks = dict(_checks(found, SystemClock()))
     failed = False
     with ThreadPoolExecutor(min(len(checks), MAX_AT_ONCE)) as pool:

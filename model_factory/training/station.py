@@ -117,13 +117,15 @@ def train_command(
     test_fraction: float,
     seed: int,
     steps: int | None,
+    samples: int | None,
     device: str,
     resume: bool,
     export: bool,
     bank: Path | None,
 ) -> None:
     """`model-factory train station`: see its help."""
-    settings = Settings(steps=steps or Settings().steps, seed=seed, test_fraction=test_fraction, hold_out=hold_out)
+    usual = Settings(seed=seed, test_fraction=test_fraction, hold_out=hold_out)
+    settings = replace(usual, steps=steps or usual.steps, samples=samples or usual.samples)
     where = torch.device(
         "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
     )
