@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from array import array
 
-from edge_agent.quality.limits import OWN_STEP_READINGS, STILL_GAP_S
+from edge_agent.quality.limits import OFFSET_SHARE, OWN_STEP_READINGS, STEP_GAP_S, STILL_GAP_S
 
 LONG_AGO = -(2**62)  # UTC seconds
 _LONGEST_SPAN_S = 86_400
@@ -92,7 +92,9 @@ class Steps:
 class Track:
     """One variable of one source, from its accepted readings in order of time."""
 
-    __slots__ = ("_doubt", "good_t", "good_v", "run", "since", "span_s", "steps", "t", "v")
+    __slots__ = (
+        "_doubt", "before", "good_t", "good_v", "left", "run", "since", "span_s", "spikes", "steps", "t", "told", "v",
+    )  # fmt: skip
 
     def __init__(self, t: int, v: float) -> None:
         self.t, self.v = t, v  # the latest reading within range
@@ -101,6 +103,10 @@ class Track:
         self.span_s = 0.0  # the usual spacing of readings
         self.steps = Steps()
         self.steps.see(v)
+        self.before: tuple[int, float] | None = None  # the reading before the latest
+        self.spikes = Steps()  # of readings that left and came back: how far
+        self.left: tuple[int, float, int] | None = None  # a doubted jump, not taken back yet: when, by what, until when
+        self.told = False  # that it stands still
         self._doubt = 0.0  # a jump that the next reading will confirm or undo
 
     def add(self, t: int, v: float, *, jumped: bool, step_cap: float) -> None:
@@ -115,8 +121,9 @@ class Track:
         self.steps.see(v)
         self.span_s += 0.05 * (min(span, 4 * self.span_s) - self.span_s)
         if step > EQUAL or span > STILL_GAP_S:
-            self.since, self.run = t, 0
+            self.since, self.run, self.told = t, 0, False
         self.run += 1
+        self.before = (self.t, self.v)
         self.t, self.v = t, v
         if not jumped:
             self.good_t, self.good_v = t, v
@@ -132,6 +139,17 @@ class Track:
         if not jumped and step <= cap:
             self.steps.add(step)
 
+    def came_back(self, t: int, v: float) -> bool:
+        """Whether this reading takes a doubted jump back: one of about its size the other way, in time."""
+        if self.left is None:
+            return False
+        _, jump, until = self.left
+        if t > until:
+            self.left = None
+            return False
+        back = v - self.v
+        return t - self.t <= STEP_GAP_S and back * jump < 0 and abs(back + jump) <= OFFSET_SHARE * abs(jump)
+
     def usual(self, span_s: float) -> bool:
         """Whether a spacing is near the series' usual one."""
         return 0.5 * self.span_s <= span_s <= 1.5 * self.span_s
@@ -139,6 +157,7 @@ class Track:
     def part(self) -> None:
         """What comes next has no neighbour in time; what was learned of the sensor stays."""
         self.t = self.good_t = LONG_AGO
+        self.before = self.left = None
 
 
 def _edge(bin_: int) -> float:
