@@ -167,7 +167,9 @@ ENHANCEMENT = (
     250.0,
 )  # radiation reflected from clouds may exceed the top of the atmosphere by this factor plus W/m2
 
-TRIPLE_ROOM = (2.0, 6.0)  # degC, and times its own usual size, by which a dew point may miss what T and RH say
+TRIPLE_ROOM = (1.2, 6.0)  # degC, and times its own usual size, by which a dew point may miss what T and RH say
+TRIPLE_OFFSET = 1.5  # degC that it may miss it by always
+TRIPLE_MEMORY = 5000  # readings in which what is usual changes
 TRIPLE_COLD = 0.1  # degC more for each degree below zero: some instruments mean saturation over ice
 TRIPLE_READINGS = 300  # before this the usual size is not known
 
@@ -198,10 +200,12 @@ def spike_limit(name: str, span_s: int) -> float:
 
 # --- level: a jump that is taken back ---
 
-# A doubted jump and one back of about its size: what lies between is off, for so long at most; where both could be
-# weather (up to `LIFT_FACTOR` times their limit), for less: sea breezes come and go.
+# Two jumps beyond their limit, one back by about the size of the other, of which nothing explains at least one: what
+# lies between is off, for so long at most; where both could be weather (up to `LIFT_FACTOR` times their limit), for
+# less: sea breezes come and go, and take the humidity with them.
 OFFSET_S = 48 * HOUR
-OFFSET_NATURAL_S = 2 * HOUR
+OFFSET_NATURAL_S = 24 * HOUR
+OFFSET_NATURAL_HUMIDITY_S = 2 * HOUR
 OFFSET_SHARE = 0.3  # of the first jump, by which the second may differ
 
 # --- rain ---
@@ -244,6 +248,7 @@ ROLE_KNOWN_H = 24.0  # hours of readings before a variable has a role to lose
 ROLE_SURPRISED = 5.0  # one of the variables must surprise by so much,
 ROLE_JUMPED = 2.0  # its partners by so much,
 ROLE_FITS = 1.5  # and the other column may surprise by no more than this
+ROLE_WILD = ("wind_direction", "wind_speed", "wind_gust", "rain", "solar_radiation")  # what stands here never surprises
 ROLE_SWAP = 15.0  # all surprises that a swap explains together
 ROLE_UNIT = 9.0  # the surprise that a unit explains
 ROLE_RETURN = 8.0  # the surprise that is gone when columns are taken as labelled again

@@ -205,11 +205,12 @@ class Roles:
 
     def _swap(self, t: int, columns: Values, shock: Mapping[str, float]) -> None:
         """Do other columns go on where these variables were? Each column is used once, best matches first."""
-        taken = {column for held in self._held for column in held.columns.values()}
+        taken = {column for held in self._held for name, column in held.columns.items() if column and name not in shock}
         offers: list[tuple[float, str, str]] = []
         for name, size in shock.items():
             for column in columns:
-                free = column in shock or (column in self._displaced() and column not in taken)
+                loose = column in shock or column in limits.ROLE_WILD or column in self._displaced()
+                free = loose and column not in taken
                 if column == name or not free or not _possible(name, columns[column]):
                     continue
                 fit = self._surprise(name, columns[column])
@@ -226,7 +227,7 @@ class Roles:
         mixed_up = whole.get("dew_point", -math.inf) > whole.get("temperature", math.inf) + limits.DEW_POINT_ABOVE
         if len(chosen) < 2 or mixed_up or total < limits.ROLE_SWAP or level < -limits.ROLE_JUMPED:
             return
-        moved: dict[str, str | None] = {**chosen, **dict.fromkeys(self._homeless(columns, shock, chosen))}
+        moved: dict[str, str | None] = {**chosen, **self._homeless(columns, shock, chosen)}
         self._held = [held for held in self._held if not moved.keys() & set(held.names)]
         self._held.append(Held(t, min(total, limits.ROLE_MOST), moved))
         self._sums = {key: kept for key, kept in self._sums.items() if not moved.keys() & set(key)}
@@ -235,12 +236,26 @@ class Roles:
         """Columns whose own variable stands elsewhere or nowhere."""
         return {name for held in self._held for name in held.columns}
 
-    def _homeless(self, columns: Values, shock: Mapping[str, float], chosen: Mapping[str, str]) -> Iterator[str]:
-        """Variables that jumped where no column was before, while others changed places: they stand in none."""
-        for name in shock.keys() - chosen.keys():
-            strange = self.levels[name].ready and self._is_weak(name, columns[name], 4.0)
-            if shock[name] > limits.ROLE_SURPRISED and (strange or name in chosen.values()):
-                yield name
+    def _homeless(
+        self, columns: Values, shock: Mapping[str, float], chosen: Mapping[str, str]
+    ) -> dict[str, str | None]:
+        """Variables in whose column another one stands now, and those that jumped to where no column was before: they
+        stand in the one column that is left over, if it fits, or in none."""
+        left = [column for column in chosen if column not in chosen.values() and column in columns]
+        found: dict[str, str | None] = {}
+        for name in ROLES:
+            if name in chosen or name not in columns:
+                continue
+            driven_out = name in chosen.values()
+            strange = shock.get(name, 0.0) > limits.ROLE_SURPRISED and self.levels[name].ready
+            if driven_out or (strange and self._is_weak(name, columns[name], 4.0)):
+                found[name] = None
+        if len(found) == len(left) == 1:
+            (name,), column = found, left[0]
+            fit = self._surprise(name, columns[column])
+            if fit is not None and fit <= 2 * limits.ROLE_FITS and _possible(name, columns[column]):
+                found[name] = column
+        return found
 
     def _slip(self, t: int, name: str, value: float, size: float) -> None:
         for unit, (factor, offset) in _SLIPS.get(name, {}).items():

@@ -15,7 +15,7 @@ from edge_agent.quality.neighbours import Difference, Neighbours
 from edge_agent.quality.roles import Roles
 from edge_agent.quality.spatial import QUANTITY, quantities
 from edge_agent.quality.sun import sun_elevation
-from edge_agent.quality.track import LONG_AGO, Track
+from edge_agent.quality.track import LONG_AGO, Left, Track
 from edge_agent.quality.triple import Triple
 from edge_agent.variables import VARIABLES
 
@@ -190,13 +190,14 @@ class Site:
                 jump = checks.rain_test(value, observation.period_s or t - track.t)
             revised += self._looking_back(name, value, t, track)
             doubted = jump is not None and not (natural and self._air_moved(name, t, value > track.v))
-            if track.left is not None and track.came_back(t, value):
-                revised.append((name, track.left[0], track.t, checks.offset_verdict(name, *track.left[:2], t)))
+            left = track.came_back(t, value, doubted)
+            if left is not None:
+                revised.append((name, left.t, track.t, checks.offset_verdict(name, left.t, left.jump, t)))
                 track.left = jump = None
-            elif jump is not None and doubted:
-                yield name, jump
-                until = t + (limits.OFFSET_NATURAL_S if natural else limits.OFFSET_S)
-                track.left = (t, value - track.good_v, until) if name in limits.STEPS else None
+            elif jump is not None:
+                if doubted:
+                    yield name, jump
+                track.left = _left(name, t, value - track.good_v, natural, doubted)
             track.add(t, value, jumped=jump is not None, step_cap=limits.step_cap(name, t - track.t))
             if track.run < limits.STILL_READINGS or name not in limits.STILL:
                 continue
@@ -292,3 +293,10 @@ class Site:
                 up = outlook.z(t, good[name])
                 if verdict and up and not self._air_moved(name, t, up[0] > 0, t - outlook.origin + limits.FRONT_AGE_S):
                     yield name, verdict
+
+
+def _left(name: str, t: int, jump: float, natural: bool, doubted: bool) -> Left:
+    span = limits.OFFSET_S
+    if natural:
+        span = limits.OFFSET_NATURAL_HUMIDITY_S if name == "humidity" else limits.OFFSET_NATURAL_S
+    return Left(t, jump, t + span, doubted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from typing import NamedTuple
 
 from edge_agent.quality.limits import OFFSET_SHARE, OWN_STEP_READINGS, STEP_GAP_S, STILL_GAP_S
 
@@ -89,6 +90,16 @@ class Steps:
             self._next = self._total + 1000
 
 
+class Left(NamedTuple):
+    """A jump away from a level: when, by how much, until when a jump back belongs to it, and whether nothing explains
+    it."""
+
+    t: int
+    jump: float
+    until: int
+    doubted: bool
+
+
 class Track:
     """One variable of one source, from its accepted readings in order of time."""
 
@@ -105,7 +116,7 @@ class Track:
         self.steps.see(v)
         self.before: tuple[int, float] | None = None  # the reading before the latest
         self.spikes = Steps()  # of readings that left and came back: how far
-        self.left: tuple[int, float, int] | None = None  # a doubted jump, not taken back yet: when, by what, until when
+        self.left: Left | None = None  # a jump that was not taken back yet
         self.told = False  # that it stands still
         self._doubt = 0.0  # a jump that the next reading will confirm or undo
 
@@ -139,16 +150,16 @@ class Track:
         if not jumped and step <= cap:
             self.steps.add(step)
 
-    def came_back(self, t: int, v: float) -> bool:
-        """Whether this reading takes a doubted jump back: one of about its size the other way, in time."""
-        if self.left is None:
-            return False
-        _, jump, until = self.left
-        if t > until:
-            self.left = None
-            return False
-        back = v - self.v
-        return t - self.t <= STEP_GAP_S and back * jump < 0 and abs(back + jump) <= OFFSET_SHARE * abs(jump)
+    def came_back(self, t: int, v: float, doubted: bool) -> Left | None:
+        """The jump that this reading takes back: one of about its size the other way, in time. `doubted`: whether
+        nothing explains this one; it must be so of one of them."""
+        left, back = self.left, v - self.v
+        if left is not None and t > left.until:
+            left = self.left = None
+        if left is None or t - self.t > STEP_GAP_S or not (doubted or left.doubted):
+            return None
+        took_back = back * left.jump < 0 and abs(back + left.jump) <= OFFSET_SHARE * abs(left.jump)
+        return left if took_back else None
 
     def usual(self, span_s: float) -> bool:
         """Whether a spacing is near the series' usual one."""

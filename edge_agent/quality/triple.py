@@ -11,7 +11,6 @@ from edge_agent.quality.spatial import dew_point_of
 _UNITS = {"temperature": 1.0, "dew_point": 1.0, "humidity": 5.0}
 _CLEAR = 3.0  # the accused moved by so many of them,
 _TWICE = 2.0  # and so many times as far as the next
-_SLOW = 0.01
 
 
 class Triple:
@@ -22,6 +21,8 @@ class Triple:
         self._readings = 0
         self._agreed: tuple[int, dict[str, float]] | None = None
         self._accused: tuple[str, ...] = ()
+        self._last: dict[str, float] = {}
+        self._still = dict.fromkeys(_UNITS, 0)  # readings for which each has not changed
 
     def see(self, t: int, temperature: float, humidity: float, dew_point: float) -> dict[str, Verdict]:
         """Objections to a reading. The one that jumped when they parted is suspect, or all three where none did."""
@@ -29,6 +30,9 @@ class Triple:
         if computed is None:
             return {}
         now = {"temperature": temperature, "humidity": humidity, "dew_point": dew_point}
+        for name, value in now.items():
+            self._still[name] = self._still[name] + 1 if value == self._last.get(name) else 0
+        self._last = now
         off = dew_point - computed
         rest = off - self._offset
         known = self._readings >= limits.TRIPLE_READINGS
@@ -37,20 +41,29 @@ class Triple:
         if not known or abs(rest) <= room:
             self._accused = ()
             self._agreed = (t, now)
-            self._readings += 1
-            share = max(_SLOW, 1.0 / self._readings)
-            self._usual += share * (abs(rest) - self._usual)
-            self._offset += share * min(max(rest, -least), least)
+            if not known or abs(rest) <= room / 2:  # what begins to part teaches nothing
+                self._learn(off, rest)
             return {}
-        self._accused = self._accused or self._accuse(t, now)
+        if len(self._accused) != 1:
+            self._accused = self._accuse(t, now)
         why = (
             f"dew point {dew_point:g} degC, but {temperature:g} degC and {humidity:g} % make {computed:.1f}; here they "
             f"usually agree within {room:.1f}: {', '.join(self._accused)} left the others"
         )
         return {name: Verdict(Flag.SUSPECT, "consistency", why, room, now[name]) for name in self._accused}
 
+    def _learn(self, off: float, rest: float) -> None:
+        self._readings += 1
+        share = max(1.0 / limits.TRIPLE_MEMORY, 1.0 / self._readings)
+        self._usual += share * (min(abs(rest), limits.TRIPLE_OFFSET) - self._usual)
+        most = limits.TRIPLE_OFFSET
+        self._offset += share * (min(max(off, -most), most) - self._offset)
+
     def _accuse(self, t: int, now: dict[str, float]) -> tuple[str, ...]:
-        """Who moved most since they agreed; all, where that is long ago or not clear."""
+        """Who stands still while the others move, or who moved most since they agreed; all, where it is not clear."""
+        order = sorted(self._still, key=lambda name: -self._still[name])
+        if self._still[order[0]] >= limits.STILL_READINGS > 2 * self._still[order[1]]:
+            return (order[0],)
         if self._agreed is not None and t - self._agreed[0] <= limits.STEP_GAP_S:
             moves = sorted(((abs(now[name] - self._agreed[1][name]) / unit, name) for name, unit in _UNITS.items()))
             if moves[-1][0] >= _CLEAR and moves[-1][0] >= _TWICE * moves[-2][0]:
