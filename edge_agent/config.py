@@ -221,6 +221,7 @@ def redacted(config: Config) -> dict[str, Any]:
         "mqtt": mqtt | {"tls": config.mqtt.tls_ca is not None, "login": config.mqtt.username is not None},
         "store": msgspec.to_builtins(config.store),
         "sensor": [msgspec.to_builtins(s) for s in config.sensor],
+        "neighbour": [neighbour.id for neighbour in config.neighbour],
         "forecast": msgspec.to_builtins(config.forecast),
     }
 

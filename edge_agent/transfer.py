@@ -22,11 +22,10 @@ import click
 import msgspec
 import numpy as np
 
-from edge_agent import grid
-from edge_agent.clock import format_time, parse_time
+from edge_agent.clock import SystemClock, format_time, parse_time
 from edge_agent.config import Config, Station, load
 from edge_agent.errors import ConfigError, DataError
-from edge_agent.history import History, read_history
+from edge_agent.history import History, completed, read_history
 from edge_agent.observation import Flag, Judged, Observation
 from edge_agent.quality import QualityControl
 from edge_agent.store import Store
@@ -67,7 +66,7 @@ def import_command(history: Path, config: Path, station: str | None, source: str
     series = read_history(history, limits=False)  # limits are for quality control to judge
     for warning in series.warnings:
         click.echo(f"warning: {warning}", err=True)
-    judge = QualityControl(settings.stations).judge
+    judge = QualityControl([where]).judge  # its neighbours' past does not come with it
     with open_store(settings) as store, _progress(len(series.times)) as advance:
         done = import_history(store, series, where.id, source, judge, advance)
     click.echo(f"{history}: {len(series.times)} rows for station {where.id}, source {source}: {_told(done)}")
@@ -194,6 +193,9 @@ def _add_batch(store: Store, rows: Iterator[Observation | None], judge: Judge, d
             if store.add(judged):
                 done.new += 1
                 done.flagged.update(v.flag.name.lower() for v in judged.verdicts.values() if v.flag >= Flag.SUSPECT)
+                for revision in judged.revisions:
+                    before = store.revise(revision, SystemClock().now(), publish=False)
+                    done.flagged[revision.verdict.flag.name.lower()] += before[Flag.GOOD] + before[Flag.NOT_EVALUATED]
             else:
                 done.duplicate += 1
         if taken == BATCH_ROWS:
@@ -203,7 +205,7 @@ def _add_batch(store: Store, rows: Iterator[Observation | None], judge: Judge, d
 
 def _rows(history: History, station: str, source: str, rank: int) -> Iterator[Observation | None]:
     """Each row as an observation, None for one without a value. The same row has the same id at every import."""
-    columns = {name: column for name, column in history.values.items() if not _is_completed(name, history)}
+    columns = {name: column for name, column in history.values.items() if not completed(name, history)}
     for i, t in enumerate(history.times.tolist()):
         values = {name: float(column[i]) for name, column in columns.items() if not np.isnan(column[i])}
         if not values:
@@ -211,15 +213,6 @@ def _rows(history: History, station: str, source: str, rank: int) -> Iterator[Ob
             continue
         boot_id = f"import-{station}"
         yield Observation(station, source, t, values, boot_id, seq=t, historical=True, rank=rank)
-
-
-def _is_completed(name: str, history: History) -> bool:
-    """True for humidity that stands there only because it follows from temperature and dew point."""
-    if name != "humidity" or not {"temperature", "dew_point"} <= history.values.keys():
-        return False
-    humidity = history.values["humidity"]
-    computed = grid.humidity_from_dew_point(history.values["temperature"], history.values["dew_point"])
-    return bool(np.array_equal(humidity[~np.isnan(humidity)], computed[~np.isnan(humidity)]))
 
 
 def _rank(store: Store, station: str, source: str) -> int:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_agent.config import Neighbour, Station
 from edge_agent.forecast import Forecast
 from edge_agent.observation import Flag, Judged, Observation, Verdict
@@ -46,9 +49,9 @@ class QualityControl:
             if observation.station in self._sites:
                 self._sites[observation.station].judge(observation)
 
-    def seed_levels(self, station: str, values: Mapping[str, Sequence[float]], hours: float) -> None:
-        """Remember what good values of each variable were like, each standing for so many hours: what tests that ask
-        for a past of days need. NaN = none."""
+    def seed_levels(self, station: str, values: Mapping[str, NDArray[np.float64]], hours: float) -> None:
+        """Remember what usable values of each variable [N] were like, each standing for so many hours: what tests that
+        ask for a past of days need. NaN = none."""
         if station in self._sites:
             self._sites[station].seed_levels(values, hours)
 

@@ -94,6 +94,27 @@ class Level:
             self._counts *= 0.5
             self._hours *= 0.5
 
+    def learn_many(self, values: NDArray[np.float64], hours: float) -> None:
+        """Many values at once, each standing for so many hours; NaN = none."""
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return
+        if self._low is None:
+            self._low = self._axis.bend(float(np.median(values))) - self._axis.width * BINS / 2
+        bent = np.array([self._axis.bend(value) for value in values.tolist()])
+        bins = np.floor((bent - self._low) / self._axis.width)
+        inside = bins[(bins >= 0) & (bins < BINS)].astype(np.int64)
+        self._counts += (np.bincount(inside, minlength=BINS) * hours).astype(np.float32)
+        self._hours += len(inside) * hours
+        self._fresh += len(inside) * hours
+
+    def copy(self) -> Level:
+        """One that goes on from here by itself."""
+        other = Level(self._axis)
+        other._low, other._counts = self._low, self._counts.copy()
+        other._hours, other._fresh = self._hours, self._fresh
+        return other
+
     def log_density(self, value: float) -> float:
         """Natural logarithm of the probability per unit of the variable."""
         if self._fresh > _RELEARN_H or not self._table:

@@ -281,6 +281,7 @@ NEIGHBOURS_KEPT = 20  # candidates per station
 NEIGHBOUR_KM = 100.0  # no farther
 NEIGHBOUR_HEIGHT_M = 800.0  # nor higher or lower (WeatherReal: 500 m within 300 km)
 NEIGHBOUR_AGE_S = 1200  # a value older than this is missing,
+NEIGHBOUR_CLOCK_S = 3 * HOUR  # a reading that is older than the last by more: the last one's time was wrong
 NEIGHBOUR_AGE_HOURLY_S = 3900  # or than this, where the neighbour speaks less often
 VOTERS = 3  # fewer neighbours are believed only after the station's usual difference to them is known
 FEW_VOTERS = 1.5  # times the tolerance then

@@ -124,7 +124,10 @@ class Neighbours:
                 said[quantity] = _Said(t, value)
                 continue
             span = t - before.t
-            if span <= 0:
+            if -limits.NEIGHBOUR_CLOCK_S < span <= 0:
+                continue
+            if span <= 0:  # its clock was ahead
+                said[quantity] = _Said(t, value)
                 continue
             change = value - before.value
             least = limits.NEIGHBOUR_MOVED.get(quantity, math.inf)

@@ -8,7 +8,7 @@ nothing else and alters no value.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from edge_agent.clock import format_time
@@ -71,8 +71,9 @@ _Key = tuple[str, str]  # two variables, or a variable and a unit
 class Roles:
     """Remembers of each variable its last believed value, its usual step and its level."""
 
-    def __init__(self) -> None:
-        self.levels: dict[str, Level] = {}
+    def __init__(self, levels: Mapping[str, Level] | None = None) -> None:
+        """`levels`: what is known of the station's past, to go on from."""
+        self.levels = {name: level.copy() for name, level in (levels or {}).items()}
         self._last: dict[str, tuple[int, float]] = {}
         self._step: dict[str, float] = {}
         self._held: list[Held] = []
@@ -100,13 +101,6 @@ class Roles:
         """What comes next has no neighbour in time; what was learned stays."""
         self._last.clear()
         self._t = None
-
-    def seed(self, name: str, values: Sequence[float], hours: float) -> None:
-        """Good values of the past, each standing for so many hours, for the levels; NaN = none."""
-        if name in AXES:
-            for value in values:
-                if math.isfinite(value):
-                    self._level(name).learn(value, hours)
 
     # --- what holds now ---
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.config import Station
 from edge_agent.forecast import Forecast
 from edge_agent.observation import Flag, Judged, Observation, Revision, Verdict
 from edge_agent.quality import checks, limits
 from edge_agent.quality.anomaly import Outlook, anomaly_test, outlooks
+from edge_agent.quality.levels import AXES, Level
 from edge_agent.quality.neighbours import Difference, Neighbours
 from edge_agent.quality.roles import Roles
 from edge_agent.quality.spatial import QUANTITY, quantities
@@ -30,9 +34,9 @@ class _Source:
 
     __slots__ = ("differences", "late", "late_t", "roles", "t", "tracks", "triple")
 
-    def __init__(self) -> None:
+    def __init__(self, past: Mapping[str, Level]) -> None:
         self.tracks: dict[str, Track] = {}
-        self.roles = Roles()
+        self.roles = Roles(past)
         self.triple = Triple()
         self.differences: dict[str, Difference] = {}  # to the neighbours
         self.t = self.late_t = LONG_AGO
@@ -63,7 +67,7 @@ class Site:
         self._sources: OrderedDict[str, _Source] = OrderedDict()
         self._moved: dict[str, int] = {}  # variable -> when it last changed as weather does
         self._outlook: dict[str, Outlook] = {}
-        self._past: list[tuple[str, Sequence[float], float]] = []  # for the levels of sources that are still to come
+        self._past: dict[str, Level] = {}  # for sources that are still to come
 
     def judge(self, observation: Observation) -> Judged:
         """The verdict on each value, and on earlier ones."""
@@ -95,17 +99,15 @@ class Site:
         """Hold what comes against this forecast."""
         self._outlook = outlooks(forecast)
 
-    def seed_levels(self, values: Mapping[str, Sequence[float]], hours: float) -> None:
+    def seed_levels(self, values: Mapping[str, NDArray[np.float64]], hours: float) -> None:
         """The past of the station, for sources that begin."""
-        self._past = [(name, series, hours) for name, series in values.items()]
+        self._past = {name: Level(AXES[name]) for name in values if name in AXES}
+        for name, level in self._past.items():
+            level.learn_many(values[name], hours)
 
     def _source(self, name: str) -> _Source:
         """The source's memory; the one unheard of for longest makes room."""
-        source = self._sources.pop(name, None)
-        if source is None:
-            source = _Source()
-            for variable, series, hours in self._past:
-                source.roles.seed(variable, series, hours)
+        source = self._sources.pop(name, None) or _Source(self._past)
         self._sources[name] = source
         if len(self._sources) > MAX_SOURCES:
             self._sources.popitem(last=False)

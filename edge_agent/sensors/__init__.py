@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edge_agent.clock import Clock, SystemClock
-from edge_agent.config import Config, Sensor
+from edge_agent.config import Config, Neighbour, Sensor
 from edge_agent.errors import ConfigError, SensorError
 from edge_agent.observation import Reading
 from edge_agent.sensors.driver import DriverSpec, Transport
@@ -31,7 +31,7 @@ __all__ = ["DRIVERS", "Decoder", "DriverSpec", "Emit", "Health", "Source", "open
 
 
 def open_sources(config: Config, emit: Emit, clock: Clock) -> list[Source]:
-    """One source for each sensor, in the order of the configuration, not started yet.
+    """One source for each sensor, in the order of the configuration, and then for each neighbour; not started yet.
 
     `emit(sensor, reading, arrived)` is called from the sources' threads; it returns False if it cannot take a reading.
 
@@ -40,7 +40,7 @@ def open_sources(config: Config, emit: Emit, clock: Clock) -> list[Source]:
     """
     from edge_agent.sensors.mqtt import Session, client_id
 
-    return list(_build(config, config.sensor, emit, clock, Session(client_id(config, "sensors"))))
+    return list(_build(config, config.sensor, emit, clock, Session(client_id(config, "sensors")), config.neighbour))
 
 
 def probe(sensor: Sensor, config: Config, timeout_s: float) -> str:
@@ -95,12 +95,24 @@ def serial_ports() -> list[tuple[str, str]]:
     return serial_ports()
 
 
-def _build(config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session) -> list[AnySource]:
-    from edge_agent.sensors.mqtt import Subscriber
+def _build(
+    config: Config,
+    sensors: Sequence[Sensor],
+    emit: Emit,
+    clock: Clock,
+    session: Session,
+    neighbours: Sequence[Neighbour] = (),
+) -> list[AnySource]:
+    from edge_agent.sensors.mqtt import MqttSource, Subscriber
+    from edge_agent.sensors.neighbour import LastObservation, as_sensor
 
     subscriber = Subscriber(config.mqtt, session, clock)
     stations = [station.id for station in config.stations]
-    return [_source(sensor, stations, emit, clock, subscriber) for sensor in sensors]
+    sources = [_source(sensor, stations, emit, clock, subscriber) for sensor in sensors]
+    for neighbour in neighbours:
+        intake = Intake(as_sensor(neighbour), LastObservation(neighbour.id), emit, clock, [neighbour.id])
+        sources.append(MqttSource(intake, subscriber, clock, neighbour=True))
+    return sources
 
 
 def _source(sensor: Sensor, stations: Sequence[str], emit: Emit, clock: Clock, subscriber: Subscriber) -> AnySource:

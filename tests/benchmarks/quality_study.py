@@ -87,7 +87,7 @@ def _read(file: str, time: str, columns: dict[str, str], start: str = "", end: s
 
 def _vlinder(name: str) -> History:
     """Without rows that repeat the one before in every column: the network's own known fault."""
-    rows = [row for row in _table("vlinder-2022-09/vlinder_22stations_2022-09-01_11.csv.xz", ";")]
+    rows = _table("vlinder-2022-09/vlinder_22stations_2022-09-01_11.csv.xz", ";")
     mine = [row for row in rows if row["Vlinder"] == name]
     new = [i for i, row in enumerate(mine) if i == 0 or any(row[c] != mine[i - 1][c] for c in VLINDER)]
     stamps = [f"{mine[i]['Datum']}T{mine[i]['Tijd (UTC)']}" for i in new]
