@@ -138,6 +138,7 @@ STILL: dict[str, Still] = {
     "nox": Still(coarse=1.0),
 }
 CALM_WIND = 0.5  # m/s: most anemometers and vanes stand still below it
+STILL_ACCUSED = 24  # equal readings after which one of three that no longer agree is the stuck one
 STILL_READINGS = 6  # fewer equal readings prove nothing
 STILL_GAP_S = 2 * HOUR  # a longer gap ends a run: nobody knows what the value did meanwhile
 
@@ -325,6 +326,7 @@ NEAR: dict[str, Near] = {
 SPREAD_SHARE = 1.5  # of the neighbours' own disagreement is added
 DIFFERENCE_READY_H = 48.0  # hours of comparisons before a station's usual difference is known
 DIFFERENCE_MEMORY_H = 240.0  # it follows this slowly,
+DRIFT_READY_H = 240.0  # hours of comparisons before a drift of it is
 DRIFT_H = 24.0  # and a drift is seen in a mean over so long,
 DRIFT_RELEARN = 0.25  # share of its usual speed at which a difference that has changed becomes usual
 DRIFT_USUAL = 5.0  # beyond so many times the usual size of that mean

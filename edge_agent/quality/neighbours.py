@@ -82,7 +82,9 @@ class Difference:
             if abs(off) > room and agreed:
                 found = _objection(name, value, said, len(voters), usual, room)
         limit = max(near.drift, limits.DRIFT_USUAL * self.drift_size) * (limits.FEW_VOTERS if few else 1.0)
-        if found is None and self.ready and abs(self.drift) > limit and off * self.drift > 0:
+        limit += near.per_km * said.km
+        known = self.hours >= limits.DRIFT_READY_H
+        if found is None and known and abs(self.drift) > limit and off * self.drift > 0:
             found, side = _drifted(name, self.drift, len(voters), limit), 0
         self._learn(t, value - said.value, near.base, drifting=abs(self.drift) > limit / 2)
         return found, side
@@ -114,27 +116,25 @@ class Neighbours:
     def __contains__(self, id_: str) -> bool:
         return id_ in self._places
 
-    def hear(self, id_: str, t: int, good: Mapping[str, float]) -> None:
-        """What a station measured, good values only; later than before, else it is not news."""
+    def hear(self, id_: str, t: int, good: Mapping[str, float], doubted: Mapping[str, float] | None = None) -> None:
+        """What a station measured: `good` values stand until the next; `doubted` ones only show that something moved,
+        as a front is doubted where it comes first."""
         said = self._said.setdefault(id_, {})
-        for name, value in quantities(good, self._places[id_].elevation_m):
+        for name, value in quantities({**good, **(doubted or {})}, self._places[id_].elevation_m):
             quantity = QUANTITY[name]
             before = said.get(quantity)
-            if before is None:
-                said[quantity] = _Said(t, value)
+            if before is None or t <= before.t - limits.NEIGHBOUR_CLOCK_S:  # new, or its clock was ahead
+                if name in good:
+                    said[quantity] = _Said(t, value)
                 continue
-            span = t - before.t
-            if -limits.NEIGHBOUR_CLOCK_S < span <= 0:
+            span, change = t - before.t, value - before.value
+            if span <= 0:
                 continue
-            if span <= 0:  # its clock was ahead
-                said[quantity] = _Said(t, value)
-                continue
-            change = value - before.value
-            least = limits.NEIGHBOUR_MOVED.get(quantity, math.inf)
-            if span <= limits.EVIDENCE_GAP_S and abs(change) >= least:
+            if span <= limits.EVIDENCE_GAP_S and abs(change) >= limits.NEIGHBOUR_MOVED.get(quantity, math.inf):
                 before.moved, before.up = t, change > 0
-            before.span_s += (0.2 if before.span_s else 1.0) * (min(span, limits.HOUR) - before.span_s)
-            before.t, before.value = t, value
+            if name in good:
+                before.span_s += (0.2 if before.span_s else 1.0) * (min(span, limits.HOUR) - before.span_s)
+                before.t, before.value = t, value
 
     def alone(self, id_: str) -> bool:
         """Whether nobody is near enough to be compared with."""

@@ -22,6 +22,8 @@ _SLIPS = {
     name: {unit: conversion(name, unit) for unit in units} for name, units in limits.UNIT_SLIPS.items()
 }  # variable -> unit -> (factor, offset) to the variable's own unit
 
+_MOST = 1e9  # departures beyond are all the same
+
 Values = Mapping[str, float]
 Revised = tuple[str, int, int, Verdict]  # variable, from, to, what is to be said of it
 
@@ -31,7 +33,8 @@ def surprise(name: str, departure: float, scale: float) -> float:
     Student distribution of two degrees of freedom. Worked: d = 3 s -> 1.04; d = 30 s -> 6.92."""
     if name == "wind_direction":
         departure = (departure + 180.0) % 360.0 - 180.0
-    return 1.5 * math.log1p((departure / (3.0 * scale)) ** 2)
+    ratio = min(abs(departure) / (3.0 * scale), _MOST)
+    return 1.5 * math.log1p(ratio * ratio)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,19 +80,17 @@ class Site:
             roles, revised = source.roles.see(t, finite)
             verdicts |= {name: v for name, v in roles.items() if v.flag >= verdicts[name].flag}
         good = {name: values[name] for name, verdict in verdicts.items() if verdict is _GOOD}
-        found = list(self._together(observation, good, source))
+        _worse(verdicts, self._together(observation, good, source))
         if in_order:
             self._note_moves(source, t, good)
-            found += self._among_three(source, t, good)
-            found += self._in_time(source, observation, good, revised)
-            found += self._in_space(source, t, good)
-            found += self._against_forecast(t, good)
-        for name, verdict in found:
-            if verdict.flag > verdicts[name].flag:
-                verdicts[name] = verdict
-        if in_order:
+            _worse(verdicts, self._among_three(source, t, good))
+            _worse(verdicts, self._in_time(source, observation, good, revised))
+            # what neighbours hear does not depend on what they said: two that differ must not silence each other
             passed = {name: value for name, value in good.items() if verdicts[name] is _GOOD}
-            self._neighbours.hear(self._station.id, t, passed)
+            steps = {name: value for name, value in good.items() if verdicts[name].test == "step"}
+            self._neighbours.hear(self._station.id, t, passed, steps)
+            _worse(verdicts, self._in_space(source, t, good))
+            _worse(verdicts, self._against_forecast(t, good))
         return Judged(observation, verdicts, tuple(self._revision(observation, one) for one in revised))
 
     def expect(self, forecast: Forecast) -> None:
@@ -295,6 +293,13 @@ class Site:
                 up = outlook.z(t, good[name])
                 if verdict and up and not self._air_moved(name, t, up[0] > 0, t - outlook.origin + limits.FRONT_AGE_S):
                     yield name, verdict
+
+
+def _worse(verdicts: dict[str, Verdict], found: Iterable[checks.Found]) -> None:
+    """Take what is worse than what was said before; of equals the first stands."""
+    for name, verdict in found:
+        if verdict.flag > verdicts[name].flag:
+            verdicts[name] = verdict
 
 
 def _left(name: str, t: int, jump: float, natural: bool, doubted: bool) -> Left:

@@ -62,7 +62,7 @@ class Triple:
     def _accuse(self, t: int, now: dict[str, float]) -> tuple[str, ...]:
         """Who stands still while the others move, or who moved most since they agreed; all, where it is not clear."""
         order = sorted(self._still, key=lambda name: -self._still[name])
-        if self._still[order[0]] >= limits.STILL_READINGS > 2 * self._still[order[1]]:
+        if self._still[order[0]] >= limits.STILL_ACCUSED > 4 * self._still[order[1]]:
             return (order[0],)
         if self._agreed is not None and t - self._agreed[0] <= limits.STEP_GAP_S:
             moves = sorted(((abs(now[name] - self._agreed[1][name]) / unit, name) for name, unit in _UNITS.items()))

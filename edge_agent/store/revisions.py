@@ -63,7 +63,9 @@ class Revisions:
         for day in sorted(days):
             self._rebuild(revision.station, station, day)
         if before:
-            self._newest.revise(station, revision, self._grid)
+            self._newest.revise(station, revision)
+        if days:
+            self._newest.reread(station, self._grid)
         return before
 
     def recorded(self, station: str | None = None, *, by_operator: bool = False) -> list[Recorded]:

@@ -158,19 +158,19 @@ class Newest:
             state.usable[name] = max(t, state.usable.get(name, t))
         self._changed.add(station)
 
-    def revise(self, station: int, revision: Revision, grid_days: GridDays) -> None:
-        """Take a later verdict on what may be the newest reading of a variable; the grid is revised already."""
+    def revise(self, station: int, revision: Revision) -> None:
+        """Take a later verdict on what may be the newest reading of a variable."""
         state, name = self.of(station), revision.variable
         known = state.newest.get(name)
         if known is not None and revision.start <= known[0] <= revision.end:
             state.newest[name] = (known[0], known[1], int(revision.verdict.flag))
-        for column in (name, "humidity"):  # humidity may be completed from others
-            if column in COLUMNS and known is not None:
-                found = grid_days.newest(station, [column], -(-known[0] // grid.STEP_S) * grid.STEP_S)
-                if column in found:
-                    state.usable[column] = found[column]
-                else:
-                    state.usable.pop(column, None)
+            self._changed.add(station)
+
+    def reread(self, station: int, grid_days: GridDays) -> None:
+        """The newest usable readings anew, from a grid that was rebuilt."""
+        state = self.of(station)
+        latest = max((t for t, _, _ in state.newest.values()), default=0)
+        state.usable = grid_days.newest(station, COLUMNS, -(-latest // grid.STEP_S) * grid.STEP_S)
         self._changed.add(station)
 
     def _write(self) -> None:
