@@ -12,9 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from edge_agent import grid
 from edge_agent.clock import Clock
 from edge_agent.config import Config, Sensor
-from edge_agent.observation import Flag, Judged, Observation, Reading
+from edge_agent.forecast import Forecast
+from edge_agent.observation import Flag, Judged, Observation, Reading, Revision
 from edge_agent.quality import QualityControl
 from edge_agent.store import Store
 from edge_agent.variables import VARIABLES, Kind
@@ -40,7 +44,7 @@ class Acceptance:
     def __init__(self, config: Config, clock: Clock, store: Store) -> None:
         self.flags: dict[str, Counter[Flag]] = {station.id: Counter() for station in config.stations}
         self._config, self._clock, self._store = config, clock, store
-        self._quality = QualityControl(config.stations)
+        self._quality = QualityControl(config.stations, config.neighbour)
         self._reminded: set[str] = set()
         self._ranks = ranks(config)
         self._boot_id = secrets.token_hex(6)
@@ -57,12 +61,28 @@ class Acceptance:
         self._remind(observation.station)
         judged = self._quality.judge(observation)
         fate = self._store.add(judged, DESTINATIONS, reading.gauges)
+        for revision in judged.revisions:
+            self._revise(revision)
         flags = (verdict.flag for name, verdict in judged.verdicts.items() if name in fate.kept)
         self.flags[observation.station].update(flags)
         owed = self._owe(sensor, reading, observation, fate.same | fate.other)
         if fate.other - owed:
             return Taken(judged, bool(fate), "same-second")
         return Taken(judged, bool(fate), "" if fate else "duplicate")
+
+    def hear(self, reading: Reading) -> None:
+        """A neighbour's reading, to compare with: of good values only, and never kept."""
+        if reading.station is not None and reading.t is not None:
+            self._quality.hear(reading.station, reading.t, reading.values)
+
+    def expect(self, forecast: Forecast) -> None:
+        """A forecast was issued: hold what comes against it."""
+        self._quality.expect(forecast)
+
+    def _revise(self, revision: Revision) -> None:
+        before = self._store.revise(revision, self._clock.now())
+        self.flags[revision.station].subtract(before)
+        self.flags[revision.station][revision.verdict.flag] += before.total()
 
     def _observation(self, sensor: Sensor, reading: Reading, arrived: float) -> Observation:
         station = reading.station or self._config.station_of(sensor)
@@ -108,8 +128,16 @@ class Acceptance:
         self._reminded.add(station)
         newest = max((t for t, _, _ in self._store.newest(station).values()), default=None)
         if newest is not None:
+            self._seed_levels(station, newest)
             past = deque(self._store.observations(station, newest - SEED_S), SEED_ROWS)
             self._quality.seed(judged.observation for judged in past)
+
+    def _seed_levels(self, station: str, newest: int) -> None:
+        """What values are usual, from the grid's 30 days before the past that is judged again."""
+        origin = (newest - SEED_S) // grid.STEP_S * grid.STEP_S
+        columns = self._store.history([station], origin)[0].astype(np.float64)
+        values = {name: columns[:, i] for i, name in enumerate(grid.GRID_VARIABLES)}
+        self._quality.seed_levels(station, values, grid.STEP_S / 3600)
 
 
 def ranks(config: Config) -> dict[str, int]:

@@ -206,6 +206,9 @@ class Agent:
             sensor, reading, arrived = self._queue.get(block=block_s > 0, timeout=block_s or None)
         except queue.Empty:
             return False
+        if sensor.name not in self._sensors:  # a neighbour's
+            self._guard("neighbour", partial(self._acceptance.hear, reading))
+            return True
         took = self._guard("store", partial(self._acceptance.take, sensor, reading, arrived))
         if took is None:
             self._lost["readings"] += 1
@@ -280,6 +283,7 @@ class Agent:
             made.append(self._guard("forecast", partial(self._forecasts, nowcaster, part, origin)) or [])
             for forecast in made[-1]:
                 self._last[forecast.station] = forecast
+                self._acceptance.expect(forecast)
                 self._guard("forecast", partial(self._publisher.forecast, forecast))
                 self._tell(Event("forecast", forecast=forecast))
             self._pump()
@@ -369,7 +373,8 @@ class Agent:
 
     def _sensors_of(self, station: Station, healths: dict[str, Health]) -> Iterator[Health]:
         for name, health in healths.items():
-            if self._config.station_of(self._sensors[name]) in (None, station.id):
+            sensor = self._sensors.get(name)  # none: a neighbour, of all our stations
+            if sensor is None or self._config.station_of(sensor) in (None, station.id):
                 yield health
 
 

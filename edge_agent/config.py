@@ -36,6 +36,15 @@ class Station(_Section, frozen=True):
     timezone: str = "UTC"
 
 
+class Neighbour(_Section, frozen=True):
+    """Another agent's station near by, heard over the broker: its readings are compared with ours. As `Station`."""
+
+    id: str
+    latitude: float
+    longitude: float
+    elevation_m: float
+
+
 class Mqtt(_Section, frozen=True):
     """The broker forecasts and observations go to. `protocol`: "5" or "3.1.1"; `password_file` may also be
     `credential:NAME`, a systemd credential."""
@@ -113,6 +122,7 @@ class Config(_Section, frozen=True):
     mqtt: Mqtt = Mqtt()
     sensor: list[Sensor] = []
     forecast: Forecast = Forecast()
+    neighbour: list[Neighbour] = []
 
     @property
     def stations(self) -> tuple[Station, ...]:
@@ -211,6 +221,7 @@ def redacted(config: Config) -> dict[str, Any]:
         "mqtt": mqtt | {"tls": config.mqtt.tls_ca is not None, "login": config.mqtt.username is not None},
         "store": msgspec.to_builtins(config.store),
         "sensor": [msgspec.to_builtins(s) for s in config.sensor],
+        "neighbour": [neighbour.id for neighbour in config.neighbour],
         "forecast": msgspec.to_builtins(config.forecast),
     }
 

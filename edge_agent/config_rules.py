@@ -25,12 +25,13 @@ from edge_agent.wire import WIRE
 _PASSWORD = (
     "a password does not belong in this file: put it into a file of its own (chmod 600) and name that: password_file"
 )
+MAX_NEIGHBOURS = 50
 MIN_KEEP_DAYS = 35  # a forecast reads 30 days of history
 
 
 _Rule = Callable[[Any], str]  # a value -> what is wrong with it, or ""
 _TABLES: dict[str, type[msgspec.Struct]] = {"mqtt": c.Mqtt, "store": c.Store, "forecast": c.Forecast}
-_ARRAYS: dict[str, type[msgspec.Struct]] = {"station": c.Station, "sensor": c.Sensor}
+_ARRAYS: dict[str, type[msgspec.Struct]] = {"station": c.Station, "sensor": c.Sensor, "neighbour": c.Neighbour}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def value_problem(section: type[msgspec.Struct], key: str, value: object) -> str
 def problems(raw: dict[str, Any]) -> list[Problem]:
     """Everything wrong with a parsed agent.toml, in no particular order."""
     found = list(_unknown_sections(raw))
-    built: dict[str, list[tuple[Path, Any]]] = {"station": [], "sensor": []}
+    built: dict[str, list[tuple[Path, Any]]] = {name: [] for name in _ARRAYS}
     for name, table in _TABLES.items():
         if name not in raw:
             found += [Problem((), "", f"missing section [{name}]: {_EXAMPLES[name]}")] if name == "store" else []
@@ -74,7 +75,7 @@ def problems(raw: dict[str, Any]) -> list[Problem]:
     if not raw.get("station"):
         found.append(Problem((), "", f"missing section [station]: {_EXAMPLES['station']}"))
     stations = {str(entry.get("id")) for _, _, entry in _entries(raw, "station") if isinstance(entry, dict)}
-    found += _same(built["station"], "id", "station")
+    found += _same(built["station"], "id", "station") + list(_neighbour_problems(built["neighbour"], stations))
     for path, sensor in built["sensor"]:
         label = f'sensor "{sensor.name}"'
         found += [Problem((*path, *at), label, text) for at, text in _sensor_problems(sensor, stations)]
@@ -115,14 +116,15 @@ def _entries(raw: dict[str, Any], name: str) -> Iterator[tuple[Path, str, Any]]:
 
 
 def _label(name: str, entry: Any, index: int) -> str:
-    own = entry.get("id" if name == "station" else "name") if isinstance(entry, dict) else None
+    own = entry.get("name" if name == "sensor" else "id") if isinstance(entry, dict) else None
     return f'{name} "{own[:40]}"' if isinstance(own, str) else f"{name} {index + 1}"
 
 
 def _section(table: type[msgspec.Struct], raw: Any, path: Path, label: str) -> Iterator[Problem]:
     """Unknown and missing keys, wrong types, and values that are wrong by themselves."""
-    if not isinstance(raw, dict) or (path == ("sensor",)):
-        header = "[[sensor]]" if path[0] == "sensor" else f"[{path[0]}]"
+    listed = path[0] in ("sensor", "neighbour")
+    if not isinstance(raw, dict) or (listed and len(path) == 1):
+        header = f"[[{path[0]}]]" if listed else f"[{path[0]}]"
         yield Problem(path, "", f'"{path[0]}" must be a section: write {header} on a line of its own above its keys')
         return
     fields = _fields(table)
@@ -266,11 +268,14 @@ def _driver(value: str) -> str:
     return "" if value in names() else f'is "{value[:60]}", which is unknown{nearest(value, names())}'
 
 
+_PLACE: dict[str, _Rule] = {
+    "id": _matches(r"[a-z0-9-]{3,40}", "3 to 40 of a-z, 0-9 and - (it becomes part of every topic)"),
+    "latitude": _between(-90, 90, "degrees, north positive"),
+    "longitude": _between(-180, 180, "degrees, east positive"),
+    "elevation_m": _between(-430, 9000, "metres above sea level"),
+}
 _RULES: dict[tuple[type[msgspec.Struct], str], _Rule] = {
-    (c.Station, "id"): _matches(r"[a-z0-9-]{3,40}", "3 to 40 of a-z, 0-9 and - (it becomes part of every topic)"),
-    (c.Station, "latitude"): _between(-90, 90, "degrees, north positive"),
-    (c.Station, "longitude"): _between(-180, 180, "degrees, east positive"),
-    (c.Station, "elevation_m"): _between(-430, 9000, "metres above sea level"),
+    **{(table, key): rule for table in (c.Station, c.Neighbour) for key, rule in _PLACE.items()},
     (c.Station, "timezone"): _timezone,
     (c.Mqtt, "host"): _host,
     (c.Mqtt, "port"): _between(1, 65535),
@@ -356,6 +361,17 @@ def _whole(section: Any, path: Path) -> Iterator[Problem]:
         )
 
 
+def _neighbour_problems(entries: list[tuple[Path, Any]], stations: set[str]) -> Iterator[Problem]:
+    """A neighbour is another agent's, and there once."""
+    yield from _same(entries, "id", "neighbour")
+    for path, neighbour in entries:
+        if neighbour.id in stations:
+            text = "is a station of this file: those are neighbours of each other anyway, take it out here"
+            yield Problem((*path, "id"), f'neighbour "{neighbour.id}"', text)
+    if len(entries) > MAX_NEIGHBOURS:
+        yield Problem(("neighbour",), "", f"{len(entries)} neighbours: the nearest {MAX_NEIGHBOURS} are enough")
+
+
 def _same(entries: list[tuple[Path, Any]], key: str, what: str) -> list[Problem]:
     """Values that two entries share though each needs its own."""
     seen: set[object] = set()
@@ -363,7 +379,7 @@ def _same(entries: list[tuple[Path, Any]], key: str, what: str) -> list[Problem]
     for path, entry in entries:
         value = getattr(entry, key)
         if value is not None and value in seen:
-            label = f'{what} "{entry.id if what == "station" else entry.name}"'
+            label = f'{what} "{entry.name if what == "sensor" else entry.id}"'
             found.append(
                 Problem((*path, key), label, f'{key} "{value}" is already taken by another {what}: each needs its own')
             )

@@ -144,6 +144,15 @@ def read_history(path: Path, *, limits: bool = True, elevation_m: float | None =
     return table.history(limits, elevation_m)
 
 
+def completed(name: str, history: History) -> bool:
+    """True for humidity that stands there only because it follows from temperature and dew point."""
+    if name != "humidity" or not {"temperature", "dew_point"} <= history.values.keys():
+        return False
+    humidity = history.values["humidity"]
+    computed = grid.humidity_from_dew_point(history.values["temperature"], history.values["dew_point"])
+    return bool(np.array_equal(humidity[~np.isnan(humidity)], computed[~np.isnan(humidity)]))
+
+
 class _Table:
     """The file as it is read: columns that grow, and counts of what was doubted."""
 

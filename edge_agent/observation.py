@@ -113,11 +113,26 @@ GOOD = Verdict(Flag.GOOD)
 
 
 @dataclass(frozen=True, slots=True)
+class Revision:
+    """A later verdict on values that were judged before: those of one variable of one source from `start` to `end`,
+    UTC seconds, both included. It makes a flag worse and never better, unless an operator gave it."""
+
+    station: str
+    source: str
+    variable: str
+    start: int
+    end: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
-    """An observation and the verdict on each of its values. The raw values are kept, whatever the verdict."""
+    """An observation and the verdict on each of its values. The raw values are kept, whatever the verdict. `revisions`:
+    what it taught of earlier values."""
 
     observation: Observation
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    revisions: tuple[Revision, ...] = ()
 
     def usable(self) -> dict[str, float]:
         """Values that forecasts and verification may use: everything not flagged FAIL or MISSING, and no sum that fell

@@ -23,12 +23,12 @@ import msgspec
 import numpy as np
 
 from edge_agent import grid
-from edge_agent.clock import format_time, parse_time
+from edge_agent.clock import SystemClock, format_time, parse_time
 from edge_agent.config import Config, Sensor, Station, load
 from edge_agent.config_rules import value_problem
 from edge_agent.console import keep_inputs
 from edge_agent.errors import ConfigError, DataError
-from edge_agent.history import History, read_history
+from edge_agent.history import History, completed, read_history
 from edge_agent.observation import Flag, Judged, Observation
 from edge_agent.quality import QualityControl
 from edge_agent.store import Store
@@ -73,7 +73,7 @@ def import_command(history: Path, config: Path, station: str | None, source: str
     series = read_history(history, limits=False)  # limits are for quality control to judge
     for warning in series.warnings:
         click.echo(f"warning: {warning}", err=True)
-    judge = QualityControl(settings.stations).judge
+    judge = QualityControl([where]).judge  # its neighbours' past does not come with it
     with open_store(settings) as store, _progress(len(series.times)) as advance:
         done = import_history(store, series, where.id, source, judge, advance)
     click.echo(f"{history}: {len(series.times)} rows for station {where.id}, source {source}: {_told(done)}")
@@ -206,6 +206,9 @@ def _add_batch(store: Store, rows: Iterator[Observation | None], judge: Judge, d
             if fate:
                 done.new += 1
                 done.flagged.update(v.flag.name.lower() for v in judged.verdicts.values() if v.flag >= Flag.SUSPECT)
+                for revision in judged.revisions:
+                    before = store.revise(revision, SystemClock().now(), publish=False)
+                    done.flagged[revision.verdict.flag.name.lower()] += before[Flag.GOOD] + before[Flag.NOT_EVALUATED]
             else:
                 done.duplicate += 1
         if taken == BATCH_ROWS:
@@ -215,7 +218,7 @@ def _add_batch(store: Store, rows: Iterator[Observation | None], judge: Judge, d
 
 def _rows(history: History, station: str, source: str, rank: int) -> Iterator[Observation | None]:
     """Each row as an observation, None for one without a value. The same row has the same id at every import."""
-    columns = {name: column for name, column in history.values.items() if not _is_completed(name, history)}
+    columns = {name: column for name, column in history.values.items() if not completed(name, history)}
     after_gap, spacing = grid.gathered(history.times), np.diff(history.times, prepend=history.times[:1])
     for i, t in enumerate(history.times.tolist()):
         values = {name: float(column[i]) for name, column in columns.items() if not np.isnan(column[i])}
@@ -225,15 +228,6 @@ def _rows(history: History, station: str, source: str, rank: int) -> Iterator[Ob
         boot_id = f"import-{station}"
         gathered_s = int(spacing[i]) if after_gap[i] else None
         yield Observation(station, source, t, values, boot_id, seq=t, historical=True, rank=rank, gathered_s=gathered_s)
-
-
-def _is_completed(name: str, history: History) -> bool:
-    """True for humidity that stands there only because it follows from temperature and dew point."""
-    if name != "humidity" or not {"temperature", "dew_point"} <= history.values.keys():
-        return False
-    humidity = history.values["humidity"]
-    computed = grid.humidity_from_dew_point(history.values["temperature"], history.values["dew_point"])
-    return bool(np.array_equal(humidity[~np.isnan(humidity)], computed[~np.isnan(humidity)]))
 
 
 def _rank(store: Store, station: str, source: str) -> int:

@@ -36,7 +36,10 @@ def unknown(program: str, words: list[str]) -> str | None:
             if word not in command.commands:
                 return f"{path} {word}"
             command, path = command.commands[word], f"{path} {word}"
-        elif word.startswith("--") and len(word) > 2:
+            continue
+        if isinstance(command, click.Group) and hasattr(command, "default"):
+            command = command.commands[command.default]
+        if word.startswith("--") and len(word) > 2:
             options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
             if word.partition("=")[0] not in options | {"--help"}:
                 return f"{path} {word}"

@@ -7,7 +7,7 @@ wait in the outbox. Never blocks, never drops a row without a reason in the book
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -57,7 +57,7 @@ class Link(Protocol):
 
     session: int | None
 
-    def send(self, session: int, message: Message, token: int) -> None: ...
+    def send(self, session: int, message: Message, token: Hashable) -> None: ...
     def keep(self, message: Message) -> None: ...
     def outcomes(self) -> list[Outcome]: ...
 
@@ -78,8 +78,15 @@ class _Pause:
 class Feed:
     """Moves rows from an outbox to a connection; used from one thread."""
 
-    def __init__(self, link: Link, clock: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._link, self._clock, self._monotonic = link, clock, monotonic
+    def __init__(
+        self,
+        link: Link,
+        clock: Clock,
+        monotonic: Callable[[], float] = time.monotonic,
+        others: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> None:
+        """`others` is told what became of publications that are no rows."""
+        self._link, self._clock, self._monotonic, self._others = link, clock, monotonic, others
         self._session: int | None = None
         self._cursor = 0  # every row up to here was sent in this session, or belongs to a paused station
         self._rollbacks = 0
@@ -110,6 +117,7 @@ class Feed:
         for outcome in self._link.outcomes():
             key = outcome.token
             if not isinstance(key, int):
+                self._others(outcome)
                 continue
             station = self._in_flight.pop(key, None)
             if not outcome.reason:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from edge_agent.clock import Clock
 from edge_agent.config import Config
 from edge_agent.forecast import Forecast
 from edge_agent.publish.connection import Connection
+from edge_agent.publish.corrections import Corrections, Revised
 from edge_agent.publish.feed import Feed, Outbox
 from edge_agent.publish.payloads import forecast_payload, to_json
 from edge_agent.publish.policy import Waits
@@ -36,6 +38,10 @@ class PublisherHealth:
     refused: Mapping[str, int] = field(default_factory=dict)
 
 
+class Kept(Outbox, Revised, Protocol):
+    """What the publisher needs of the store."""
+
+
 class Publisher:
     """Publishes for all stations of a configuration over one connection. The last will stands on the first station's
     availability: where a gateway dies, that one says so for all."""
@@ -51,7 +57,8 @@ class Publisher:
             clock,
             waits or Waits(),
         )
-        self._feed = Feed(self._connection, clock)
+        self._corrections = Corrections(self._connection)
+        self._feed = Feed(self._connection, clock, others=self._corrections.settle)
         for station in self._stations:
             self._connection.keep(_availability(station, "online"))
 
@@ -64,13 +71,16 @@ class Publisher:
         what the broker acknowledged at the end."""
         self._connection.stop([_availability(s, "stopped") for s in self._stations], STOP_WAIT_S)
 
-    def pump(self, store: Outbox) -> int:
-        """Send what waits in the outbox and settle what has arrived; the number of rows sent. Takes milliseconds.
+    def pump(self, store: Kept) -> int:
+        """Send what waits in the outbox, and later verdicts on what went out; settle what has arrived. The number of
+        rows sent. Takes milliseconds.
 
         Raises:
             StoreError: the store failed.
         """
-        return self._feed.pump(store)
+        sent = self._feed.pump(store)
+        self._corrections.pump(store)
+        return sent
 
     def forecast(self, forecast: Forecast) -> None:
         """Publish a station's nowcast; the broker forgets it when it expires.

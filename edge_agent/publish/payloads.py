@@ -17,7 +17,7 @@ from edge_agent.clock import format_time
 from edge_agent.config import Station
 from edge_agent.errors import DataError
 from edge_agent.forecast import Forecast, Level, VariableForecast
-from edge_agent.observation import Flag, Judged, Verdict
+from edge_agent.observation import Flag, Judged, Revision, Verdict
 from edge_agent.publish.numbers import probabilities, rounded, series
 from edge_agent.publish.structs import (
     MAX_TEXT,
@@ -33,6 +33,7 @@ from edge_agent.publish.structs import (
     OutboxStatus,
     Payload,
     Quality,
+    RevisionPayload,
     ScoreSeries,
     SensorStatus,
     Site,
@@ -50,11 +51,13 @@ __all__ = [
     "Latest",
     "ObservationPayload",
     "Payload",
+    "RevisionPayload",
     "StatusPayload",
     "VerifyPayload",
     "forecast_payload",
     "info_payload",
     "observation_payload",
+    "revision_payload",
     "status_payload",
     "to_json",
     "verify_payload",
@@ -299,6 +302,23 @@ def verify_payload(day: str, rows: Iterable[Score]) -> VerifyPayload:
 def to_json(payload: Payload) -> bytes:
     """The bytes that are published."""
     return msgspec.json.encode(payload)
+
+
+def revision_payload(revision: Revision, made: float, *, by_operator: bool) -> RevisionPayload:
+    """A later verdict on values of a source."""
+    v = revision.verdict
+    document = {
+        "src": revision.source,
+        "variable": revision.variable,
+        "start": format_time(revision.start),
+        "end": format_time(revision.end),
+        "flag": v.flag.value,
+        "test": v.test[:100],
+        "why": v.why[:MAX_TEXT],
+        "made": format_time(made),
+        "by": "operator" if by_operator else "test",
+    }
+    return msgspec.convert(document, RevisionPayload)
 
 
 def _judged(judged: Judged) -> tuple[dict[str, float], dict[str, Quality]]:

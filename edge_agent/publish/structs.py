@@ -66,6 +66,22 @@ class LastObservationPayload(ObservationPayload, frozen=True):
     at: dict[Name, Time]
 
 
+class RevisionPayload(Payload, frozen=True):
+    """A later verdict on values that went out before: those of one `variable` of one source, `start` <= `t` <= `end`.
+    `made`: when; `by`: a test that needed later values, or an operator. A test makes a flag worse and never better, and
+    an operator's word stands against it. Taking one twice changes nothing."""
+
+    src: Word
+    variable: Name
+    start: Time
+    end: Time
+    flag: Literal[1, 2, 3, 4]
+    test: Word
+    why: Text
+    made: Time
+    by: Literal["test", "operator"]
+
+
 class VariableSeries(Payload, frozen=True, omit_defaults=True):
     """One variable's forecast: `mean` [L] and `q` [L] of [Q], in `unit`; both null where there is none, and then `why`
     says so. `age_s`: age of its newest reading at the origin. Directions lie within 0-360, so their quantiles may pass

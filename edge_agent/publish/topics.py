@@ -36,6 +36,7 @@ KINDS: dict[str, Kind] = {
         Kind("obs", structs.ObservationPayload, retained=False),
         Kind("obs/last", structs.LastObservationPayload, retained=True),
         Kind("obs/history", structs.ObservationPayload, retained=False),
+        Kind("qc", structs.RevisionPayload, retained=False),
         Kind("forecast/nowcast", structs.ForecastPayload, retained=True, expires=True),
         Kind("verify/daily", structs.VerifyPayload, retained=True),
     )

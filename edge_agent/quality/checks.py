@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.observation import PERIOD, Flag, Verdict
 from edge_agent.quality import limits
-from edge_agent.variables import VARIABLES, Kind
+from edge_agent.variables import VARIABLES, Kind, conversion
 
 GRAVITY_OVER_R = 9.80665 / 287.05  # K/m: gravity over the gas constant of dry air
 LAPSE = 0.0065  # K/m
@@ -128,6 +129,54 @@ def step_test(name: str, value: float, reference: float, span_s: float, limit: f
         return None
     why = f"{name} changed by {jump:+.4g} {VARIABLES[name].unit} in {_span(span_s)}; ordinary is up to {limit:.3g}"
     return Verdict(Flag.SUSPECT, "step", why, limit, value)
+
+
+def spike_verdict(name: str, value: float, size: float, limit: float, span_s: float) -> Verdict:
+    """What is to be said of a reading that left by `size` and came back. Far beyond its limit it fails."""
+    flag = (
+        Flag.FAIL if size > limits.SPIKE_FAILS * max(limit, limits.step_limit(name, int(span_s)) / 2) else Flag.SUSPECT
+    )
+    unit = VARIABLES[name].unit
+    why = f"{name} left by {size:.4g} {unit} and came back within {_span(2 * span_s)}; ordinary is up to {limit:.3g}"
+    return Verdict(flag, "spike", why, limit, value)
+
+
+def offset_verdict(name: str, since: int, jump: float, until: int) -> Verdict:
+    """What is to be said of the readings between a doubted jump and one back of its size."""
+    unit = VARIABLES[name].unit
+    why = f"{name} jumped by {jump:+.4g} {unit} and back after {_span(until - since)}: what lies between is off by that"
+    return Verdict(Flag.SUSPECT, "step", why, abs(jump))
+
+
+def rain_test(value: float, span_s: float) -> Verdict | None:
+    """More rain than falls in `span_s` seconds: a fifth of the envelope of record rainfalls."""
+    limit = limits.rain_limit(span_s)
+    if value <= limit:
+        return None
+    why = (
+        f"rain of {value:g} mm in {_span(span_s)}; a fifth of the records of the world is {limit:.3g}: did a counter "
+        "wrap or begin anew?"
+    )
+    return Verdict(Flag.SUSPECT, "range", why, limit, value)
+
+
+def with_unit_hint(name: str, verdict: Verdict, elevation_m: float) -> Verdict:
+    """A range verdict that names the unit in which the value would be an ordinary one, if there is one."""
+    value = verdict.value
+    if value is None:
+        return verdict
+    for unit in limits.UNIT_SLIPS.get(name, ()):
+        factor, offset = conversion(name, unit)
+        meant = value * factor + offset
+        if name == "pressure":
+            fits = range_test(name, meant) is None and sea_level_test(meant, None, elevation_m) is None
+        elif name == "pressure_msl":
+            fits = mean_sea_level_test(meant) is None
+        else:
+            fits = limits.UNIT_ORDINARY[name][0] <= meant <= limits.UNIT_ORDINARY[name][1]
+        if fits:
+            return replace(verdict, why=f"{verdict.why}; in {unit} it would be {meant:.1f} {VARIABLES[name].unit}")
+    return verdict
 
 
 def persistence_test(name: str, value: float, still_s: float, limit_s: float | None) -> Verdict | None:

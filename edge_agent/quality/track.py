@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import math
 from array import array
+from typing import NamedTuple
 
-from edge_agent.quality.limits import OWN_STEP_READINGS, STILL_GAP_S
+from edge_agent.quality.limits import OFFSET_SHARE, OWN_STEP_READINGS, STEP_GAP_S, STILL_GAP_S
 
 LONG_AGO = -(2**62)  # UTC seconds
 _LONGEST_SPAN_S = 86_400
@@ -89,10 +90,22 @@ class Steps:
             self._next = self._total + 1000
 
 
+class Left(NamedTuple):
+    """A jump away from a level: when, by how much, until when a jump back belongs to it, and whether nothing explains
+    it."""
+
+    t: int
+    jump: float
+    until: int
+    doubted: bool
+
+
 class Track:
     """One variable of one source, from its accepted readings in order of time."""
 
-    __slots__ = ("_doubt", "good_t", "good_v", "run", "since", "span_s", "steps", "t", "v")
+    __slots__ = (
+        "_doubt", "before", "good_t", "good_v", "left", "run", "since", "span_s", "spikes", "steps", "t", "told", "v",
+    )  # fmt: skip
 
     def __init__(self, t: int, v: float) -> None:
         self.t, self.v = t, v  # the latest reading within range
@@ -101,6 +114,10 @@ class Track:
         self.span_s = 0.0  # the usual spacing of readings
         self.steps = Steps()
         self.steps.see(v)
+        self.before: tuple[int, float] | None = None  # the reading before the latest
+        self.spikes = Steps()  # of readings that left and came back: how far
+        self.left: Left | None = None  # a jump that was not taken back yet
+        self.told = False  # that it stands still
         self._doubt = 0.0  # a jump that the next reading will confirm or undo
 
     def add(self, t: int, v: float, *, jumped: bool, step_cap: float) -> None:
@@ -115,8 +132,9 @@ class Track:
         self.steps.see(v)
         self.span_s += 0.05 * (min(span, 4 * self.span_s) - self.span_s)
         if step > EQUAL or span > STILL_GAP_S:
-            self.since, self.run = t, 0
+            self.since, self.run, self.told = t, 0, False
         self.run += 1
+        self.before = (self.t, self.v)
         self.t, self.v = t, v
         if not jumped:
             self.good_t, self.good_v = t, v
@@ -132,6 +150,17 @@ class Track:
         if not jumped and step <= cap:
             self.steps.add(step)
 
+    def came_back(self, t: int, v: float, doubted: bool) -> Left | None:
+        """The jump that this reading takes back: one of about its size the other way, in time. `doubted`: whether
+        nothing explains this one; it must be so of one of them."""
+        left, back = self.left, v - self.v
+        if left is not None and t > left.until:
+            left = self.left = None
+        if left is None or t - self.t > STEP_GAP_S or not (doubted or left.doubted):
+            return None
+        took_back = back * left.jump < 0 and abs(back + left.jump) <= OFFSET_SHARE * abs(left.jump)
+        return left if took_back else None
+
     def usual(self, span_s: float) -> bool:
         """Whether a spacing is near the series' usual one."""
         return 0.5 * self.span_s <= span_s <= 1.5 * self.span_s
@@ -139,6 +168,7 @@ class Track:
     def part(self) -> None:
         """What comes next has no neighbour in time; what was learned of the sensor stays."""
         self.t = self.good_t = LONG_AGO
+        self.before = self.left = None
 
 
 def _edge(bin_: int) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edge_agent.clock import Clock, SystemClock
-from edge_agent.config import Config, Sensor
+from edge_agent.config import Config, Neighbour, Sensor
 from edge_agent.errors import ConfigError, SensorError
 from edge_agent.observation import RainState, Reading
 from edge_agent.sensors.driver import DriverSpec, Transport, at_station
@@ -51,7 +51,7 @@ class Past:
 
 
 def open_sources(config: Config, emit: Emit, clock: Clock, past: Past | None = None) -> list[Source]:
-    """One source for each sensor, in the order of the configuration, not started yet.
+    """One source for each sensor, in the order of the configuration, and then for each neighbour; not started yet.
 
     `emit(sensor, reading, arrived)` is called from the sources' threads; it returns False if it cannot take a reading.
 
@@ -60,7 +60,8 @@ def open_sources(config: Config, emit: Emit, clock: Clock, past: Past | None = N
     """
     from edge_agent.sensors.mqtt import Session, client_id
 
-    return list(_build(config, config.sensor, emit, clock, Session(client_id(config, "sensors")), past or Past()))
+    session = Session(client_id(config, "sensors"))
+    return list(_build(config, config.sensor, emit, clock, session, past or Past(), config.neighbour))
 
 
 def probe(sensor: Sensor, config: Config, timeout_s: float) -> str:
@@ -118,15 +119,22 @@ def serial_ports() -> list[tuple[str, str]]:
 
 
 def _build(
-    config: Config, sensors: Sequence[Sensor], emit: Emit, clock: Clock, session: Session, past: Past
+    config: Config,
+    sensors: Sequence[Sensor],
+    emit: Emit,
+    clock: Clock,
+    session: Session,
+    past: Past,
+    neighbours: Sequence[Neighbour] = (),
 ) -> list[OpenSource]:
     from edge_agent.sensors.listen import Listeners
-    from edge_agent.sensors.mqtt import Subscriber
+    from edge_agent.sensors.mqtt import MqttSource, Subscriber
+    from edge_agent.sensors.neighbour import LastObservation, as_sensor
 
     subscriber, listeners = Subscriber(config.mqtt, session, clock), Listeners(clock)
     stations = {station.id: station for station in config.stations}
     shared: dict[str, Any] = {}
-    sources = []
+    sources: list[OpenSource] = []
     for sensor in sensors:
         spec, mine = driver(sensor), config.station_of(sensor)
         if spec.source is None:
@@ -136,6 +144,9 @@ def _build(
         stood, newest = _stood(mine, past.gauges.get(sensor.name, {})), past.newest.get(sensor.name)
         intake = Intake(sensor, spec.decoder(sensor), emit, clock, list(stations), stood, newest=newest)
         sources.append(_source(spec, intake, clock, subscriber, listeners, shared))
+    for neighbour in neighbours:
+        intake = Intake(as_sensor(neighbour), LastObservation(neighbour.id), emit, clock, [neighbour.id])
+        sources.append(MqttSource(intake, subscriber, clock, neighbour=True))
     return sources
 
 

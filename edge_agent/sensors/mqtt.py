@@ -221,9 +221,11 @@ class Subscriber:
 
 
 class MqttSource:
-    """One sensor of the shared connection."""
+    """One sensor of the shared connection. `neighbour`: its topic is another agent's, and may be one of ours."""
 
-    def __init__(self, intake: Intake, subscriber: Subscriber, clock: Clock, *, timed: bool = False) -> None:
+    def __init__(
+        self, intake: Intake, subscriber: Subscriber, clock: Clock, *, timed: bool = False, neighbour: bool = False
+    ) -> None:
         """`timed`: its messages always carry their own time. Raises ConfigError if the sensor has no topic, or one that
         no broker takes."""
         sensor = intake.sensor
@@ -242,6 +244,7 @@ class MqttSource:
         self._subscriber, self._clock = subscriber, clock
         self._heard = clock.monotonic()
         self._active = False
+        self._neighbour = neighbour
         subscriber.join(self)
 
     def start(self) -> None:
@@ -275,7 +278,7 @@ class MqttSource:
         if not self._active:
             return
         self._heard = self._clock.monotonic()
-        if message.topic.startswith(f"{WIRE}/"):
+        if message.topic.startswith(f"{WIRE}/") and not self._neighbour:
             self.intake.refuse("own-topic", f"{message.topic} is one of the agent's own; choose a narrower topic")
             return
         station = None if self._level is None else message.topic.split("/")[self._level]

@@ -118,6 +118,22 @@ class Observations:
         parts = [self._pages(series, start, end) for series, _ in self._series_of(station)]
         return heapq.merge(*parts, key=lambda judged: (judged.observation.t, judged.observation.rank))
 
+    def of_source(self, station: str, source: str, start: int, end: int) -> Iterator[Judged]:
+        """A source's observations by time; `start` <= t <= `end`."""
+        for series, name in self._series_of(station):
+            if name == source:
+                yield from self._pages(series, start, end)
+
+    def reflag(self, judged: Judged) -> None:
+        """Keep new verdicts of a row that is there."""
+        o = judged.observation
+        number = self.station(o.station)
+        assert number is not None  # the row is there
+        self._connection.write(
+            "UPDATE observations SET flags = ? WHERE series = ? AND t = ?",
+            (flags_text(judged), self.series(number, o.source), o.t),
+        )
+
     def usable(self, station: str, start: int, end: int) -> list[Series]:
         """A station's usable readings, humidity completed, best rank first; `start` <= t <= `end`."""
         rows: list[Row] = []

@@ -33,12 +33,12 @@ def readings_text(judged: Judged) -> str:
 
 
 def flags_text(judged: Judged) -> str | None:
-    """The verdicts that are not good, as JSON, None for none; a value without a verdict counts as not evaluated."""
+    """The verdicts that say something, as JSON, None for none; a value without a verdict counts as not evaluated."""
     verdicts = {name: Verdict(Flag.NOT_EVALUATED) for name in judged.observation.values} | dict(judged.verdicts)
     doubted = {
         name: (int(v.flag), v.test, v.why, _plain(v.threshold), _plain(v.value))
         for name, v in verdicts.items()
-        if v.flag is not Flag.GOOD
+        if v.flag is not Flag.GOOD or v.test
     }
     return _to_json(doubted).decode() if doubted else None
 

@@ -100,8 +100,28 @@ def rain_totals(db: Database) -> None:
     )
 
 
+def revisions(db: Database) -> None:
+    """Later verdicts on rows of `observations`, `start` <= t <= `end`; `made`: when, `rows`: how many they changed."""
+    db.execute(
+        "CREATE TABLE revisions (id INTEGER PRIMARY KEY AUTOINCREMENT, station TEXT NOT NULL, source TEXT NOT NULL,"
+        " variable TEXT NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL, flag INTEGER NOT NULL,"
+        " test TEXT NOT NULL, why TEXT NOT NULL, threshold REAL, made INTEGER NOT NULL, rows INTEGER NOT NULL,"
+        " published INTEGER NOT NULL)"
+    )
+    db.execute("CREATE INDEX revisions_unpublished ON revisions (id) WHERE published = 0")
+
+
 # In order; new ones at the end.
-_MIGRATIONS = (observations, grid_days, outbox, forecasts_and_scores, meta, small_forecasts, rain_totals)
+_MIGRATIONS = (
+    observations,
+    grid_days,
+    outbox,
+    forecasts_and_scores,
+    meta,
+    small_forecasts,
+    rain_totals,
+    revisions,
+)
 for _migration in _MIGRATIONS:
     SCHEMA()(_migration)
 KNOWN = frozenset(_migration.__name__ for _migration in _MIGRATIONS)

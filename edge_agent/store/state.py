@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent import grid
-from edge_agent.observation import Flag, Judged, RainState
+from edge_agent.observation import Flag, Judged, RainState, Revision
 from edge_agent.store.cells import COLUMNS, DAY_S, WORST_RANK, DayCells, day_of, history
 from edge_agent.store.connection import Connection
 
@@ -53,6 +53,16 @@ class GridDays:
         for name, value in values.items():
             self._days[key].put(t, COLUMNS[name], value, min(rank, WORST_RANK))
             self._changed.add(key)
+
+    def rebuild(self, station: int, day: int, readings: Iterable[tuple[int, Mapping[str, float], int]]) -> None:
+        """A day anew from all its readings: time, grid values, rank."""
+        self.load(station, day * DAY_S)
+        cells = DayCells()
+        for t, values, rank in readings:
+            for name, value in values.items():
+                cells.put(t, COLUMNS[name], value, min(rank, WORST_RANK))
+        self._days[station, day] = cells
+        self._changed.add((station, day))
 
     def history(self, station: int, origin: int) -> NDArray[np.float32]:
         """[2880, 8] ending at `origin`, as `cells.history`."""
@@ -148,6 +158,21 @@ class Newest:
                 state.newest[name] = (t, float(value), int(verdict.flag if verdict else Flag.NOT_EVALUATED))
         for name in grid_values:
             state.usable[name] = max(t, state.usable.get(name, t))
+        self._changed.add(station)
+
+    def revise(self, station: int, revision: Revision) -> None:
+        """Take a later verdict on what may be the newest reading of a variable."""
+        state, name = self.of(station), revision.variable
+        known = state.newest.get(name)
+        if known is not None and revision.start <= known[0] <= revision.end:
+            state.newest[name] = (known[0], known[1], int(revision.verdict.flag))
+            self._changed.add(station)
+
+    def reread(self, station: int, grid_days: GridDays) -> None:
+        """The newest usable readings anew, from a grid that was rebuilt."""
+        state = self.of(station)
+        latest = max((t for t, _, _ in state.newest.values()), default=0)
+        state.usable = grid_days.newest(station, COLUMNS, -(-latest // grid.STEP_S) * grid.STEP_S)
         self._changed.add(station)
 
     def _write(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 
 from edge_agent import grid
 from edge_agent.forecast import Forecast
-from edge_agent.observation import Judged, RainState
+from edge_agent.observation import Flag, Judged, RainState, Revision
 from edge_agent.store.cells import DAY_S
 from edge_agent.store.connection import Connection, connect
 from edge_agent.store.forecasts import Forecasts
 from edge_agent.store.observations import Fate, Observations, Series
 from edge_agent.store.outbox import Outbox, OutboxCounts, Queued
+from edge_agent.store.revisions import Recorded, Revisions
 from edge_agent.store.state import GridDays, Newest, RainTotals
 from edge_agent.verification import ScoreRow
 
@@ -51,6 +53,7 @@ class Store:
         self._rain = RainTotals(connection)
         self._forecasts = Forecasts(connection)
         self._outbox = Outbox(connection, outbox_bytes)
+        self._revisions = Revisions(connection, self._observations, self._grid, self._newest)
         self._usable: tuple[tuple[str, int, int], list[Series]] | None = None
         connection.forget.append(self._forget)
 
@@ -118,6 +121,27 @@ class Store:
         self._usable = None
         self._connection.unsaved += 1
         return fate
+
+    def revise(self, revision: Revision, made: float, *, publish: bool = True) -> Counter[Flag]:
+        """Take a later verdict on values that are kept, and put it on record: flags become worse, unless an operator
+        says otherwise (`revisions.OPERATOR`), and then stay so. What values had a different flag before, by flag.
+        `made`: UTC seconds; `publish`: receivers of live data know these rows."""
+        self._connection.begin()
+        before = self._revisions.apply(revision, int(made), publish=publish)
+        self._usable = None
+        return before
+
+    def revisions(self, station: str | None = None, *, by_operator: bool = False) -> list[Recorded]:
+        """Later verdicts on record, oldest first."""
+        return self._revisions.recorded(station, by_operator=by_operator)
+
+    def unpublished_revisions(self, limit: int) -> list[Recorded]:
+        """Later verdicts that receivers do not know yet, oldest first."""
+        return self._revisions.unpublished(limit)
+
+    def revisions_published(self, keys: Iterable[int]) -> None:
+        """Receivers know these later verdicts."""
+        self._revisions.published(keys)
 
     def observations(self, station: str, start: int | None = None, end: int | None = None) -> Iterator[Judged]:
         """A station's observations by time, then rank; `start` <= t <= `end`. Few are in memory at once."""
@@ -294,6 +318,7 @@ class Store:
         grid_days = self._grid.prune(int(now) // DAY_S - KEEP_GRID_DAYS)
         forecasts, scores = self._forecasts.prune(int(now), KEEP_FORECAST_DAYS, KEEP_QUANTILE_DAYS, KEEP_SCORE_DAYS)
         observations = self._observations.prune(int(now) - self._keep_days * DAY_S)
+        self._revisions.prune(int(now) - self._keep_days * DAY_S)
         return Pruned(observations, grid_days, forecasts, scores)
 
     def _ages(self, station: str, origin: int) -> dict[str, int]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from paho.mqtt.publish import single
 
 from edge_agent.clock import ManualClock
 from edge_agent.publish.schemas import validate
@@ -81,7 +82,7 @@ def test_a_run_publishes_what_its_schemas_say_and_ends_with_stopped(mosquitto, s
     with Subscriber(mosquitto.host, mosquitto.port) as live:
         agent = start(config).reads("roof")
         board.prints(line(now) + line(now - 7200) + b"noise\n" + line(now + 1, 99))
-        until(lambda: {kind_of(m.topic) for m in live.received} >= KINDS.keys() - {"verify/daily"}, "each kind")
+        until(lambda: {kind_of(m.topic) for m in live.received} >= KINDS.keys() - {"verify/daily", "qc"}, "each kind")
         until(lambda: len(of_kind(live.received, "obs")) == 2, "the live readings")
         kept = agent.stop()
         until(lambda: live.words("wx/v1/home/availability") == ["online", "stopped"], "the end to be announced")
@@ -98,6 +99,53 @@ def test_a_run_publishes_what_its_schemas_say_and_ends_with_stopped(mosquitto, s
     assert status["flags"]["fail"] == 1
     assert of_kind(live.received, "obs/history")[0]["historical"] is True
     assert kept.books.acknowledged == kept.books.accepted == 3
+
+
+def test_a_spike_is_published_as_it_came_and_corrected_when_the_next_reading_tells(
+    mosquitto, start, board, tiny, tmp_path
+):
+    now = int(time.time())
+    config = write_config(tmp_path, sensor("roof", board, time="at"), port=mosquitto.port, **tiny)
+    with Subscriber(mosquitto.host, mosquitto.port) as live:
+        agent = start(config).reads("roof")
+        board.prints(line(now - 40) + line(now - 30) + line(now - 20, 14.5) + line(now - 10))
+        until(lambda: live.on("wx/v1/home/qc"), "the later verdict")
+        kept = agent.stop()
+    said = validate("qc", live.on("wx/v1/home/qc")[0].payload)
+    assert (said.src, said.variable, said.flag, said.test, said.by) == ("roof", "temperature", 3, "spike", "test")
+    assert said.start == said.end
+    flags = [judged.verdicts["temperature"].flag for judged in kept.observations["home"]]
+    assert flags == [1, 1, 3, 1]
+
+
+def test_neighbours_of_other_agents_are_heard_over_the_broker(mosquitto, start, board, tiny, tmp_path):
+    """Their `obs/last`, retained: three of them, all 12 degC colder than what comes here."""
+    now = int(time.time())
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+    neighbours = ""
+    for n in range(3):
+        neighbours += (
+            f'\n[[neighbour]]\nid = "near-{n}"\nlatitude = 47.0{n + 1}\nlongitude = 8.0\nelevation_m = 400.0\n'
+        )
+        last = {"id": "b:mast:1", "t": moment, "period_s": None, "clock": "synced", "historical": False}
+        last |= {"v": {"temperature": 0.5}, "qc": {"temperature": {"flag": 1}}, "src": "mast"}
+        topic, payload = f"wx/v1/near-{n}/obs/last", json.dumps(last | {"at": {"temperature": moment}})
+        single(topic, payload, qos=1, retain=True, hostname=mosquitto.host, port=mosquitto.port)
+    config = write_config(tmp_path, sensor("roof", board, time="at"), neighbours, port=mosquitto.port, **tiny)
+    with Subscriber(mosquitto.host, mosquitto.port, topic="wx/v1/home/status") as live:
+        agent = start(config).reads("roof")
+
+        def heard() -> bool:
+            said = [json.loads(m.payload)["sensors"] for m in live.received]
+            return bool(said) and all(said[-1][f"neighbour:near-{n}"]["accepted"] == 1 for n in range(3))
+
+        until(heard, "the three neighbours")
+    board.prints(line(now))
+    kept = agent.stop()
+    verdict = kept.observations["home"][-1].verdicts["temperature"]
+    assert (verdict.flag, verdict.test) == (3, "spatial")
+    assert kept.status["home"]["sensors"]["neighbour:near-0"]["accepted"] == 1
+    assert set(kept.observations) == {"home"}
 
 
 def test_a_gateway_tells_its_stations_apart_by_topic(mosquitto, start, tmp_path):

@@ -19,6 +19,7 @@ from edge_agent.publish.structs import (
     ForecastPayload,
     LastObservationPayload,
     ObservationPayload,
+    RevisionPayload,
     StatusPayload,
     VerifyPayload,
 )
@@ -176,10 +177,18 @@ def _check_verify(payload: VerifyPayload) -> Iterator[str]:
                 yield f"scores.{source}.{name}: an MAE above its RMSE"
 
 
+def _check_revision(payload: RevisionPayload) -> Iterator[str]:
+    if payload.end < payload.start:
+        yield "ends before it starts"
+    if (payload.by == "operator") != (payload.test == "operator"):
+        yield "by and test name different judges"
+
+
 _CHECKS: dict[Any, Callable[[Any], Iterator[str]]] = {
     ObservationPayload: _check_observation,
     LastObservationPayload: _check_last,
     ForecastPayload: _check_forecast,
+    RevisionPayload: _check_revision,
     StatusPayload: _check_status,
     VerifyPayload: _check_verify,
 }

@@ -1,0 +1,317 @@
+"""Errors of known kinds in clean recorded series: how many are found, how many good values are doubted, beside ioos_qc.
+
+    python tests/benchmarks/quality_study.py [--part tune|report] [--kinds spike,step]
+
+Needs the recorded stations (STATIONCAST_CORPUS, by default ../shared/data beside the checkout) and ioos-qc (in the dev
+extra); says so and ends where one is missing. Thresholds were chosen on the stations and months of `tune`; what
+docs/decisions/0008 quotes is `report`. ioos_qc gets this project's range limits and resolutions, and of all multiples
+of its own thresholds the best ones at which it doubts no more of the good values of `tune` than we do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import lzma
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from quality_errors import Kind, Mask, Spoiled, kinds, spoil
+
+from edge_agent.config import Station
+from edge_agent.history import History
+from edge_agent.observation import Flag
+from edge_agent.quality import limits
+from edge_agent.quality.series import judge_series
+from edge_agent.variables import VARIABLES
+
+CORPUS = Path(os.environ.get("STATIONCAST_CORPUS", Path(__file__).parents[2].parent / "shared" / "data"))
+
+ZURICH = {
+    "air_temperature": "temperature", "humidity": "humidity", "dew_point": "dew_point",
+    "barometric_pressure_qfe": "pressure", "wind_speed_avg_10min": "wind_speed", "wind_gust_max_10min": "wind_gust",
+    "wind_direction": "wind_direction", "precipitation": "rain", "global_radiation": "solar_radiation",
+}  # fmt: skip
+MACLEISH = {
+    "temperature": "temperature", "rel_humidity": "humidity", "wind_speed": "wind_speed", "wind_dir": "wind_direction",
+    "rainfall": "rain", "solar_radiation": "solar_radiation",
+}  # fmt: skip
+NERRS = {
+    "atemp": "temperature", "rh": "humidity", "bp": "pressure", "wspd": "wind_speed", "maxwspd": "wind_gust",
+    "wdir": "wind_direction", "totprcp": "rain",
+}  # fmt: skip
+VLINDER = {
+    "Temperatuur": ("temperature", 1.0), "Vochtigheid": ("humidity", 1.0), "Luchtdruk": ("pressure", 0.01),
+    "Windrichting": ("wind_direction", 1.0), "Windsnelheid": ("wind_speed", 1 / 3.6), "Rukwind": ("wind_gust", 1 / 3.6),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Series:
+    """A clean series, where it was measured, and its neighbours by name."""
+
+    name: str
+    station: Station
+    history: History
+    neighbours: tuple[str, ...] = ()
+
+
+@cache
+def _table(file: str, delimiter: str = ",") -> list[dict[str, str]]:
+    with lzma.open(CORPUS / file, "rt") as rows:
+        return list(csv.DictReader(rows, delimiter=delimiter))
+
+
+def _read(file: str, time: str, columns: dict[str, str], start: str = "", end: str = "9999") -> History:
+    """A recorded series without the faults that are known of it: values out of range, and those its owners flagged."""
+    rows = [row for row in _table(file) if start <= row[time] < end]
+    times = np.array([int(datetime.fromisoformat(row[time]).timestamp()) for row in rows], np.int64)
+    values = {}
+    for theirs, ours in columns.items():
+        if theirs not in rows[0]:
+            continue
+        column = np.array([float(row[theirs] or "nan") for row in rows])
+        bad = np.array([row.get(f"f_{theirs}", "<0>")[:3] != "<0>" for row in rows])
+        low, high = VARIABLES[ours].suspect
+        low, high = {"temperature": (-45.0, high), "pressure_msl": (900.0, high)}.get(ours, (low, high))
+        values[ours] = np.where(bad | (column < low) | (column > high), np.nan, column)
+    return History(times, values, [])
+
+
+def _vlinder(name: str) -> History:
+    """Without rows that repeat the one before in every column: the network's own known fault."""
+    rows = _table("vlinder-2022-09/vlinder_22stations_2022-09-01_11.csv.xz", ";")
+    mine = [row for row in rows if row["Vlinder"] == name]
+    new = [i for i, row in enumerate(mine) if i == 0 or any(row[c] != mine[i - 1][c] for c in VLINDER)]
+    stamps = [f"{mine[i]['Datum']}T{mine[i]['Tijd (UTC)']}" for i in new]
+    times = np.array([int(datetime.fromisoformat(s).replace(tzinfo=UTC).timestamp()) for s in stamps], np.int64)
+    values = {
+        ours: np.round(np.array([float(mine[i][theirs] or "nan") for i in new]) * factor, 3)
+        for theirs, (ours, factor) in VLINDER.items()
+    }
+    return History(times, values, [])
+
+
+@cache
+def series(name: str) -> Series:
+    """A station of the study by name."""
+    zurich, macleish = "zurich-lake/{}_2019.csv.xz", "macleish-2015/{}_2015_jan-sep.csv.xz"
+    if name.startswith("mythenquai"):  # its anemometer was frozen before
+        history = _read(zurich.format("mythenquai"), "time_utc", ZURICH, "2019-02-01")
+        return Series(name, Station(name, 47.357, 8.5363, 406.0), history, ("tiefenbrunnen",))
+    if name.startswith("tiefenbrunnen"):
+        history = _read(zurich.format("tiefenbrunnen"), "time_utc", ZURICH)
+        return Series(name, Station(name, 47.3483, 8.5596, 406.0), history, ("mythenquai",))
+    if name == "whately":
+        history = _read(macleish.format("whately"), "when", MACLEISH | {"pressure": "pressure"})
+        return Series(name, Station(name, 42.4485, -72.6806, 276.0), history, ("orchard",))
+    if name == "orchard":
+        history = _read(macleish.format("orchard"), "when", MACLEISH | {"pressure": "pressure_msl"})
+        return Series(name, Station(name, 42.4497, -72.6803, 258.0), history, ("whately",))
+    if name.startswith("nerrs"):
+        start, end = ("2012-01", "2012-07") if name.endswith("spring") else ("2012-07", "2013")
+        history = _read("nerrs-apaeb/apaebmet_2012.csv.xz", "datetimestamp", NERRS, start, end)
+        return Series(name, Station(name, 29.79, -84.88, 2.0), history)
+    with (CORPUS / "vlinder-2022-09" / "stations.csv").open(encoding="utf-8") as file:
+        places = {row["Vlinder"]: (float(row["lat"]), float(row["lon"])) for row in csv.DictReader(file)}
+    there = {row["Vlinder"] for row in _table("vlinder-2022-09/vlinder_22stations_2022-09-01_11.csv.xz", ";")}
+    others = tuple(sorted(there - {name}))
+    return Series(name, Station(name, *places[name], 15.0), _vlinder(name), others)
+
+
+PARTS = {
+    "tune": ("tiefenbrunnen", "whately", "nerrs-spring", "vlinder01", "vlinder21"),
+    "report": ("mythenquai", "orchard", "nerrs-autumn", "vlinder11", "vlinder19", "vlinder27"),
+}
+
+
+# --- both ways of judging ----------------------------------------------------------------------------------------
+
+
+def ours(station: Series, history: History, *, near: bool) -> Mask:
+    """Values this project doubts."""
+    others = [series(other) for other in station.neighbours[:8]] if near else []
+    found = judge_series(station.station, history, [(other.station, other.history) for other in others]).found
+    doubted = {name: np.zeros(len(history.times), bool) for name in history.values}
+    for name, rows in found.items():
+        for row, verdict in rows.items():
+            doubted[name][row] = verdict.flag in (Flag.SUSPECT, Flag.FAIL)
+    return doubted
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How ioos_qc is set: multiples of our spike and step limits; flat line after so many hours."""
+
+    spike: float
+    rate: float
+    flat_h: float
+
+
+def theirs(history: History, settings: Settings) -> Mask:
+    """Values that ioos_qc doubts: gross range, spike (differential), rate of change and flat line, each where it has a
+    meaning."""
+    from ioos_qc import qartod
+
+    step = float(np.median(np.diff(history.times)))
+    found = {}
+    for name, column in history.values.items():
+        about = VARIABLES[name]
+        flags = [qartod.gross_range_test(column, about.fail, about.suspect)]
+        if name in limits.SPIKES:
+            limit = limits.SPIKES[name].limit(step) * settings.spike
+            flags.append(qartod.spike_test(column, limit, 10 * limit, method="differential"))
+            limit = limits.STEPS[name].limit(step) / step * settings.rate
+            flags.append(qartod.rate_of_change_test(column, history.times, limit))
+        if name in ("temperature", "humidity", "pressure", "pressure_msl", "dew_point", "wind_speed"):
+            grain = float(np.min(np.diff(np.unique(column[~np.isnan(column)]))))
+            still = int(settings.flat_h * 3600)
+            flags.append(qartod.flat_line_test(column, history.times, still, 10 * still, tolerance=grain / 2))
+        doubted = np.logical_or.reduce([np.ma.filled(np.isin(f, (3, 4)), False) for f in flags])
+        found[name] = doubted & ~np.isnan(column)
+    return found
+
+
+# --- figures -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """Values and events of one kind of error; `beside`: good values newly doubted because of the errors."""
+
+    wrong: int = 0
+    hit: int = 0
+    events: int = 0
+    noticed: int = 0
+    good: int = 0
+    beside: int = 0
+
+    def add(self, spoiled: Spoiled, doubted: Mask, before: Mask) -> None:
+        for name, wrong in spoiled.wrong.items():
+            present = ~np.isnan(spoiled.history.values[name])
+            self.wrong += int(wrong.sum())
+            self.hit += int((wrong & doubted[name]).sum())
+            self.good += int((present & ~wrong).sum())
+            self.beside += int((present & ~wrong & doubted[name] & ~before[name]).sum())
+        for first, last, names in spoiled.events:
+            self.events += 1
+            self.noticed += any((doubted[n][first:last] & spoiled.wrong[n][first:last]).any() for n in names)
+
+    @property
+    def row(self) -> str:
+        if not self.events:
+            return "-"
+        share = self.hit / max(self.wrong, 1)
+        return f"{share:6.3f} {self.noticed / self.events:6.3f} {100 * self.beside / max(self.good, 1):8.4f} %"
+
+
+@dataclass
+class Result:
+    clean: dict[str, tuple[int, int]] = field(default_factory=dict)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+    @property
+    def false(self) -> float:
+        return sum(doubted for doubted, _ in self.clean.values()) / sum(n for _, n in self.clean.values())
+
+
+def run(part: str, wanted: list[Kind], judge: object, seed: int) -> Result:
+    """All errors of all wanted kinds in all series of a part, judged."""
+    result = Result()
+    for name in PARTS[part]:
+        station = series(name)
+        clean = judge(station, station.history)
+        present = {v: ~np.isnan(column) for v, column in station.history.values.items()}
+        doubted = sum(int((clean[v] & present[v]).sum()) for v in present)
+        result.clean[name] = (doubted, sum(int(mask.sum()) for mask in present.values()))
+        for number, kind in enumerate(wanted):
+            spoiled = spoil(station.history, kind, seed + number, after=0.5 if name.startswith("vlinder") else 0.3)
+            if spoiled.events:
+                result.tallies.setdefault(kind.name, Tally()).add(spoiled, judge(station, spoiled.history), clean)
+        print(".", end="", file=sys.stderr, flush=True)
+    return result
+
+
+def best_settings(wanted: list[Kind], allowed: float) -> Settings:
+    """Of all settings at which ioos_qc doubts at most the `allowed` share of good values of `tune`, those that find
+    most gross errors there."""
+    best, most = Settings(4.0, 4.0, 48.0), -1.0
+    for spike in (0.7, 1.0, 1.5, 2.0):
+        for rate in (1.0, 1.5, 2.0, 3.0):
+            for flat_h in (6.0, 12.0, 24.0, 36.0):
+                settings = Settings(spike, rate, flat_h)
+                if _false(settings) > allowed:
+                    continue
+                found = run("tune", wanted, lambda s, h, use=settings: theirs(h, use), seed=1)
+                hit = float(np.mean([t.hit / t.wrong for t in found.tallies.values() if t.wrong]))
+                if hit > most:
+                    best, most = settings, hit
+    return best
+
+
+def _false(settings: Settings) -> float:
+    counts = np.zeros(2)
+    for name in PARTS["tune"]:
+        history = series(name).history
+        doubted = theirs(history, settings)
+        counts += (
+            sum(int(mask.sum()) for mask in doubted.values()),
+            sum(int((~np.isnan(column)).sum()) for column in history.values.values()),
+        )
+    return float(counts[0] / counts[1])
+
+
+def show(title: str, result: Result) -> None:
+    """A table of one way of judging."""
+    print(f"\n{title}: good values doubted {100 * result.false:.4f} %")
+    for name, (doubted, n) in result.clean.items():
+        print(f"  {name:15s} {doubted:6d} of {n:7d}  {100 * doubted / n:.4f} %")
+    print(f"  {'kind':16s} {'values':>6s} {'events':>6s} {'beside':>10s}")
+    for kind, tally in result.tallies.items():
+        print(f"  {kind:16s} {tally.row}  ({tally.wrong} values, {tally.events} errors)")
+
+
+def chosen(names: str | None) -> list[Kind]:
+    every = list(kinds())
+    return [kind for kind in every if names is None or kind.name in names.split(",")]
+
+
+def _missing() -> Iterator[str]:
+    if not CORPUS.is_dir():
+        yield f"no recorded stations at {CORPUS} (set STATIONCAST_CORPUS)"
+    if importlib.util.find_spec("ioos_qc") is None:
+        yield "no ioos_qc: pip install ioos-qc"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=sorted(PARTS), default="report")
+    parser.add_argument("--kinds")
+    parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--near", action="store_true", help="with neighbours")
+    parser.add_argument("--without-ioos", action="store_true")
+    arguments = parser.parse_args()
+    for why in _missing():
+        print(f"not run: {why}")
+        return
+    wanted = chosen(arguments.kinds)
+    found = run(arguments.part, wanted, lambda s, h: ours(s, h, near=arguments.near), arguments.seed)
+    show(f"{arguments.part}, Stationcast", found)
+    if not arguments.without_ioos:
+        allowed = (
+            found.false if arguments.part == "tune" else run("tune", [], lambda s, h: ours(s, h, near=False), 1).false
+        )
+        settings = best_settings([kind for kind in wanted if kind.gross], allowed)
+        other = run(arguments.part, wanted, lambda s, h: theirs(h, settings), arguments.seed)
+        show(f"{arguments.part}, ioos_qc with {settings}", other)
+
+
+if __name__ == "__main__":
+    main()
