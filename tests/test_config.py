@@ -409,6 +409,43 @@ def test_any_toml_is_either_read_or_refused_in_words(entries: list[tuple[str, st
         assert str(error).startswith("agent.toml")
 
 
+# --- neighbours --------------------------------------------------------------------------------------------------
+
+NEIGHBOUR = """
+[[neighbour]]
+id = "{id}"
+latitude = {latitude}
+longitude = 8.5
+elevation_m = 430
+"""
+
+
+def test_neighbours_are_places_with_an_id() -> None:
+    config = read(SMALLEST + NEIGHBOUR.format(id="the-school", latitude=47.3) + NEIGHBOUR.format(id="n-2", latitude=47))
+    assert [(n.id, n.latitude, n.elevation_m) for n in config.neighbour] == [
+        ("the-school", 47.3, 430),
+        ("n-2", 47, 430),
+    ]
+    assert redacted(config)["neighbour"] == ["the-school", "n-2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (NEIGHBOUR.format(id="my-roof", latitude=47), "is a station of this file"),
+        (NEIGHBOUR.format(id="a-b", latitude=47) * 2, "already taken by another neighbour"),
+        (NEIGHBOUR.format(id="A", latitude=47), "3 to 40 of a-z"),
+        (NEIGHBOUR.format(id="abc", latitude=97), "must lie within -90 to 90"),
+        ('[[neighbour]]\nid = "abc"\n', 'missing key "latitude"'),
+        ('[neighbour]\nid = "abc"\n', "write [[neighbour]]"),
+        ("".join(NEIGHBOUR.format(id=f"n-{i}", latitude=47) for i in range(51)), "the nearest 50 are enough"),
+    ],
+)
+def test_a_neighbour_that_is_none_is_refused_with_the_remedy(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        read(SMALLEST + text)
+
+
 # --- documentation -----------------------------------------------------------------------------------------------
 
 
@@ -418,7 +455,7 @@ def test_every_key_is_documented_with_its_default() -> None:
     chapters["field"] = dict(re.findall(r"^### (The map).*?\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))[
         "The map"
     ]
-    for name in ("Station", "Mqtt", "Store", "Sensor", "Forecast", "Field"):
+    for name in ("Station", "Mqtt", "Store", "Sensor", "Neighbour", "Forecast", "Field"):
         for field in msgspec.structs.fields(getattr(c, name)):
             row = re.search(rf"^\| `{field.name}` \|([^|]*)\|", chapters[name.lower()], re.MULTILINE)
             assert row, f"docs/configuration.md does not explain {name}.{field.name}"

@@ -216,8 +216,9 @@ OFFSET_SHARE = 0.3  # of the first jump, by which the second may differ
 
 # --- rain ---
 
-# The most rain ever measured in a span of D hours lies near 425 D^0.47 mm (a usual fit to the WMO record table from a
-# minute to a year). Suspect from this share of it on: 12 mm in a minute, 37 mm in ten, 85 mm in an hour.
+# A power law through the records of the world, some 60 mm for a minute and 425 for an hour on its line: own judgement
+# from recalled records, not read in their table; so a fifth of it, and suspect only: 12 mm in a minute, 37 in ten, 85
+# in an hour.
 RAIN_ENVELOPE = (425.0, 0.47)
 RAIN_SHARE = 0.2
 

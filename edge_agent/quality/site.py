@@ -90,7 +90,7 @@ class Site:
             passed = {name: value for name, value in good.items() if verdicts[name] is GOOD}
             steps = {name: value for name, value in good.items() if verdicts[name].test == "step"}
             self._neighbours.hear(self._station.id, t, passed, steps)
-            _worse(verdicts, self._in_space(source, t, good))
+            _worse(verdicts, list(self._in_space(source, t, good, verdicts)))
             _worse(verdicts, self._against_forecast(t, good))
         return Judged(observation, verdicts, tuple(self._revision(observation, one) for one in revised))
 
@@ -281,19 +281,26 @@ class Site:
 
     # --- over space, and against the forecast ---
 
-    def _in_space(self, source: _Source, t: int, good: Mapping[str, float]) -> Iterator[checks.Found]:
-        """Each value against the nearest neighbours that have one."""
+    def _in_space(
+        self, source: _Source, t: int, good: Mapping[str, float], verdicts: Mapping[str, Verdict]
+    ) -> Iterator[checks.Found]:
+        """Each value against the nearest neighbours that have one. Humidity is compared as dew point, which a doubtful
+        temperature does not give."""
         if self._neighbours.alone(self._station.id):
             return
-        for name, value in quantities(good, self._station.elevation_m):
+        warm = "temperature" not in good or verdicts["temperature"] is _GOOD
+        compared = sorted(quantities(good, self._station.elevation_m), key=lambda pair: pair[0] == "humidity")
+        for name, value in compared:
             voters = self._neighbours.voters(self._station.id, QUANTITY[name], t)
-            if not voters:
+            if not voters or (name == "humidity" and not warm):
                 continue
             difference = source.differences.setdefault(name, Difference())
             verdict, off = difference.judge(name, t, value, voters)
-            if verdict is None or (off and self._air_moved(name, t, off > 0, limits.FRONT_AGE_S)):
+            if verdict is None:
                 continue
-            yield name, Verdict(verdict.flag, verdict.test, verdict.why, verdict.threshold, good[name])
+            warm &= name != "temperature"
+            if not (off and self._air_moved(name, t, off > 0, limits.FRONT_AGE_S)):
+                yield name, Verdict(verdict.flag, verdict.test, verdict.why, verdict.threshold, good[name])
 
     def _against_forecast(self, t: int, good: Mapping[str, float]) -> Iterator[checks.Found]:
         for name, outlook in self._outlook.items():

@@ -54,12 +54,12 @@ def distance_km(one: tuple[float, float], other: tuple[float, float]) -> float:
 
 
 def dew_point_of(temperature: float, humidity: float) -> float | None:
-    """Dew point from temperature (degC) and relative humidity (%), by Magnus' formula over water; None for dry air.
+    """Dew point from temperature (degC) and relative humidity (%), by Magnus' formula over water; None for air without moisture.
 
     Td = b g / (a - g), g = ln(RH / 100) + a T / (b + T), a = 17.67, b = 243.5 degC (Bolton 1980). Worked: 20 degC and
     50 % -> 9.27.
     """
-    if humidity <= 0.0 or temperature <= -200.0:
+    if humidity < 1e-3 or temperature <= -200.0:
         return None
     g = math.log(humidity / 100) + 17.67 * temperature / (243.5 + temperature)
     return 243.5 * g / (17.67 - g) if g < 17.0 else None

@@ -52,6 +52,9 @@ VLINDER = {
     "Windrichting": ("wind_direction", 1.0), "Windsnelheid": ("wind_speed", 1 / 3.6), "Rukwind": ("wind_gust", 1 / 3.6),
 }  # fmt: skip
 
+# A vane that points to 5 degrees in 2,628 of 3,168 readings is no clean series.
+FAULTY = {("vlinder19", "wind_direction")}
+
 
 @dataclass(frozen=True)
 class Series:
@@ -95,6 +98,7 @@ def _vlinder(name: str) -> History:
     values = {
         ours: np.round(np.array([float(mine[i][theirs] or "nan") for i in new]) * factor, 3)
         for theirs, (ours, factor) in VLINDER.items()
+        if (name, ours) not in FAULTY
     }
     return History(times, values, [])
 

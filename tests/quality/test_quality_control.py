@@ -79,9 +79,9 @@ def test_whatever_comes_every_value_is_kept_and_gets_a_verdict_with_reasons(
             value = values[name]
             assert (verdict.flag == Flag.MISSING) == math.isnan(value)
             if verdict.flag in (Flag.SUSPECT, Flag.FAIL):
-                assert verdict.test in ("range", "step", "persistence", "consistency")
+                assert verdict.test in ("range", "step", "persistence", "consistency", "role")
                 assert verdict.threshold is not None and verdict.value == value
-                assert f"{value:g}" in verdict.why or verdict.test in ("step", "persistence")
+                assert f"{value:g}" in verdict.why or verdict.test in ("step", "persistence", "role")
             elif verdict.flag != Flag.GOOD:
                 assert verdict.why
 

@@ -91,6 +91,12 @@ def test_a_sixteen_bit_counter_wraps_without_a_loss(tip: float, below: int, abov
     assert rain == pytest.approx((1 + below + above + more) * tip)
 
 
+def test_a_wrap_while_out_of_contact_loses_no_rain() -> None:
+    gauge = RainAccumulator(wraps_of(1.0))
+    tips = ((65530, 0), (65534, 60), (10, 6 * 3600), (12, 6 * 3600 + 60))
+    assert sum(gauge.add(n * TIP, t).mm or 0.0 for n, t in tips) == pytest.approx(18 * TIP)
+
+
 def test_a_display_wraps_at_a_power_of_ten() -> None:
     rain, _ = run([9998.0, 9999.5, 0.5, 1.0], wraps_at=wraps_of(1.0))
     assert rain == pytest.approx(3.0)
