@@ -288,7 +288,7 @@ class Site:
         temperature does not give."""
         if self._neighbours.alone(self._station.id):
             return
-        warm = "temperature" not in good or verdicts["temperature"] is _GOOD
+        warm = "temperature" not in good or verdicts["temperature"] is GOOD
         compared = sorted(quantities(good, self._station.elevation_m), key=lambda pair: pair[0] == "humidity")
         for name, value in compared:
             voters = self._neighbours.voters(self._station.id, QUANTITY[name], t)
