@@ -262,6 +262,7 @@ _RULES: dict[tuple[type[msgspec.Struct], str], _Rule] = {
     (c.Station, "longitude"): _between(-180, 180, "degrees, east positive"),
     (c.Station, "elevation_m"): _between(-430, 9000, "metres above sea level"),
     (c.Station, "timezone"): _timezone,
+    (c.Station, "publish_position"): _one_of("rounded", "exact", "none"),
     (c.Mqtt, "host"): _host,
     (c.Mqtt, "port"): _between(1, 65535),
     (c.Mqtt, "username"): _not_empty,

@@ -265,15 +265,21 @@ def info_payload(station: Station, variables: Sequence[str], bundle: str | None,
         wire=WIRE,
         version=__version__,
         station=station.id,
-        site=Site(
-            latitude=round(station.latitude, 2),
-            longitude=round(station.longitude, 2),
-            elevation_m=round(station.elevation_m),
-            timezone=station.timezone,
-        ),
+        site=_site(station),
         bundle=None if bundle is None else BundleInfo(name=bundle, digest=digest),
         variables={name: variable(name).unit for name in variables},
     )
+
+
+def _site(station: Station) -> Site:
+    """A station's place, as far as its operator lets it be told."""
+    where = (station.latitude, station.longitude, station.elevation_m)
+    if station.publish_position == "none":
+        return Site(latitude=None, longitude=None, elevation_m=None, timezone=station.timezone)
+    if station.publish_position != "exact":
+        where = (round(where[0], 2), round(where[1], 2), round(where[2]))
+    latitude, longitude, elevation_m = where
+    return Site(latitude=latitude, longitude=longitude, elevation_m=elevation_m, timezone=station.timezone)
 
 
 def verify_payload(day: str, rows: Iterable[Score]) -> VerifyPayload:

@@ -173,11 +173,12 @@ class BundleInfo(Payload, frozen=True):
 
 
 class Site(Payload, frozen=True):
-    """Where a station stands, coordinates rounded to 0.01 degree (about 1 km)."""
+    """Where a station stands, as far as its operator lets it be told: coordinates rounded to 0.01 degree (about 1 km)
+    and the elevation to 1 m, exact ones, or null."""
 
-    latitude: Annotated[float, Meta(ge=-90, le=90)]
-    longitude: Annotated[float, Meta(ge=-180, le=360)]
-    elevation_m: int
+    latitude: Annotated[float, Meta(ge=-90, le=90)] | None
+    longitude: Annotated[float, Meta(ge=-180, le=360)] | None
+    elevation_m: float | None
     timezone: Word
 
 
