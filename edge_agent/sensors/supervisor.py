@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from edge_agent.backoff import Backoff
 from edge_agent.clock import Clock
-from edge_agent.errors import StationcastError
+from edge_agent.errors import NetworkError, StationcastError
 
 log = logging.getLogger(__name__)
 
@@ -98,14 +98,15 @@ class Supervisor:
             try:
                 self._work()
             except StationcastError as error:
-                self._pause(str(error))
+                self._pause(str(error), error.retry_s if isinstance(error, NetworkError) else 0.0)
             except Exception as error:  # the thread's top: our bug must not silence a sensor
                 self._bug(error)
                 log.exception("%s: internal error", self._name)
                 self._pause(f"Internal error ({type(error).__name__}: {error}): please report it.")
 
-    def _pause(self, problem: str) -> None:
+    def _pause(self, problem: str, least: float = 0.0) -> None:
         wait = self._backoff.ended(lasted=self._useful) if self._connected else self._backoff.failed()
+        wait = max(wait, least)
         self._connected = self._useful = False
         if not self.stopping.is_set():
             self._became("waiting", problem, f"Trying again in {math.ceil(wait)} s.")
