@@ -282,6 +282,8 @@ def _sensor(sensor: SensorStatus) -> str:
         parts.append(f"rejected: {rejected}")
     if sensor.reopened:
         parts.append(f"reopened {sensor.reopened} times")
+    if sensor.stuck:
+        parts.append(f"stuck {sensor.stuck} times")
     if sensor.detail:
         parts.append(sensor.detail)
     return "; ".join(parts)

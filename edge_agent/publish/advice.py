@@ -54,8 +54,8 @@ def of_disconnect(code: int, words: str, settings: Mqtt, client_id: str) -> str:
     where = f"{settings.host}:{settings.port}"
     if code == SESSION_TAKEN_OVER:
         return (
-            f'{where}: another client calls itself "{client_id}" and took our place: two agents with one station id, or '
-            "a copy of this one? Stop the other, or set mqtt.client_id"
+            f'{where}: another client calls itself "{client_id}" and took our place: two agents with one station id, '
+            "or a copy of this one? Stop the other, or set mqtt.client_id"
         )
     if code == PACKET_TOO_LARGE:
         return f"{where}: the broker found a message too large: raise its packet size limit"

@@ -82,6 +82,8 @@ class SensorHealth(Protocol):
     def last_t(self) -> float | None: ...
     @property
     def reopened(self) -> int: ...
+    @property
+    def stuck(self) -> int: ...
 
 
 class Counts(Protocol):
@@ -344,6 +346,7 @@ def _sensor_status(health: SensorHealth) -> SensorStatus:
         "rejected": dict(health.rejected),
         "last": None if health.last_t is None else format_time(health.last_t),
         "reopened": health.reopened,
+        "stuck": health.stuck,
     }
     return msgspec.convert(document, SensorStatus)
 

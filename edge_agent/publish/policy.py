@@ -15,10 +15,10 @@ from edge_agent.wire import TAKEN_OVER_WAIT_S
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Spans in real seconds. `first`, `cap`: of the exponential back-off; `takeover`: at least, after another client took our id;
-    `stable`: a connection that lived this long was a good one; `connect`: for TCP and TLS;
-    `answer`: for the broker's answer to CONNECT; `ack`: for the acknowledgement of a publication, before the connection
-    is given up as stuck."""
+    """Spans in real seconds. `first`, `cap`: of the exponential back-off; `takeover`: at least, after another client
+    took our id; `stable`: a connection that lived this long was a good one; `connect`: for TCP and TLS; `answer`: for
+    the broker's answer to CONNECT; `ack`: for the acknowledgement of a publication, before the connection is given up
+    as stuck."""
 
     first: float = 1.0
     cap: float = 60.0

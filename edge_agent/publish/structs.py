@@ -106,15 +106,16 @@ class ForecastPayload(Payload, frozen=True, omit_defaults=True):
 
 class SensorStatus(Payload, frozen=True):
     """One source. `detail`: what is wrong and what to do; `rejected`: messages not taken, by reason; `last`: time
-    of the newest reading."""
+    of the newest reading; `stuck`: how often its device held the agent's thread, which was replaced."""
 
     driver: Word
-    state: Literal["opening", "reading", "waiting", "stopped"]
+    state: Literal["opening", "reading", "waiting", "hung", "stopped"]
     detail: Text
     accepted: Count
     rejected: dict[Word, Count]
     last: Time | None
     reopened: Count
+    stuck: Count = 0
 
 
 class OutboxStatus(Payload, frozen=True):

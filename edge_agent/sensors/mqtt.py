@@ -259,7 +259,7 @@ class MqttSource:
         state = self._subscriber.supervisor.state()
         if not self._active:
             return self.intake.health("stopped", "", state.reopened)
-        found = self.intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened)
+        found = self.intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
         return replace(found, detail=self._hint(found)) if state.name == "reading" else found
 
     @property

@@ -187,6 +187,7 @@ class SensorSays:
     rejected: dict = field(default_factory=lambda: {"truncated": 2})
     last_t: float | None = ORIGIN + 0.7
     reopened: int = 0
+    stuck: int = 0
 
 
 @dataclass
