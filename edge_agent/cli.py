@@ -77,11 +77,16 @@ def check(config: Path, offline: bool) -> None:
 @main.command()
 @click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--verbose", "-v", is_flag=True, help="Log each observation and each forecast.")
-def run(config: Path, verbose: bool) -> None:
-    """Run the agent until SIGTERM or Ctrl-C: read, check, store, forecast, publish."""
+@click.option("--normal", is_flag=True, help="Not in safe mode, however earlier runs ended.")
+def run(config: Path, verbose: bool, normal: bool) -> None:
+    """Run the agent until SIGTERM or Ctrl-C: read, check, store, forecast, publish.
+
+    After five runs that were killed or crashed within an hour it starts in safe mode: forecasts are persistence, no
+    bundle is loaded. An hour later it leaves that by itself.
+    """
     from edge_agent.agent import run_agent
 
-    run_agent(config, verbose=verbose)
+    run_agent(config, verbose=verbose, normal=normal)
 
 
 @main.command()

@@ -21,6 +21,7 @@ from edge_agent.observation import Flag, Judged, Verdict
 from edge_agent.publish.numbers import probabilities, rounded, series
 from edge_agent.publish.structs import (
     MAX_TEXT,
+    BoardStatus,
     BrokerStatus,
     BundleInfo,
     ClockState,
@@ -29,6 +30,7 @@ from edge_agent.publish.structs import (
     ForecastStatus,
     InfoPayload,
     LastObservationPayload,
+    Mode,
     ObservationPayload,
     OutboxStatus,
     Payload,
@@ -230,6 +232,8 @@ def status_payload(
     broker: BrokerHealth | None = None,
     rss_mb: float | None = None,
     store_mb: float | None = None,
+    mode: Mode = "normal",
+    board: BoardStatus | None = None,
 ) -> StatusPayload:
     """The state of a station at `t`. `outbox`: books by destination; `flags`: values by verdict since the start;
     `lost`: what could not be kept or done, by reason;
@@ -247,6 +251,8 @@ def status_payload(
         "lost": {reason: int(n) for reason, n in (lost or {}).items()},
         "flags": {flag.name.lower(): int(flags.get(flag, 0)) for flag in Flag},
         "broker": None if broker is None else _broker_status(broker),
+        "mode": mode,
+        "board": None if board is None else msgspec.to_builtins(board),
     }
     return msgspec.convert(document, StatusPayload)
 
@@ -261,7 +267,9 @@ def forecast_status(forecast: Forecast) -> ForecastStatus:
     )
 
 
-def info_payload(station: Station, variables: Sequence[str], bundle: str | None, digest: str = "") -> InfoPayload:
+def info_payload(
+    station: Station, variables: Sequence[str], bundle: str | None, digest: str = "", mode: Mode = "normal"
+) -> InfoPayload:
     """What a station runs. `bundle`, `digest`: name and SHA-256 of the bundle in use; None = persistence only."""
     return InfoPayload(
         wire=WIRE,
@@ -270,6 +278,7 @@ def info_payload(station: Station, variables: Sequence[str], bundle: str | None,
         site=_site(station),
         bundle=None if bundle is None else BundleInfo(name=bundle, digest=digest),
         variables={name: variable(name).unit for name in variables},
+        mode=mode,
     )
 
 

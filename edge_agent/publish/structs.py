@@ -28,6 +28,9 @@ Series = Annotated[list[float | None], Meta(max_length=MAX_STEPS)]
 Probabilities = Annotated[list[Probability | None], Meta(max_length=MAX_STEPS)]
 Fan = Annotated[list[Annotated[list[float | None], Meta(max_length=MAX_LEVELS)]], Meta(max_length=MAX_STEPS)]
 ClockState = Literal["synced", "holdover", "unsynced"]
+Mode = Literal["normal", "safe"]
+Trouble = Literal["undervoltage", "frequency-capped", "throttled", "hot"]
+Reserve = Literal["normal", "warning", "urgent"]
 FlagName = Literal["good", "not_evaluated", "suspect", "fail", "missing"]
 Availability = Literal["online", "stopped", "offline"]  # the one payload that is plain text, not JSON
 
@@ -147,10 +150,46 @@ class BrokerStatus(Payload, frozen=True):
     refused: dict[Word, Count]
 
 
+class Memory(Payload, frozen=True):
+    """The device's memory, MB; `available`: without pushing anything out."""
+
+    total_mb: Count
+    available_mb: Count
+
+
+class DiskSpace(Payload, frozen=True):
+    """The file system that holds the store, MB; `free`: for the agent's user."""
+
+    size_mb: Count
+    free_mb: Count
+    read_only: bool
+
+
+class CardHealth(Payload, frozen=True, omit_defaults=True):
+    """Flash memory by its own account. `life_used_percent`: at most so much of its estimated life, in tens; 110 = more
+    than all. `reserve`: of its reserve blocks most are left (`normal`), 80 % are used up (`warning`), or 90 %
+    (`urgent`)."""
+
+    life_used_percent: Annotated[int, Meta(ge=10, le=110)] | None = None
+    reserve: Reserve | None = None
+
+
+class BoardStatus(Payload, frozen=True, omit_defaults=True):
+    """The device itself, as far as it tells; what it does not tell is absent. `cpu_c`: degC. `trouble`: what a
+    Raspberry Pi's firmware complains of now, `trouble_before`: and has complained of. `cards`: by device name."""
+
+    cpu_c: float | None = None
+    trouble: list[Trouble] | None = None
+    trouble_before: list[Trouble] | None = None
+    memory: Memory | None = None
+    disk: DiskSpace | None = None
+    cards: dict[Word, CardHealth] | None = None
+
+
 class StatusPayload(Payload, frozen=True):
     """How the agent is doing at `t`. `flags`: values judged since its start, by verdict. `lost`: what the agent itself
     could not keep or do since then, by reason, duplicates included. The outbox, store, memory and lost figures are
-    those of the whole agent, also on a gateway."""
+    those of the whole agent, also on a gateway. `mode`: `safe` after a crash loop: persistence only, no bundle."""
 
     t: Time
     version: Word
@@ -164,6 +203,8 @@ class StatusPayload(Payload, frozen=True):
     flags: dict[FlagName, Count]
     lost: dict[Word, Count]
     broker: BrokerStatus | None
+    mode: Mode = "normal"
+    board: BoardStatus | None = None
 
 
 class BundleInfo(Payload, frozen=True):
@@ -185,7 +226,7 @@ class Site(Payload, frozen=True):
 
 class InfoPayload(Payload, frozen=True):
     """What a station runs. `wire`: the version of topics and payloads; `variables`: what it forecasts, with units;
-    `bundle`: null = persistence only."""
+    `bundle`: null = persistence only; `mode`: as in the status."""
 
     wire: Literal["wx/v1"]
     version: Word
@@ -193,6 +234,7 @@ class InfoPayload(Payload, frozen=True):
     site: Site
     bundle: BundleInfo | None
     variables: dict[Name, Word]
+    mode: Mode = "normal"
 
 
 class ScoreSeries(Payload, frozen=True):
