@@ -76,7 +76,8 @@ class Acceptance:
             boot_id=self._boot_id,
             seq=self._seq[sensor.name],
             clock=self._clock.state(),
-            period_s=sensor.period_s,
+            period_s=reading.period_s or sensor.period_s,
+            historical=reading.historical,
             rank=self._ranks[sensor.name],
             gathered_s=reading.gathered_s,
         )

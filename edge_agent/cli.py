@@ -170,6 +170,7 @@ def show(bundle_: Path | None, **options: Any) -> None:
 @click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--station", help="Which station, where the configuration has several.")
 @click.option("--source", default="import", show_default=True, help="Name the rows are kept under.")
+@click.option("--publish", is_flag=True, help="Also queue new rows for the broker: they go to obs/history.")
 def import_(history: Path, **options: Any) -> None:
     """Seed the store from HISTORY.csv (as for `nowcast`), so that there is a forecast on the first day.
 
