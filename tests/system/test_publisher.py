@@ -24,6 +24,7 @@ from edge_agent.publish.topics import KINDS, kind_of, topic
 from edge_agent.store import Store
 from edge_agent.verification import ScoreRow
 from tests.publish.samples import STATION, forecast, judged
+from tests.system.certificates import certificates
 from tests.system.subscriber import Subscriber, retained, wait_for
 
 pytestmark = pytest.mark.system
@@ -305,23 +306,6 @@ def with_password(start_mosquitto, folder: Path, password: str, config: str = ""
     secret.write_text(f"{password}\n")
     secret.chmod(0o600)
     return start_mosquitto(f"allow_anonymous false\npassword_file {users}\n{config}"), secret
-
-
-def certificates(folder: Path) -> Path:
-    """An authority, and a certificate of it for localhost and one for a client."""
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder)
-
-    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    constraints = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
-    openssl(*new, "-x509", "-days", "2", "-subj", "/CN=test ca", *constraints, "-keyout", "ca.key", "-out", "ca.pem")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        openssl(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        signed = ("x509", "-req", "-days", "2", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
-        openssl(*signed, "-in", f"{name}.csr", "-extfile", "names", "-out", f"{name}.pem")
-    return folder
 
 
 def test_tls_with_password_and_client_certificate(start_mosquitto, make_agent, tmp_path):
