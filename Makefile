@@ -93,6 +93,7 @@ system:
 	command -v mosquitto >/dev/null || set -- "$$@" mosquitto; \
 	command -v mosquitto_sub >/dev/null || set -- "$$@" mosquitto-clients; \
 	command -v openssl >/dev/null || set -- "$$@" openssl; \
+	command -v systemd-analyze >/dev/null || set -- "$$@" systemd; \
 	ldconfig -p | grep -q 'libgomp\.so\.1' || set -- "$$@" libgomp1; \
 	command -v debootstrap >/dev/null || set -- "$$@" debootstrap; \
 	command -v proot >/dev/null || set -- "$$@" proot; \

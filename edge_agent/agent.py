@@ -6,16 +6,16 @@ never stops acquisition.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import queue
-import resource
 import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,20 +23,24 @@ from typing import NoReturn, TypeVar
 
 from edge_agent import __version__
 from edge_agent.acceptance import Acceptance
+from edge_agent.board import Board, rss_mb
 from edge_agent.bundle.trial import Loaded, load_session
-from edge_agent.clock import Clock, SystemClock, format_time
+from edge_agent.clock import Clock, SystemClock
 from edge_agent.config import Config, Sensor, Station, load
 from edge_agent.errors import StationcastError, StoreError
+from edge_agent.events import Event, log_event
 from edge_agent.forecast import Forecast
 from edge_agent.forecast.baselines import beside
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.heartbeat import Heartbeat
-from edge_agent.observation import Flag, Judged, Reading
+from edge_agent.observation import Reading
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
-from edge_agent.publish.structs import StatusPayload
+from edge_agent.publish.structs import Mode, StatusPayload
+from edge_agent.runs import begun
 from edge_agent.schedule import Allowance, Every, Origins
 from edge_agent.sensors import Health, Past, open_sources
+from edge_agent.service import ServiceManager, summary
 from edge_agent.store import Store
 from edge_agent.store.lock import hold_lock
 from edge_agent.verification import score_due, scored_leads
@@ -58,18 +62,7 @@ PRUNE_STEP_S = 3 * 86_400  # so far a clock that nothing disciplines may go on f
 SOURCES_STOP_S = 0.4  # real seconds; the publisher needs up to 1.3 more, and all must be over in 2
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something a person watching would want to see. `kind`: `observation`, `duplicate` or `same-second` (with
-    `judged`), `forecast`, or `bundle` (with `text`)."""
-
-    kind: str
-    judged: Judged | None = None
-    forecast: Forecast | None = None
-    text: str = ""
-
-
-def run_agent(path: Path, *, verbose: bool = False) -> NoReturn:
+def run_agent(path: Path, *, verbose: bool = False, normal: bool = False) -> NoReturn:
     """`edge-agent run`: until SIGTERM, SIGINT or SIGHUP; ends the process with 0 after a clean stop.
 
     Raises:
@@ -80,8 +73,10 @@ def run_agent(path: Path, *, verbose: bool = False) -> NoReturn:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
             signal.signal(number, lambda *_: stop.set())
     level = logging.INFO if verbose else logging.WARNING
+    faulthandler.enable()  # what each thread did, also where the watchdog ends the process
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
-    Agent(load(path), SystemClock(), log_event if verbose else None).run(stop)
+    manager = ServiceManager(os.environ)
+    Agent(load(path), SystemClock(), log_event if verbose else None, manager=manager, normal=normal).run(stop)
     # Everything is settled and closed. A thread may still hang in a device or the network, or be loading ONNX Runtime,
     # which aborts the process if its thread dies under it, and is not worth waiting for: end without the interpreter.
     logging.shutdown()
@@ -89,10 +84,21 @@ def run_agent(path: Path, *, verbose: bool = False) -> NoReturn:
 
 
 class Agent:
-    """One process for one station or a gateway of many. `on_event` is called from the loop and must return quickly."""
+    """One process for one station or a gateway of many. `on_event` is called from the loop and must return quickly;
+    `manager` is told how it goes; `normal`: also after a crash loop."""
 
-    def __init__(self, config: Config, clock: Clock, on_event: Callable[[Event], None] | None = None) -> None:
-        self._config, self._clock = config, clock
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        on_event: Callable[[Event], None] | None = None,
+        *,
+        manager: ServiceManager | None = None,
+        normal: bool = False,
+    ) -> None:
+        self._config, self._clock, self._normal = config, clock, normal
+        self._manager = manager or ServiceManager({})
+        self._board = Board(Path(config.store.path))
         self._tell = on_event or (lambda event: None)
         self._stop = threading.Event()
         self._stations = {station.id: station for station in config.stations}
@@ -119,6 +125,7 @@ class Agent:
         settings = self._config.store
         with (
             hold_lock(Path(settings.path)),
+            begun(Path(settings.path), normal=self._normal) as self._run,
             Store.open(settings.path, keep_days=settings.keep_days, outbox_mb=settings.outbox_mb) as store,
         ):
             self._store = store
@@ -132,6 +139,7 @@ class Agent:
                 while not stop.is_set():
                     self._drain()
                     self._keep_schedule()
+                    self._feed()
             finally:
                 self._finish()
         return 0
@@ -156,8 +164,19 @@ class Agent:
         for source in self._sources:
             source.start()
         self._publisher.start()
-        threading.Thread(target=self._load, name="bundle").start()  # no daemon: see `run_agent`
+        self._begin_loading()
+        self._manager.ready()
         log.info("stationcast %s: %d stations, %d sensors", __version__, len(self._stations), len(self._sources))
+
+    @property
+    def _mode(self) -> Mode:
+        return "safe" if self._run.safe else "normal"
+
+    def _begin_loading(self) -> None:
+        if self._run.safe:
+            self._loaded = Loaded(None, why=self._run.why)
+        else:
+            threading.Thread(target=self._load, name="bundle").start()  # no daemon: see `run_agent`
 
     def _load(self) -> None:
         """Beside the loop, as it takes seconds."""
@@ -169,6 +188,7 @@ class Agent:
 
     def _finish(self) -> None:
         """Leave nothing behind: what sensors handed over is kept, what the broker took is settled."""
+        self._manager.stopping()
         stopping = [threading.Thread(target=source.stop, daemon=True) for source in self._sources]
         for thread in stopping:
             thread.start()
@@ -222,8 +242,11 @@ class Agent:
 
     def _keep_schedule(self) -> None:
         now, steady = self._clock.now(), self._clock.monotonic()
-        if self._nowcaster is None and self._loaded is not None:
-            self._nowcaster = self._take_up(self._loaded)
+        if self._run.lasted(steady - self._begun):
+            log.warning("safe mode ends: the agent has run for an hour. The bundle is loaded again")
+            self._begin_loading()
+        if self._loaded is not None:
+            self._nowcaster, self._loaded = self._take_up(self._loaded), None
         if self._nowcaster is not None:
             origin = self._origins.due(now, steady)
             if origin is not None:
@@ -265,7 +288,7 @@ class Agent:
         """The bundle has been tried: say which it is, and forecast with it from now on."""
         nowcaster = Nowcaster(loaded.session, loaded.why, CHUNK)
         for station in self._config.stations:
-            payload = info_payload(station, nowcaster.variables, loaded.name, loaded.digest)
+            payload = info_payload(station, nowcaster.variables, loaded.name, loaded.digest, self._mode)
             self._publisher.info(station.id, payload)
         if loaded.why:
             log.error("%s", loaded.why)
@@ -287,8 +310,10 @@ class Agent:
                 self._guard("forecast", partial(self._publisher.forecast, forecast))
                 self._tell(Event("forecast", forecast=forecast))
             self._pump()
+            self._feed()
         for forecasts in made:
             self._guard("store", partial(self._keep, forecasts))
+            self._feed()
 
     def _forecasts(self, nowcaster: Nowcaster, part: Sequence[Station], origin: int) -> list[Forecast]:
         ids = [station.id for station in part]
@@ -353,7 +378,7 @@ class Agent:
         self._told = self._states()
         healths = {source.name: source.health() for source in self._sources}
         broker, books = self._publisher.health(), self._store.counts("mqtt")
-        said: dict[str, StatusPayload] = {}
+        board, said = self._board.status(), dict[str, StatusPayload]()
         for name, station in self._stations.items():
             said[name] = status_payload(
                 self._clock.now(),
@@ -367,9 +392,17 @@ class Agent:
                 lost=self._lost,
                 rss_mb=rss_mb(),
                 store_mb=self._store.size_mb(),
+                mode=self._mode,
+                board=board,
             )
             self._publisher.status(name, said[name])
+        self._manager.status(summary([h.state for h in healths.values()], broker.connected, self._mode))
         self._heartbeat.keep(said, whole=whole)
+
+    def _feed(self) -> None:
+        """Something was done: that keeps the watchdog quiet, unless no sensor has a thread left. A new process may."""
+        if not self._sources or any(source.health().state != "hung" for source in self._sources):
+            self._manager.feed()
 
     def _sensors_of(self, station: Station, healths: dict[str, Health]) -> Iterator[Health]:
         for name, health in healths.items():
@@ -382,26 +415,3 @@ def chunks(stations: Sequence[Station], size: int) -> Iterator[Sequence[Station]
     """The stations, `size` at a time."""
     for start in range(0, len(stations), size):
         yield stations[start : start + size]
-
-
-def rss_mb() -> float:
-    """Memory this process holds now, MB; its peak where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return pages * resource.getpagesize() / 1e6
-
-
-def log_event(event: Event) -> None:
-    """For `--verbose`."""
-    if event.judged is not None:
-        o = event.judged.observation
-        doubts = {name: v.why for name, v in event.judged.verdicts.items() if v.flag in (Flag.SUSPECT, Flag.FAIL)}
-        values = ", ".join(f"{name} {value:g}" for name, value in o.values.items())
-        log.info("%s %s of %s at %s: %s %s", event.kind, o.id, o.station, format_time(o.t), values, doubts or "")
-    elif event.forecast is not None:
-        f = event.forecast
-        log.info("forecast of %s from %s: %s %s", f.station, format_time(f.origin), f.level.value, f.why)
-    else:
-        log.info("%s: %s", event.kind, event.text)

@@ -88,11 +88,16 @@ def check(config: Path, offline: bool) -> None:
 @main.command()
 @click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--verbose", "-v", is_flag=True, help="Log each observation and each forecast.")
-def run(config: Path, verbose: bool) -> None:
-    """Run the agent until SIGTERM or Ctrl-C: read, check, store, forecast, publish."""
+@click.option("--normal", is_flag=True, help="Not in safe mode, however earlier runs ended.")
+def run(config: Path, verbose: bool, normal: bool) -> None:
+    """Run the agent until SIGTERM or Ctrl-C: read, check, store, forecast, publish.
+
+    After five runs that were killed or crashed within an hour it starts in safe mode: forecasts are persistence, no
+    bundle is loaded. An hour later it leaves that by itself.
+    """
     from edge_agent.agent import run_agent
 
-    run_agent(config, verbose=verbose)
+    run_agent(config, verbose=verbose, normal=normal)
 
 
 @main.command()
@@ -273,6 +278,7 @@ def overrule(config: Path, list_: bool, **said: Any) -> None:
 @click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--station", help="Which station, where the configuration has several.")
 @click.option("--source", default="import", show_default=True, help="Name the rows are kept under.")
+@click.option("--publish", is_flag=True, help="Also queue new rows for the broker: they go to obs/history.")
 def import_(history: Path, **options: Any) -> None:
     """Seed the store from HISTORY.csv (as for `nowcast`), so that there is a forecast on the first day.
 

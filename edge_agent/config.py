@@ -27,13 +27,15 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Station(_Section, frozen=True):
-    """Where a station stands. `elevation_m` above sea level; `timezone`: IANA name, for civil days."""
+    """Where a station stands. `elevation_m` above sea level; `timezone`: IANA name, for civil days. `publish_position`:
+    `rounded` to 0.01 degree (about a kilometre), `exact` or `none`, in what the agent tells others."""
 
     id: str
     latitude: float
     longitude: float
     elevation_m: float
     timezone: str = "UTC"
+    publish_position: str = "rounded"
 
 
 class Neighbour(_Section, frozen=True):

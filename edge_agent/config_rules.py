@@ -277,6 +277,7 @@ _PLACE: dict[str, _Rule] = {
 _RULES: dict[tuple[type[msgspec.Struct], str], _Rule] = {
     **{(table, key): rule for table in (c.Station, c.Neighbour) for key, rule in _PLACE.items()},
     (c.Station, "timezone"): _timezone,
+    (c.Station, "publish_position"): _one_of("rounded", "exact", "none"),
     (c.Mqtt, "host"): _host,
     (c.Mqtt, "port"): _between(1, 65535),
     (c.Mqtt, "username"): _not_empty,

@@ -38,7 +38,12 @@ class BadMessage(SensorError):
 
 
 class NetworkError(StationcastError):
-    """The broker cannot be reached or refuses us: the agent queues and retries."""
+    """The broker cannot be reached or refuses us: the agent queues and retries. `retry_s`: not before so many seconds
+    have passed."""
+
+    def __init__(self, message: str, *, retry_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_s = retry_s
 
 
 class StoreError(StationcastError):

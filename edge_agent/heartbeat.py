@@ -11,7 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from edge_agent.publish.payloads import forecast_status
-from edge_agent.publish.structs import BrokerStatus, FlagName, OutboxStatus, SensorStatus, StatusPayload
+from edge_agent.publish.structs import (
+    BoardStatus,
+    BrokerStatus,
+    FlagName,
+    Mode,
+    OutboxStatus,
+    SensorStatus,
+    StatusPayload,
+)
 from edge_agent.store import Store
 
 KEY = "status"  # in the store: the agent; with one of these behind it and a name, a sensor or a station
@@ -33,6 +41,8 @@ class _Agent(msgspec.Struct):
     outbox: dict[str, OutboxStatus]
     lost: dict[str, int]
     broker: BrokerStatus | None
+    mode: Mode = "normal"
+    board: BoardStatus | None = None
 
 
 class _Station(msgspec.Struct):

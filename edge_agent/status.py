@@ -18,7 +18,7 @@ from edge_agent.config import Config, load
 from edge_agent.forecast import Level
 from edge_agent.heartbeat import last_said
 from edge_agent.observation import Flag
-from edge_agent.publish.structs import SensorStatus, StatusPayload
+from edge_agent.publish.structs import BoardStatus, SensorStatus, StatusPayload
 from edge_agent.store import Store
 from edge_agent.store.cells import DAY_S
 from edge_agent.transfer import open_store
@@ -27,6 +27,10 @@ from edge_agent.verification import ScoreRow
 
 SILENT_S = 180  # without a word for longer than this and between two commits, the agent is not running
 SKILL_DAYS = 7
+SAFE_MODE = (
+    "safe, after a crash loop: no bundle is loaded, forecasts are persistence. It ends after an hour, or with "
+    "`edge-agent run --normal`; what happened is in the log"
+)
 SHOWN_LEADS_S = (3600, 10_800, 21_600)
 
 
@@ -237,6 +241,10 @@ def _render_station(report: StationReport) -> Iterator[str]:
         agent = report.agent
         up = f"up {_span(agent.uptime_s)}, clock {agent.clock}, version {agent.version}"
         yield f"  agent     heard {_span(report.silent_s)} ago: {up}"
+        if agent.mode == "safe":
+            yield f"  mode      {SAFE_MODE}"
+        if agent.board is not None:
+            yield from (f"  board     {line}" for line in _board(agent.board))
         for name, sensor in agent.sensors.items():
             yield f"  sensor    {name} ({sensor.driver}): {_sensor(sensor)}"
         if agent.lost:
@@ -285,9 +293,39 @@ def _sensor(sensor: SensorStatus) -> str:
     parts += [f"battery {part} {state:g} V" for part, state in sensor.battery.items() if isinstance(state, float)]
     parts += [f"battery {part} {state}" for part, state in sensor.battery.items() if isinstance(state, str)]
     parts += [f"counter {gauge} {total:g}" for gauge, total in sensor.counters.items()]
+    if sensor.stuck:
+        parts.append(f"stuck {sensor.stuck} times")
     if sensor.detail:
         parts.append(sensor.detail)
     return "; ".join(parts)
+
+
+def _board(board: BoardStatus) -> Iterator[str]:
+    """The device in words; what asks for a hand on a line of its own."""
+    parts = [] if board.cpu_c is None else [f"processor {board.cpu_c:.0f} degC"]
+    if board.memory is not None:
+        parts.append(f"{board.memory.available_mb} of {board.memory.total_mb} MB of memory available")
+    if board.disk is not None:
+        parts.append(f"{board.disk.free_mb} of {board.disk.size_mb} MB of disk free")
+    for name, card in (board.cards or {}).items():
+        used = "" if card.life_used_percent is None else f" at most {card.life_used_percent} % of its life used"
+        parts.append(f"{name}{used}{f', reserve {card.reserve}' if card.reserve else ''}")
+    if parts:
+        yield ", ".join(parts)
+    if board.trouble or board.trouble_before:
+        now, before = (", ".join(words or ["nothing"]) for words in (board.trouble, board.trouble_before))
+        yield f"the firmware complains of: {now}; before: {before}. {_remedy(board)}".rstrip()
+    if board.disk is not None and board.disk.read_only:
+        yield "the disk is read-only: nothing is kept. Check it, and mount it for writing"
+    if any(card.reserve in ("warning", "urgent") for card in (board.cards or {}).values()):
+        yield "the flash memory wears out: replace it, and keep a copy of the store"
+
+
+def _remedy(board: BoardStatus) -> str:
+    told = {*(board.trouble or ()), *(board.trouble_before or ())}
+    if "undervoltage" in told:
+        return "Use a stronger power supply and a shorter, thicker cable"
+    return "Give it air, or a heat sink" if "hot" in told else ""
 
 
 def _start(config: Path) -> str:

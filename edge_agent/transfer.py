@@ -10,7 +10,7 @@ import csv
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 
 from edge_agent import grid
+from edge_agent.acceptance import DESTINATIONS
 from edge_agent.clock import SystemClock, format_time, parse_time
 from edge_agent.config import Config, Sensor, Station, load
 from edge_agent.config_rules import value_problem
@@ -57,7 +58,7 @@ class Imported:
     flagged: Counter[str] = field(default_factory=Counter)
 
 
-def import_command(history: Path, config: Path, station: str | None, source: str) -> None:
+def import_command(history: Path, config: Path, station: str | None, source: str, publish: bool = False) -> None:
     """`edge-agent import`.
 
     Raises:
@@ -75,7 +76,7 @@ def import_command(history: Path, config: Path, station: str | None, source: str
         click.echo(f"warning: {warning}", err=True)
     judge = QualityControl([where]).judge  # its neighbours' past does not come with it
     with open_store(settings) as store, _progress(len(series.times)) as advance:
-        done = import_history(store, series, where.id, source, judge, advance)
+        done = import_history(store, series, where.id, source, judge, advance, DESTINATIONS if publish else ())
     click.echo(f"{history}: {len(series.times)} rows for station {where.id}, source {source}: {_told(done)}")
     old = int(np.count_nonzero(series.times < series.times[-1] - settings.store.keep_days * 86_400))
     if old:
@@ -92,6 +93,7 @@ def import_history(
     source: str,
     judge: Judge,
     advance: Callable[[int], None] = lambda rows: None,
+    destinations: Sequence[str] = (),
 ) -> Imported:
     """Add a history to the store under a source of its own, ranked behind every live one; a row that is there already
     changes nothing. Commits every 5,000 rows and lets other processes write every 10 s.
@@ -99,6 +101,7 @@ def import_history(
     Args:
         judge: quality control; sees the rows in order of time.
         advance: told how many rows more are done.
+        destinations: for which new rows are queued, as history.
     """
     rank = _rank(store, station, source)
     done = Imported()
@@ -108,7 +111,7 @@ def import_history(
             until = time.monotonic() + TURN_S
             more = True
             while more:
-                n = _add_batch(store, rows, judge, done)
+                n = _add_batch(store, rows, judge, done, destinations)
                 store.commit()
                 advance(n)
                 if n < BATCH_ROWS:
@@ -192,7 +195,9 @@ def open_store(config: Config, *, read_only: bool = False) -> Store:
     return Store.open(section.path, keep_days=section.keep_days, outbox_mb=section.outbox_mb, read_only=read_only)
 
 
-def _add_batch(store: Store, rows: Iterator[Observation | None], judge: Judge, done: Imported) -> int:
+def _add_batch(
+    store: Store, rows: Iterator[Observation | None], judge: Judge, done: Imported, destinations: Sequence[str]
+) -> int:
     """Add up to `BATCH_ROWS` rows; how many were taken."""
     taken = 0
     for observation in rows:
@@ -201,7 +206,7 @@ def _add_batch(store: Store, rows: Iterator[Observation | None], judge: Judge, d
             done.empty += 1
         else:
             judged = judge(observation)
-            fate = store.add(judged)
+            fate = store.add(judged, destinations)
             done.other += bool(fate.other)
             if fate:
                 done.new += 1

@@ -11,6 +11,8 @@ WIRE: Literal["wx/v1"] = "wx/v1"
 V5 = "5"
 V311 = "3.1.1"
 UNSUPPORTED_VERSION = 0x84  # reason code of a CONNACK; a 3.1.1 broker's own code comes as this one too
+SESSION_TAKEN_OVER = 0x8E  # of a DISCONNECT: another client has connected with our id
+TAKEN_OVER_WAIT_S = 600.0  # until we try again then: sooner, the two would throw each other out for ever
 EARLY_CLOSES = 2  # connections closed before any answer, after which the other version is tried
 
 

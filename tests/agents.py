@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge_agent.agent import Agent, Event
+from edge_agent.agent import Agent
 from edge_agent.clock import Clock
 from edge_agent.config import load
+from edge_agent.events import Event
 from edge_agent.forecast import Forecast
 from edge_agent.heartbeat import last_said
 from edge_agent.observation import Judged, Observation
@@ -93,13 +94,14 @@ class Kept:
 class Running:
     """An agent in a thread, and what it told."""
 
-    def __init__(self, config: Path, clock: Clock) -> None:
+    def __init__(self, config: Path, clock: Clock, **options: Any) -> None:
         self.config = config
         self.events: list[Event] = []
         self.failure: BaseException | None = None
         self.result: int | None = None
         self._stop = threading.Event()
-        self._agent = Agent(load(config), clock, self.events.append)
+        options.setdefault("on_event", self.events.append)
+        self._agent = Agent(load(config), clock, **options)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -124,8 +126,12 @@ class Running:
         assert not self._thread.is_alive()
 
     def health(self, source: str) -> str:
-        """A sensor's state at this moment."""
-        return next(s.health().state for s in self._agent._sources if s.name == source)
+        """A sensor's state at this moment; empty before it was built."""
+        return next((s.health().state for s in getattr(self._agent, "_sources", ()) if s.name == source), "")
+
+    def stuck(self, source: str) -> int:
+        """How often its thread was replaced so far."""
+        return next(s.health().stuck for s in self._agent._sources if s.name == source)
 
     def seen(self, source: str, kind: str = "observation") -> list[Observation]:
         """Observations of a sensor so far, as they came."""

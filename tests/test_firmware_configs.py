@@ -16,7 +16,7 @@ from edge_agent.config import load
 
 FOLDER = Path(__file__).parents[1] / "firmware_configs"
 STATIONS = sorted((FOLDER / "stations").glob("*.toml"))
-UNIT = FOLDER / "systemd" / "edge-agent.service"
+UNIT = FOLDER / "systemd" / "stationcast.service"
 
 
 @pytest.mark.parametrize("path", STATIONS, ids=lambda path: path.stem)
@@ -54,10 +54,27 @@ def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_the_unit_leaves_the_agent_little_to_do_harm_with() -> None:
+    """systemd's own score of what a service may do: 10 is everything, below 3 counts as safe."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    command = [analyze, "security", "--offline=yes", "--threshold=25", "--no-pager", str(UNIT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr
+
+
 def test_the_unit_runs_the_agent_as_itself_and_lets_it_read_serial_ports() -> None:
     unit = UNIT.read_text()
     assert re.search(r"^ExecStart=\S+/edge-agent run --config /etc/stationcast/agent.toml$", unit, re.MULTILINE)
-    for line in ("Restart=always", "DynamicUser=yes", "SupplementaryGroups=dialout", "StateDirectory=stationcast"):
+    for line in (
+        "Type=notify",
+        "WatchdogSec=180",
+        "Restart=always",
+        "DynamicUser=yes",
+        "SupplementaryGroups=dialout",
+        "StateDirectory=stationcast",
+    ):
         assert f"\n{line}\n" in unit
     assert "#LoadCredential=mqtt:" in unit
     assert 'credential:mqtt"' in (FOLDER / "stations" / "esp_mqtt.toml").read_text()

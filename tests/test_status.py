@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -18,7 +19,7 @@ from edge_agent.heartbeat import KEY, STATION, Heartbeat
 from edge_agent.observation import Flag, Judged, Observation, Verdict
 from edge_agent.publish.mqtt import PublisherHealth
 from edge_agent.publish.payloads import status_payload
-from edge_agent.publish.structs import StatusPayload
+from edge_agent.publish.structs import BoardStatus, CardHealth, DiskSpace, Memory, StatusPayload
 from edge_agent.sensors import Health
 from edge_agent.status import render, report_of
 from edge_agent.store import Store
@@ -141,6 +142,36 @@ def test_beside_a_running_agent_it_tells_what_was_committed(config: Path) -> Non
     assert "lost 4 duplicate" in lines
     assert "outbox mqtt: 1 of 2 arrived, 1 wait; dropped: none" in lines
     assert "edge-agent run" not in text
+
+
+def test_safe_mode_and_a_device_in_trouble_are_told_with_what_to_do(config: Path) -> None:
+    now = int(SystemClock().now())
+    board = BoardStatus(
+        cpu_c=81.2,
+        trouble=["throttled"],
+        trouble_before=["undervoltage", "throttled"],
+        memory=Memory(total_mb=1000, available_mb=50),
+        disk=DiskSpace(size_mb=30_000, free_mb=10, read_only=True),
+        cards={"mmcblk0": CardHealth(life_used_percent=90, reserve="urgent")},
+    )
+    with Store.open(config.parent / "store.sqlite") as store:
+        status = msgspec.structs.replace(heartbeat(now), mode="safe", board=board)
+        Heartbeat(store).keep({"my-roof": status})
+    lines = [" ".join(line.split()) for line in said(config).splitlines()]
+    assert any(line.startswith("mode safe, after a crash loop") and "run --normal" in line for line in lines)
+    assert (
+        "board processor 81 degC, 50 of 1000 MB of memory available, 10 of 30000 MB of disk free, "
+        "mmcblk0 at most 90 % of its life used, reserve urgent" in lines
+    )
+    assert any("throttled; before: undervoltage, throttled. Use a stronger power supply" in line for line in lines)
+    assert any("the disk is read-only" in line for line in lines) and any("wears out" in line for line in lines)
+
+
+def test_a_device_that_tells_nothing_has_no_line(config: Path) -> None:
+    with Store.open(config.parent / "store.sqlite") as store:
+        status = msgspec.structs.replace(heartbeat(SystemClock().now()), board=BoardStatus())
+        Heartbeat(store).keep({"my-roof": status})
+    assert "  board" not in said(config) and "  mode" not in said(config)
 
 
 def test_json_has_the_same_for_programs(config: Path) -> None:

@@ -118,6 +118,7 @@ class Nowcaster:
             if answer is not None:
                 self._take(batch, v, answer)
             self._fall_back(batch, v, history[:, :, _COLUMN[name]])
+        self._lift_gusts(batch)
         return batch
 
     def _ask(
@@ -187,6 +188,16 @@ class Nowcaster:
                 standing = batch.rung[:, v] >= LADDER.index(Level.PERSISTENCE)
                 open_ = np.flatnonzero(standing & ~np.isfinite(batch.probability[:, :, e]).all(axis=1))
                 batch.probability[open_, :, e] = persistence.event_probability(x[open_], event)[:, None]
+
+    def _lift_gusts(self, batch: Batch) -> None:
+        """No gust below the mean wind, also where the two stand on different rungs and know nothing of each other: the
+        gust is raised to the wind, mean and each quantile, which stay in order."""
+        if not {"wind_speed", "wind_gust"} <= set(self.variables):
+            return
+        wind, gust = self.variables.index("wind_speed"), self.variables.index("wind_gust")
+        for values in (batch.mean, batch.quantiles):
+            lifted = np.fmax(values[:, :, gust], values[:, :, wind])  # the gust's own where there is no wind
+            values[:, :, gust] = np.where(np.isnan(values[:, :, gust]), np.nan, lifted)
 
     def _one(self, batch: Batch, row: int, station: str, ages: Mapping[str, int], origin: int, issued: int) -> Forecast:
         variables: dict[str, VariableForecast] = {}

@@ -7,11 +7,10 @@ import ssl
 from datetime import UTC, datetime
 
 from edge_agent.config import Mqtt
-from edge_agent.wire import UNSUPPORTED_VERSION
+from edge_agent.wire import SESSION_TAKEN_OVER, UNSUPPORTED_VERSION
 
 NOT_YET_VALID, EXPIRED, HOST_MISMATCH, ADDRESS_MISMATCH = 9, 10, 62, 64  # OpenSSL verification results
 
-SESSION_TAKEN_OVER = 0x8E
 TOPIC_INVALID = 0x90
 PACKET_TOO_LARGE = 0x95
 PAYLOAD_INVALID = 0x99
@@ -55,8 +54,8 @@ def of_disconnect(code: int, words: str, settings: Mqtt, client_id: str) -> str:
     where = f"{settings.host}:{settings.port}"
     if code == SESSION_TAKEN_OVER:
         return (
-            f'{where}: another client connected with our client id "{client_id}": two agents with one station id, or a '
-            "copy of this one? Stop the other, or set mqtt.client_id"
+            f'{where}: another client calls itself "{client_id}" and took our place: two agents with one station id, '
+            "or a copy of this one? Stop the other, or set mqtt.client_id"
         )
     if code == PACKET_TOO_LARGE:
         return f"{where}: the broker found a message too large: raise its packet size limit"

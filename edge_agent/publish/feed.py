@@ -193,7 +193,7 @@ class Feed:
         payload = observation_payload(row.judged, historical)
         self._in_flight[row.key] = observation.station
         self._link.send(session, Message(topic(observation.station, kind), to_json(payload)), row.key)
-        if not observation.historical:
+        if not historical:
             self._latest.setdefault(observation.station, Latest()).add(observation.t, payload)
             self._touched.add(observation.station)
 

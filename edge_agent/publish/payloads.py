@@ -21,6 +21,7 @@ from edge_agent.observation import Flag, Judged, Revision, Verdict
 from edge_agent.publish.numbers import probabilities, rounded, series
 from edge_agent.publish.structs import (
     MAX_TEXT,
+    BoardStatus,
     BrokerStatus,
     BundleInfo,
     ClockState,
@@ -29,6 +30,7 @@ from edge_agent.publish.structs import (
     ForecastStatus,
     InfoPayload,
     LastObservationPayload,
+    Mode,
     ObservationPayload,
     OutboxStatus,
     Payload,
@@ -89,6 +91,8 @@ class SensorHealth(Protocol):
     def battery(self) -> Mapping[str, str | float]: ...
     @property
     def counters(self) -> Mapping[str, float]: ...
+    @property
+    def stuck(self) -> int: ...
 
 
 class Counts(Protocol):
@@ -235,6 +239,8 @@ def status_payload(
     broker: BrokerHealth | None = None,
     rss_mb: float | None = None,
     store_mb: float | None = None,
+    mode: Mode = "normal",
+    board: BoardStatus | None = None,
 ) -> StatusPayload:
     """The state of a station at `t`. `outbox`: books by destination; `flags`: values by verdict since the start;
     `lost`: what could not be kept or done, by reason;
@@ -252,6 +258,8 @@ def status_payload(
         "lost": {reason: int(n) for reason, n in (lost or {}).items()},
         "flags": {flag.name.lower(): int(flags.get(flag, 0)) for flag in Flag},
         "broker": None if broker is None else _broker_status(broker),
+        "mode": mode,
+        "board": None if board is None else msgspec.to_builtins(board),
     }
     return msgspec.convert(document, StatusPayload)
 
@@ -266,21 +274,30 @@ def forecast_status(forecast: Forecast) -> ForecastStatus:
     )
 
 
-def info_payload(station: Station, variables: Sequence[str], bundle: str | None, digest: str = "") -> InfoPayload:
+def info_payload(
+    station: Station, variables: Sequence[str], bundle: str | None, digest: str = "", mode: Mode = "normal"
+) -> InfoPayload:
     """What a station runs. `bundle`, `digest`: name and SHA-256 of the bundle in use; None = persistence only."""
     return InfoPayload(
         wire=WIRE,
         version=__version__,
         station=station.id,
-        site=Site(
-            latitude=round(station.latitude, 2),
-            longitude=round(station.longitude, 2),
-            elevation_m=round(station.elevation_m),
-            timezone=station.timezone,
-        ),
+        site=_site(station),
         bundle=None if bundle is None else BundleInfo(name=bundle, digest=digest),
         variables={name: variable(name).unit for name in variables},
+        mode=mode,
     )
+
+
+def _site(station: Station) -> Site:
+    """A station's place, as far as its operator lets it be told."""
+    where = (station.latitude, station.longitude, station.elevation_m)
+    if station.publish_position == "none":
+        return Site(latitude=None, longitude=None, elevation_m=None, timezone=station.timezone)
+    if station.publish_position != "exact":
+        where = (round(where[0], 2), round(where[1], 2), round(where[2]))
+    latitude, longitude, elevation_m = where
+    return Site(latitude=latitude, longitude=longitude, elevation_m=elevation_m, timezone=station.timezone)
 
 
 def verify_payload(day: str, rows: Iterable[Score]) -> VerifyPayload:
@@ -364,6 +381,7 @@ def _sensor_status(health: SensorHealth) -> SensorStatus:
         "reopened": health.reopened,
         "battery": {part: rounded(x, 2) if isinstance(x, float) else x for part, x in health.battery.items()},
         "counters": {gauge: rounded(total, 2) for gauge, total in health.counters.items()},
+        "stuck": health.stuck,
     }
     return msgspec.convert(document, SensorStatus)
 

@@ -10,18 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_agent import backoff
+from edge_agent.wire import TAKEN_OVER_WAIT_S
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Spans in real seconds. `first`, `cap`: of the exponential back-off; `takeover`: after another client took our id;
-    `stable`: a connection that lived this long was a good one; `connect`: for TCP and TLS;
-    `answer`: for the broker's answer to CONNECT; `ack`: for the acknowledgement of a publication, before the connection
-    is given up as stuck."""
+    """Spans in real seconds. `first`, `cap`: of the exponential back-off; `takeover`: at least, after another client
+    took our id; `stable`: a connection that lived this long was a good one; `connect`: for TCP and TLS; `answer`: for
+    the broker's answer to CONNECT; `ack`: for the acknowledgement of a publication, before the connection is given up
+    as stuck."""
 
     first: float = 1.0
     cap: float = 60.0
-    takeover: float = 300.0
+    takeover: float = TAKEN_OVER_WAIT_S
     stable: float = 60.0
     connect: float = 5.0
     answer: float = 10.0
@@ -40,4 +41,4 @@ class Backoff:
         if not lived_s:
             return self._waiting.failed()
         delay = self._waiting.ended(lasted=lived_s >= self._waits.stable)
-        return self._uniform(self._waits.takeover / 2, self._waits.takeover) if taken_over else delay
+        return self._uniform(self._waits.takeover, self._waits.takeover * 1.5) if taken_over else delay

@@ -28,7 +28,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.publish import advice
 from edge_agent.publish.policy import Waits
 from edge_agent.publish.topics import JSON
-from edge_agent.wire import UNSUPPORTED_VERSION, V5
+from edge_agent.wire import SESSION_TAKEN_OVER, UNSUPPORTED_VERSION, V5
 
 MAX_IN_FLIGHT = 100  # publications without a PUBACK; a broker's receive maximum lowers it
 MAX_IN_FLIGHT_311 = 20  # 3.1.1 brokers cannot say how many they bear
@@ -262,7 +262,7 @@ class Session:
         self, client: Client, userdata: Any, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if flags.is_disconnect_packet_from_server and not self.closed:
-            self.end = "taken-over" if reason.value == advice.SESSION_TAKEN_OVER else "lost"
+            self.end = "taken-over" if reason.value == SESSION_TAKEN_OVER else "lost"
             self.detail = advice.of_disconnect(reason.value, str(reason), self._settings, self._client_id)
             self.closed = True
         self._finish()

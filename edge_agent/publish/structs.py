@@ -28,6 +28,9 @@ Series = Annotated[list[float | None], Meta(max_length=MAX_STEPS)]
 Probabilities = Annotated[list[Probability | None], Meta(max_length=MAX_STEPS)]
 Fan = Annotated[list[Annotated[list[float | None], Meta(max_length=MAX_LEVELS)]], Meta(max_length=MAX_STEPS)]
 ClockState = Literal["synced", "holdover", "unsynced"]
+Mode = Literal["normal", "safe"]
+Trouble = Literal["undervoltage", "frequency-capped", "throttled", "hot"]
+Reserve = Literal["normal", "warning", "urgent"]
 FlagName = Literal["good", "not_evaluated", "suspect", "fail", "missing"]
 Availability = Literal["online", "stopped", "offline"]  # the one payload that is plain text, not JSON
 
@@ -123,10 +126,10 @@ class ForecastPayload(Payload, frozen=True, omit_defaults=True):
 class SensorStatus(Payload, frozen=True):
     """One source. `detail`: what is wrong and what to do; `rejected`: messages not taken, by reason; `last`: time
     of the newest reading. `battery`: by part of the device, `ok`, `low` or volts; `counters`: running totals as last
-    read, by gauge (rain: mm)."""
+    read, by gauge (rain: mm); `stuck`: how often its device held the agent's thread, which was replaced."""
 
     driver: Word
-    state: Literal["opening", "reading", "waiting", "stopped"]
+    state: Literal["opening", "reading", "waiting", "hung", "stopped"]
     detail: Text
     accepted: Count
     rejected: dict[Word, Count]
@@ -134,6 +137,7 @@ class SensorStatus(Payload, frozen=True):
     reopened: Count
     battery: dict[Word, Word | float] = {}
     counters: dict[Word, float] = {}
+    stuck: Count = 0
 
 
 class OutboxStatus(Payload, frozen=True):
@@ -165,10 +169,46 @@ class BrokerStatus(Payload, frozen=True):
     refused: dict[Word, Count]
 
 
+class Memory(Payload, frozen=True):
+    """The device's memory, MB; `available`: without pushing anything out."""
+
+    total_mb: Count
+    available_mb: Count
+
+
+class DiskSpace(Payload, frozen=True):
+    """The file system that holds the store, MB; `free`: for the agent's user."""
+
+    size_mb: Count
+    free_mb: Count
+    read_only: bool
+
+
+class CardHealth(Payload, frozen=True, omit_defaults=True):
+    """Flash memory by its own account. `life_used_percent`: at most so much of its estimated life, in tens; 110 = more
+    than all. `reserve`: of its reserve blocks most are left (`normal`), 80 % are used up (`warning`), or 90 %
+    (`urgent`)."""
+
+    life_used_percent: Annotated[int, Meta(ge=10, le=110)] | None = None
+    reserve: Reserve | None = None
+
+
+class BoardStatus(Payload, frozen=True, omit_defaults=True):
+    """The device itself, as far as it tells; what it does not tell is absent. `cpu_c`: degC. `trouble`: what a
+    Raspberry Pi's firmware complains of now, `trouble_before`: and has complained of. `cards`: by device name."""
+
+    cpu_c: float | None = None
+    trouble: list[Trouble] | None = None
+    trouble_before: list[Trouble] | None = None
+    memory: Memory | None = None
+    disk: DiskSpace | None = None
+    cards: dict[Word, CardHealth] | None = None
+
+
 class StatusPayload(Payload, frozen=True):
     """How the agent is doing at `t`. `flags`: values judged since its start, by verdict. `lost`: what the agent itself
     could not keep or do since then, by reason, duplicates included. The outbox, store, memory and lost figures are
-    those of the whole agent, also on a gateway."""
+    those of the whole agent, also on a gateway. `mode`: `safe` after a crash loop: persistence only, no bundle."""
 
     t: Time
     version: Word
@@ -182,6 +222,8 @@ class StatusPayload(Payload, frozen=True):
     flags: dict[FlagName, Count]
     lost: dict[Word, Count]
     broker: BrokerStatus | None
+    mode: Mode = "normal"
+    board: BoardStatus | None = None
 
 
 class BundleInfo(Payload, frozen=True):
@@ -192,17 +234,18 @@ class BundleInfo(Payload, frozen=True):
 
 
 class Site(Payload, frozen=True):
-    """Where a station stands, coordinates rounded to 0.01 degree (about 1 km)."""
+    """Where a station stands, as far as its operator lets it be told: coordinates rounded to 0.01 degree (about 1 km)
+    and the elevation to 1 m, exact ones, or null."""
 
-    latitude: Annotated[float, Meta(ge=-90, le=90)]
-    longitude: Annotated[float, Meta(ge=-180, le=360)]
-    elevation_m: int
+    latitude: Annotated[float, Meta(ge=-90, le=90)] | None
+    longitude: Annotated[float, Meta(ge=-180, le=360)] | None
+    elevation_m: float | None
     timezone: Word
 
 
 class InfoPayload(Payload, frozen=True):
     """What a station runs. `wire`: the version of topics and payloads; `variables`: what it forecasts, with units;
-    `bundle`: null = persistence only."""
+    `bundle`: null = persistence only; `mode`: as in the status."""
 
     wire: Literal["wx/v1"]
     version: Word
@@ -210,6 +253,7 @@ class InfoPayload(Payload, frozen=True):
     site: Site
     bundle: BundleInfo | None
     variables: dict[Name, Word]
+    mode: Mode = "normal"
 
 
 class ScoreSeries(Payload, frozen=True):

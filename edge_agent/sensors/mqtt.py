@@ -27,7 +27,7 @@ from edge_agent.config import Config, Mqtt, read_secret
 from edge_agent.errors import ConfigError, NetworkError
 from edge_agent.sensors.source import Health, Intake
 from edge_agent.sensors.supervisor import Pauses, Supervisor
-from edge_agent.wire import UNSUPPORTED_VERSION, V5, WIRE, VersionChoice
+from edge_agent.wire import SESSION_TAKEN_OVER, TAKEN_OVER_WAIT_S, UNSUPPORTED_VERSION, V5, WIRE, VersionChoice
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Subscriber:
         self._refused: dict[str, str] = {}
         self._awaited: dict[int, str] = {}  # subscriptions under way: message id -> filter
         self._ended = ""  # what the broker said when it ended or refused the connection
-        self._answered = self._unsupported = False
+        self._answered = self._unsupported = self._taken_over = False
         self._running: set[str] = set()
         self._lock = threading.Lock()
         self.supervisor = Supervisor("mqtt sensors", self._work, clock, self._bug, pauses)
@@ -96,7 +96,8 @@ class Subscriber:
 
     def _converse(self) -> None:
         """One connection, from its beginning to its end. Raises NetworkError or ConfigError with the remedy."""
-        self._ended, self._answered, self._unsupported = "", False, False
+        self._ended = ""
+        self._answered = self._unsupported = self._taken_over = False
         self._awaited.clear()
         client = self._client()
         where = f"broker {self._mqtt.host}:{self._mqtt.port}"
@@ -105,7 +106,8 @@ class Subscriber:
             began, asked = self._clock.monotonic(), time.monotonic()
             while not self.supervisor.stopping.is_set():
                 if client.socket() is None or client.loop(_LOOP_S) != MQTT_ERR_SUCCESS:
-                    raise NetworkError(f"{where} {self._ended or self._unanswered()}")
+                    retry_s = TAKEN_OVER_WAIT_S if self._taken_over else 0.0
+                    raise NetworkError(f"{where} {self._ended or self._unanswered()}", retry_s=retry_s)
                 if not self._answered and time.monotonic() - asked > _ANSWER_S:
                     raise NetworkError(f"{where} {self._unanswered()}")
                 if self._clock.monotonic() - began > _LASTING_S:
@@ -199,6 +201,7 @@ class Subscriber:
 
     def _on_disconnect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if flags.is_disconnect_packet_from_server:
+            self._taken_over = reason.value == SESSION_TAKEN_OVER
             self._ended = f"ended the connection: {reason}. {_remedy(str(reason), self._session.client_id)}".strip()
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
@@ -260,7 +263,7 @@ class MqttSource:
         state = self._subscriber.supervisor.state()
         if not self._active:
             return self.intake.health("stopped", "", state.reopened)
-        found = self.intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened)
+        found = self.intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
         return replace(found, detail=self._hint(found)) if state.name == "reading" else found
 
     @property

@@ -8,12 +8,13 @@ by the sensor's `max_message_bytes`, whatever comes.
 from __future__ import annotations
 
 import errno
+import fcntl
 import grp
 import os
 import termios
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from edge_agent.errors import ConfigError, SensorError
 from edge_agent.sensors.driver import CatchesUp, Framer, Talk
 from edge_agent.sensors.framing import Lines, Refusal
 from edge_agent.sensors.source import Health, Intake
-from edge_agent.sensors.supervisor import Pauses, Supervisor
+from edge_agent.sensors.supervisor import HUNG_S, Pauses, Supervisor
 
 _GONE = (serial.SerialException, OSError, termios.error)  # termios.error is no OSError
 _BY_ID = Path("/dev/serial/by-id")
@@ -40,7 +41,8 @@ class Limits:
     `pauses`: between attempts to open. `read`: how long a read waits, so also how soon
     `stop` is heard. `gather`: pause after each read, so that bytes come in handfuls and noise at full speed leaves the
     processor to others. `half_line`: silence after which the rest of a line is not waited for. `in_step`: silence
-    after opening that proves that the next byte begins a line. `quiet`: silence worth a word to the user.
+    after opening that proves that the next byte begins a line. `quiet`: silence worth a word to the user. `hung`: real
+    seconds in one call to the port, after which its thread is left behind.
     """
 
     pauses: Pauses = field(default_factory=Pauses)
@@ -49,6 +51,7 @@ class Limits:
     half_line: float = 10.0
     in_step: float = 0.05
     quiet: float = 900.0
+    hung: float = HUNG_S
     chunk: int = 4096
 
 
@@ -74,7 +77,15 @@ class SerialSource:
             raise ConfigError(f'sensor "{sensor.name}": add port = "/dev/serial/by-id/..."')
         self.name, self.port, self.baud = sensor.name, sensor.port, sensor.baud or DEFAULT_BAUD
         self._intake, self._clock, self._limits = intake, clock, limits or Limits()
-        self._supervisor = Supervisor(f"sensor {self.name}", self._work, clock, self._bug, self._limits.pauses)
+        self._supervisor = Supervisor(
+            f"sensor {self.name}",
+            self._work,
+            clock,
+            self._bug,
+            self._limits.pauses,
+            release=self._let_go,
+            hung_s=self._limits.hung,
+        )
         self._heard = clock.monotonic()
         self._lock = threading.Lock()
         self._port: serial.Serial | None = None
@@ -92,7 +103,7 @@ class SerialSource:
 
     def health(self) -> Health:
         state = self._supervisor.state()
-        found = self._intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened)
+        found = self._intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
         return replace(found, detail=self._hint(found)) if state.name == "reading" else found
 
     @property
@@ -142,7 +153,18 @@ class SerialSource:
             yield
         finally:
             with self._lock:
-                self._port = None
+                if self._port is port:  # and not the next thread's
+                    self._port = None
+
+    def _let_go(self) -> None:
+        """Free the port that a thread hangs in for the next one: its lock, and the waits of pyserial's own."""
+        with self._lock:
+            port, self._port = self._port, None
+            if isinstance(port, serial.Serial):  # a network port has neither
+                with suppress(*_GONE):
+                    fcntl.flock(port.fd, fcntl.LOCK_UN)
+                    port.cancel_read()
+                    port.cancel_write()
 
     def _read(self, port: serial.Serial) -> None:
         """Messages to the intake until told to stop. Raises what pyserial raises when the port goes."""

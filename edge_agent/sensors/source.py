@@ -20,6 +20,7 @@ from edge_agent.errors import BadMessage
 from edge_agent.observation import RainState, Reading
 from edge_agent.sensors.mapping import EARLIEST, Decoder, Origin, OriginDecoder
 from edge_agent.sensors.rain import RainAccumulator, wraps_of
+from edge_agent.sensors.supervisor import delivery, left_behind
 from edge_agent.variables import VARIABLES, Kind, conversion
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,9 @@ Gauges = Mapping[tuple[str | None, str], RainState]  # by station and gauge
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a source is doing. `state`: `opening`, `reading`, `waiting` (to try again) or `stopped`; `detail`: what is
-    wrong and what to do, empty if nothing is. `rejected`: messages and single values left out, by reason. `last_t`: UTC
+    """How a source is doing. `state`: `opening`, `reading`, `waiting` (to try again), `hung` (its device holds every
+    thread it may have) or `stopped`; `detail`: what is wrong and what to do, empty if nothing is. `stuck`: how often
+    its thread hung and was replaced. `rejected`: messages and single values left out, by reason. `last_t`: UTC
     seconds of the last accepted reading. `battery`: by part, `ok`, `low` or volts, where the device says it.
     `device_clock`: what a device's clock last showed (UTC seconds), and this device's monotonic seconds at that moment.
     `counters`: running totals as last read, by gauge, in the unit of their variable (rain: mm).
@@ -56,6 +58,7 @@ class Health:
     battery: dict[str, str | float] = field(default_factory=dict)
     device_clock: tuple[float, float] | None = None
     counters: dict[str, float] = field(default_factory=dict)
+    stuck: int = 0
 
 
 class Source(Protocol):
@@ -124,7 +127,9 @@ class Intake:
     def message(self, payload: bytes, *, retained: bool = False, station: str | None = None, topic: str = "") -> None:
         """Take one message. `retained`: the broker kept it, nobody knows since when. `station`: named by its topic."""
         arrived = self._clock.now()
-        if len(payload) > self.sensor.max_message_bytes:
+        if left_behind():
+            self.refuse("left-behind", "its thread hung, and another has taken its place")
+        elif len(payload) > self.sensor.max_message_bytes:
             self.refuse("too-large", f"{len(payload)} bytes; max_message_bytes is {self.sensor.max_message_bytes}")
         elif not self._bucket.take():
             self.refuse("too-fast", f"more than max_messages_s = {self.sensor.max_messages_s:g}")
@@ -140,7 +145,7 @@ class Intake:
             if detail:
                 self._last_complaint = f"{reason}: {detail}"
 
-    def health(self, state: str, detail: str, reopened: int) -> Health:
+    def health(self, state: str, detail: str, reopened: int, stuck: int = 0) -> Health:
         """The counts so far, with what the connection says of itself."""
         with self._lock:
             return Health(
@@ -155,6 +160,7 @@ class Intake:
                 dict(self._battery),
                 self._device_clock,
                 dict(self._counters),
+                stuck,
             )
 
     @property
@@ -214,7 +220,11 @@ class Intake:
         values = reading.values
         if not values:
             return
-        if not self._emit(self.sensor, reading, arrived):
+        with delivery() as may:
+            taken = may and self._emit(self.sensor, reading, arrived)
+        if not may:
+            raise BadMessage("left-behind", "its thread hung, and another has taken its place")
+        if not taken:
             for variable in totals.keys() & values.keys():
                 self._rain[reading.station, _gauge_name(reading, variable)].carry(values[variable])
             raise BadMessage("queue-full", "the agent cannot keep up")

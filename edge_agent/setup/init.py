@@ -316,6 +316,8 @@ longitude = {longitude}
 elevation_m = {elevation}
 # Civil days are counted in it.
 timezone = {timezone}
+# What is published of the place: "rounded" (to about a kilometre), "exact" or "none".
+#publish_position = "rounded"
 
 # The broker that observations and forecasts go to.
 [mqtt]

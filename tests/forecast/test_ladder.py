@@ -17,6 +17,7 @@ from edge_agent.errors import BundleError
 from edge_agent.forecast import LEADS_S, QUANTILES, Level, persistence
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.inference.onnx import OnnxSession
+from edge_agent.publish.payloads import forecast_payload
 from tests.forecast.series import START, windows
 from tests.tiny_bundle import PROBABILITY, make_tiny_bundle
 
@@ -212,3 +213,52 @@ def test_batch_mates_and_chunks_do_not_matter(session, order, chunk, seed):
     )
     for place, i in enumerate(order):
         same(mixed[place], plain[i])
+
+
+RUNGS = ("model", "short", "old", "never", "refused")
+
+
+def put_on(rung: str, column: np.ndarray) -> None:
+    """Take away what keeps a variable from a higher rung."""
+    if rung == "short":
+        column[: grid.HISTORY_STEPS - 20 * 4] = np.nan
+    elif rung == "old":
+        column[-8:] = np.nan
+    elif rung == "never":
+        column[:] = np.nan
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    wind=st.sampled_from(RUNGS), gust=st.sampled_from(RUNGS), seed=st.integers(0, 9), lull=st.floats(0.0, 2.0, width=32)
+)
+def test_a_gust_is_never_below_the_wind_whatever_rung_each_stands_on(session, wind, gust, seed, lull):
+    def spoil(answer):
+        for name, rung in (("wind_speed", wind), ("wind_gust", gust)):
+            if rung == "refused":
+                answer["mean"][:, 0, OUTPUTS.index(name)] = np.nan
+        answer["mean"][..., OUTPUTS.index("wind_speed")] *= 1.0 + lull  # the model's wind may outgrow what blew
+        answer["quantiles"][..., OUTPUTS.index("wind_speed"), :] *= 1.0 + lull
+
+    history = windows(2, seed=seed)
+    history[:, :, COLUMN["wind_gust"]] = history[:, :, COLUMN["wind_speed"]] + lull
+    put_on(wind, history[0, :, COLUMN["wind_speed"]])
+    put_on(gust, history[0, :, COLUMN["wind_gust"]])
+    for made in forecast(Nowcaster(Changed(session, spoil)), history):
+        of_wind, of_gust = (made.variables.get(name) for name in ("wind_speed", "wind_gust"))
+        if of_gust is None or of_gust.mean is None:
+            continue
+        assert np.isfinite(of_gust.mean).all() and (np.diff(of_gust.quantiles, axis=0) >= 0).all()
+        if of_wind is None or of_wind.mean is None:
+            continue
+        assert (of_gust.mean >= of_wind.mean).all() and (of_gust.quantiles >= of_wind.quantiles).all()
+        told = forecast_payload(made, 3600).vars
+        assert all(g >= w for g, w in zip(told["wind_gust"].mean, told["wind_speed"].mean, strict=True))
+
+
+def test_a_gust_alone_is_what_its_own_rung_says(session):
+    history = windows(1)
+    history[:, :, COLUMN["wind_speed"]] = np.nan
+    [made] = forecast(Nowcaster(None), history)
+    x = history[:, :, COLUMN["wind_gust"]]
+    np.testing.assert_array_equal(made.variables["wind_gust"].mean, persistence.base(x, "wind_gust", LEADS_S)[0])

@@ -203,6 +203,14 @@ def test_the_last_values_of_all_sources_are_kept_for_who_comes_later(bench):
     assert msgspec.json.decode(message.payload)["v"] == {"rain": 0.2, "temperature": 10.0}
 
 
+def test_what_is_history_is_no_last_value_however_new(bench):
+    bench.outbox.add(judged(1, t=ORIGIN, temperature=10.0))
+    bench.outbox.add(judged(2, t=ORIGIN + 5, historical=True, temperature=99.0))
+    bench.outbox.add(judged(3, t=ORIGIN - 121, source="gauge", rain=0.2))  # late
+    bench.pump()
+    assert msgspec.json.decode(bench.link.kept["wx/v1/roof/obs/last"].payload)["v"] == {"temperature": 10.0}
+
+
 def test_a_station_the_broker_refuses_does_not_hold_up_the_others(bench):
     for _ in range(60):
         bench.add(station="roof")

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -188,6 +189,7 @@ class SensorSays:
     reopened: int = 0
     battery: dict = field(default_factory=lambda: {"outdoor": "low", "console": 4.5217})
     counters: dict = field(default_factory=lambda: {"rain": 312.4})
+    stuck: int = 0
 
 
 @dataclass
@@ -246,6 +248,21 @@ def test_info_does_not_tell_where_exactly_a_station_stands():
     assert (payload.site.latitude, payload.site.longitude, payload.site.elevation_m) == (47.38, 8.54, 408)
     assert "47.376" not in text and "8.541" not in text
     assert payload.variables == {"temperature": "degC", "rain": "mm"}
+
+
+@pytest.mark.parametrize(
+    ("publish", "site"),
+    [
+        ("rounded", {"latitude": 47.38, "longitude": 8.54, "elevation_m": 408}),
+        ("exact", {"latitude": 47.37689, "longitude": 8.54169, "elevation_m": 408.4}),
+        ("none", {"latitude": None, "longitude": None, "elevation_m": None}),
+    ],
+)
+def test_the_operator_says_how_much_of_the_place_is_told(publish, site):
+    station = msgspec.structs.replace(STATION, publish_position=publish)
+    payload = to_json(info_payload(station, ["temperature"], None))
+    validate("info", payload)
+    assert msgspec.json.decode(payload)["site"] == site | {"timezone": "Europe/Zurich"}
 
 
 def test_scores_of_a_day_come_by_source_variable_and_lead():

@@ -39,4 +39,4 @@ def test_connections_that_die_at_once_count_as_failures():
 
 
 def test_after_a_takeover_it_waits_long_so_that_two_agents_do_not_throw_each_other_out():
-    assert Backoff(WAITS, min).after(3600, taken_over=True) >= WAITS.takeover / 2
+    assert Backoff(WAITS, min).after(3600, taken_over=True) >= WAITS.takeover

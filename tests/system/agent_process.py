@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import subprocess
@@ -16,14 +17,23 @@ PATIENCE_S = 60.0
 
 
 class AgentProcess:
-    """A running agent. Its store lies beside `config`; `stop_s`: how long it took to end."""
+    """A running agent. Its store lies beside `config`; `stop_s`: how long it took to end; `environ`: more of it;
+    `program`: what Python runs."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(
+        self,
+        config: Path,
+        *flags: str,
+        environ: dict[str, str] | None = None,
+        program: tuple[str, ...] = ("-m", "edge_agent.cli", "run", "--verbose", "--config"),
+    ) -> None:
         self.config = config
         self.stop_s: float | None = None
         self._lines: list[str] = []
-        command = [sys.executable, "-m", "edge_agent.cli", "run", "--verbose", "--config", str(config)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        command = [sys.executable, *program, str(config), *flags]
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=os.environ | (environ or {})
+        )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 

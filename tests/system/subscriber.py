@@ -94,7 +94,7 @@ class Subscriber:
                 )
 
 
-def retained(host: str, port: int, topic: str = "wx/v1/#") -> dict[str, Received]:
+def retained(host: str, port: int, topic: str = "wx/v1/#", options: tuple[str, ...] = ()) -> dict[str, Received]:
     """What the broker holds for whoever comes now."""
-    with Subscriber(host, port, topic=topic) as late:
+    with Subscriber(host, port, *options, topic=topic) as late:
         return {m.topic: m for m in late.received if m.stale}

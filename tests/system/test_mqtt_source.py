@@ -356,6 +356,23 @@ def test_two_agents_of_one_name_are_told_so(mosquitto, run):
     until(lambda: any(words in agent.sources[0].health().detail for agent in (first, second)), "the advice")
 
 
+def test_after_another_client_took_its_name_it_waits_long_and_says_so(run):
+    """A broker that says so (0x8E), which this Mosquitto does not; two that come back at once would never end it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        agent = run(a_config(Mqtt(host="127.0.0.1", port=listener.getsockname()[1]), a_sensor()), ready=False)
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(bytes.fromhex("2003000000"))  # CONNACK
+            request = connection.recv(4096)  # SUBSCRIBE
+            connection.sendall(b"\x90\x04" + request[2:4] + b"\x00\x00" + bytes.fromhex("e0018e"))
+            agent.await_state("waiting")
+    detail = agent.sources[0].health().detail
+    assert 'Another client calls itself "stationcast-home-sensors": give each agent its own client_id' in detail
+    assert int(detail.rsplit("Trying again in ", 1)[1].split()[0]) >= 600
+
+
 def test_a_topic_that_the_broker_refuses_is_said_and_its_neighbour_read(mosquitto, run, monkeypatch):
     def refuse(self: Client, *args: object) -> object:
         """As a broker with access rules for subscriptions answers; Mosquitto itself accepts and stays silent."""
