@@ -121,6 +121,15 @@ class Observations:
         rows.sort(key=itemgetter(0, 1))
         return [_as_series(list(ranked)) for _, ranked in groupby(rows, key=itemgetter(0))]
 
+    def in_step(self, station: int, step: int) -> Iterator[Judged]:
+        """A station's observations of the quarter hour that ends at a step, by time. By the station's number."""
+        rows = self._connection.read(
+            f"SELECT {OBSERVATION_COLUMNS} FROM {OBSERVATION_TABLES} WHERE o.series IN"
+            " (SELECT id FROM series WHERE station = ?) AND o.t > ? AND o.t <= ? ORDER BY o.t, o.rank DESC",
+            (station, step - grid.STEP_S, step),
+        )
+        return map(judged_of, rows)
+
     def prune(self, before: int) -> int:
         """Delete rows with t < `before` that no destination waits for; their number. Commits between many."""
         c, gone, uncommitted = self._connection, 0, 0

@@ -100,8 +100,18 @@ def rain_totals(db: Database) -> None:
     )
 
 
+def open_steps(db: Database) -> None:
+    """Quarter hours whose readings are not all in `grid_days` and `stations.newest` yet: see `open_steps.py`."""
+    db.execute(
+        "CREATE TABLE open_steps (step INTEGER NOT NULL, station INTEGER NOT NULL REFERENCES stations(id),"
+        " PRIMARY KEY (step, station)) WITHOUT ROWID"
+    )
+
+
 # In order; new ones at the end.
-_MIGRATIONS = (observations, grid_days, outbox, forecasts_and_scores, meta, small_forecasts, rain_totals)
+_MIGRATIONS = (
+    observations, grid_days, outbox, forecasts_and_scores, meta, small_forecasts, rain_totals, open_steps,
+)  # fmt: skip
 for _migration in _MIGRATIONS:
     SCHEMA()(_migration)
 KNOWN = frozenset(_migration.__name__ for _migration in _MIGRATIONS)

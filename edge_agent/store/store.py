@@ -18,6 +18,7 @@ from edge_agent.store.cells import DAY_S
 from edge_agent.store.connection import Connection, connect
 from edge_agent.store.forecasts import Forecasts
 from edge_agent.store.observations import Fate, Observations, Series
+from edge_agent.store.open_steps import OpenSteps
 from edge_agent.store.outbox import Outbox, OutboxCounts, Queued
 from edge_agent.store.state import GridDays, Newest, RainTotals
 from edge_agent.verification import ScoreRow
@@ -47,7 +48,9 @@ class Store:
     def __init__(self, connection: Connection, *, keep_days: int, outbox_bytes: int) -> None:
         self._connection, self._keep_days = connection, keep_days
         self._observations = Observations(connection)
-        self._grid, self._newest = GridDays(connection), Newest(connection)
+        self._open = OpenSteps(connection)
+        self._grid = GridDays(connection, self._observations, self._open)
+        self._newest = Newest(connection, self._observations, self._open)
         self._rain = RainTotals(connection)
         self._forecasts = Forecasts(connection)
         self._outbox = Outbox(connection, outbox_bytes)
@@ -112,6 +115,7 @@ class Store:
                 self._outbox.keep_part(series, o.t, added.earlier)
             for destination in destinations:
                 self._outbox.put(destination, series, o.t, added.bytes, added.part)
+        self._open.add(station, o.t)
         self._grid.put(station, o.t, added.grid, o.rank)
         self._newest.put(station, added.judged, added.grid)
         self._rain.put(o.source, o.station, totals or {})
@@ -263,8 +267,11 @@ class Store:
     def commit(self, now: float | None = None) -> None:
         """Make durable what was written since the last commit. On failure the message says whether it is lost.
 
-        `now`: UTC seconds; where there is something to commit, it is kept as the time of this state (`as_of`).
+        `now`: UTC seconds; where there is something to commit, it is kept as the time of this state (`as_of`). Grid and
+        newest readings are then written once a quarter hour, and made again from the observations until then; without
+        it, at once.
         """
+        self._open.at = None if now is None else int(now)
         if now is not None and self._connection.writing:
             self.set(_AS_OF, str(int(now)))
         self._connection.commit()
@@ -280,6 +287,7 @@ class Store:
 
     def close(self) -> None:
         """Commit and close."""
+        self._open.at = None
         self._connection.close()
 
     def prune(self, now: float) -> Pruned:
