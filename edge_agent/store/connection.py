@@ -34,7 +34,8 @@ class Connection:
     """A connection to the store's file.
 
     The first write begins a transaction; `commit` ends it, and none is begun before the next write. Reads see what is
-    written and not yet committed. `before_commit` are called with the transaction open; `forget` whenever what was read
+    written and not yet committed. `before_commit` are called with the transaction open, `after_commit` when it has
+    become durable; `forget` whenever what was read
     may be out of date: another process has written, or a transaction was lost. `unsaved`: readings in the open
     transaction, as the store counts them. `rollbacks`: transactions lost.
     """
@@ -42,6 +43,7 @@ class Connection:
     def __init__(self, path: Path, db: Database, *, read_only: bool = False) -> None:
         self.path = path
         self.before_commit: list[Callable[[], None]] = []
+        self.after_commit: list[Callable[[], None]] = []
         self.forget: list[Callable[[], None]] = []
         self._db, self._sqlite = db, db.conn
         self._read_only = read_only
@@ -126,6 +128,8 @@ class Connection:
             raise self._failed(error) from error
         self._open = False
         self.unsaved = 0
+        for follow in self.after_commit:
+            follow()
 
     @contextmanager
     def turn(self) -> Iterator[None]:

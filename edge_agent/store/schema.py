@@ -108,9 +108,16 @@ def open_steps(db: Database) -> None:
     )
 
 
+def outbox_order(db: Database) -> None:
+    """`priority`: see `outbox.py`. `outbox_marks`: up to which row the outbox went at a time, for their age."""
+    db.execute("ALTER TABLE outbox ADD COLUMN priority INTEGER NOT NULL DEFAULT 0")
+    db.execute("CREATE TABLE outbox_marks (t INTEGER PRIMARY KEY, key INTEGER NOT NULL)")
+
+
 # In order; new ones at the end.
 _MIGRATIONS = (
     observations, grid_days, outbox, forecasts_and_scores, meta, small_forecasts, rain_totals, open_steps,
+    outbox_order,
 )  # fmt: skip
 for _migration in _MIGRATIONS:
     SCHEMA()(_migration)

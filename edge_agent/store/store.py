@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from edge_agent import grid
 from edge_agent.forecast import Forecast
 from edge_agent.observation import Judged, RainState
-from edge_agent.store.cells import DAY_S
+from edge_agent.store.cells import DAY_S, WORST_RANK
 from edge_agent.store.connection import Connection, connect
 from edge_agent.store.forecasts import Forecasts
 from edge_agent.store.observations import Fate, Observations, Series
 from edge_agent.store.open_steps import OpenSteps
-from edge_agent.store.outbox import Outbox, OutboxCounts, Queued
+from edge_agent.store.outbox import LOWEST, Outbox, OutboxCounts, Policy, Queued
 from edge_agent.store.state import GridDays, Newest, RainTotals
 from edge_agent.verification import ScoreRow
 
@@ -45,7 +45,9 @@ class Store:
     """Observations, grid, forecasts, scores and outbox of all stations. Every method raises StoreError where the file
     cannot be read or written. Only for the thread that opened it."""
 
-    def __init__(self, connection: Connection, *, keep_days: int, outbox_bytes: int) -> None:
+    def __init__(
+        self, connection: Connection, *, keep_days: int, outbox_bytes: int, outbox_policy: Policy = "drop_oldest"
+    ) -> None:
         self._connection, self._keep_days = connection, keep_days
         self._observations = Observations(connection)
         self._open = OpenSteps(connection)
@@ -53,22 +55,30 @@ class Store:
         self._newest = Newest(connection, self._observations, self._open)
         self._rain = RainTotals(connection)
         self._forecasts = Forecasts(connection)
-        self._outbox = Outbox(connection, outbox_bytes)
+        self._outbox = Outbox(connection, outbox_bytes, outbox_policy)
         self._usable: tuple[tuple[str, int, int], list[Series]] | None = None
         connection.forget.append(self._forget)
 
     @classmethod
-    def open(cls, path: str | Path, *, keep_days: int = 90, outbox_mb: float = 200.0, read_only: bool = False) -> Store:
+    def open(
+        cls, path: str | Path, *, keep_days: int = 90, outbox_mb: float = 200.0, outbox_policy: Policy = "drop_oldest",
+        read_only: bool = False,
+    ) -> Store:  # fmt: skip
         """The store in that file, made where it is not there.
 
-        `keep_days`: raw observations. `outbox_mb`: bound of what waits for each destination, millions of bytes.
+        `keep_days`: raw observations. `outbox_mb`: bound of what waits for each destination, millions of bytes;
+        `outbox_policy`: what becomes of rows beyond it, as `Outbox`.
         `read_only`: for a process beside the agent; sees what was committed.
 
         Raises:
             StoreError: not permitted, damaged, another program's file, a newer schema; read only: not there.
         """
         connection = connect(Path(path), read_only=read_only)
-        return cls(connection, keep_days=keep_days, outbox_bytes=int(outbox_mb * 1e6))
+        store = cls(
+            connection, keep_days=keep_days, outbox_bytes=int(outbox_mb * 1e6), outbox_policy=outbox_policy
+        )  # fmt: skip
+        store._outbox.take_stock()
+        return store
 
     def __enter__(self) -> Store:
         return self
@@ -113,8 +123,9 @@ class Store:
                 return fate
             if added.part is not None:
                 self._outbox.keep_part(series, o.t, added.earlier)
+            priority = min(o.rank, WORST_RANK) if added.judged.usable() else LOWEST
             for destination in destinations:
-                self._outbox.put(destination, series, o.t, added.bytes, added.part)
+                self._outbox.put(destination, series, o.t, added.bytes, added.part, priority)
         self._open.add(station, o.t)
         self._grid.put(station, o.t, added.grid, o.rank)
         self._newest.put(station, added.judged, added.grid)
@@ -236,9 +247,17 @@ class Store:
         """Observations will never arrive, because of `reason`, a short stable word. The number that were waiting."""
         return self._outbox.drop(destination, keys, reason)
 
+    def expire(self, now: float, keep_days: float) -> int:
+        """Drop what has waited for a destination for longer; how many rows. As `Outbox.expire`."""
+        return self._outbox.expire(int(now), int(keep_days * DAY_S))
+
     def counts(self, destination: str) -> OutboxCounts:
-        """A destination's books; accepted = acknowledged + queued + dropped."""
+        """A destination's books, with what is not committed yet; accepted = acknowledged + queued + dropped."""
         return self._outbox.counts(destination)
+
+    def books(self) -> dict[str, OutboxCounts]:
+        """Destination -> its books when the last commit was made: no power cut takes them back."""
+        return self._outbox.books()
 
     @property
     def rollbacks(self) -> int:
