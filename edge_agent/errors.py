@@ -42,11 +42,12 @@ class NetworkError(StationcastError):
 
 
 class StoreError(StationcastError):
-    """The store cannot be opened or written. `lost`: readings that had been taken and are gone with it."""
+    """The store cannot be opened or written. `reason`: a short stable word for why, empty where it has no name. `lost`:
+    readings that had been taken and are gone with it."""
 
-    def __init__(self, message: str, *, lost: int = 0) -> None:
+    def __init__(self, message: str, *, reason: str = "", lost: int = 0) -> None:
         super().__init__(message)
-        self.lost = lost
+        self.reason, self.lost = reason, lost
 
 
 class BundleError(StationcastError):

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from edge_agent.publish.payloads import forecast_status
-from edge_agent.publish.structs import BrokerStatus, FlagName, OutboxStatus, SensorStatus, StatusPayload
-from edge_agent.store import Store
+from edge_agent.publish.structs import BrokerStatus, FlagName, OutboxStatus, SensorStatus, StatusPayload, StoreStatus
+from edge_agent.store import Keeper, Store
 
 KEY = "status"  # in the store: the agent; with one of these behind it and a name, a sensor or a station
 SENSOR, STATION = f"{KEY}:sensor:", f"{KEY}:station:"
@@ -33,6 +33,7 @@ class _Agent(msgspec.Struct):
     outbox: dict[str, OutboxStatus]
     lost: dict[str, int]
     broker: BrokerStatus | None
+    store: StoreStatus | None = None
 
 
 class _Station(msgspec.Struct):
@@ -45,7 +46,7 @@ class _Station(msgspec.Struct):
 class Heartbeat:
     """Keeps what was said in the store. Only for the thread that opened it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store | Keeper) -> None:
         self._store = store
         self._written: dict[str, tuple[bytes, object]] = {}  # by key, the one written longest ago first
         self._rollbacks = store.rollbacks

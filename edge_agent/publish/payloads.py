@@ -7,7 +7,7 @@ than a variable carries (`Variable.decimals`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 import numpy as np
@@ -33,15 +33,20 @@ from edge_agent.publish.structs import (
     OutboxStatus,
     Payload,
     Quality,
+    SalvageStatus,
     ScoreSeries,
     SensorStatus,
     Site,
     StatusPayload,
+    StoreStatus,
     VariableSeries,
     VerifyPayload,
 )
 from edge_agent.variables import VARIABLES, variable
 from edge_agent.wire import WIRE
+
+if TYPE_CHECKING:
+    from edge_agent.store import Keeper
 
 __all__ = [
     "ForecastPayload",
@@ -228,6 +233,7 @@ def status_payload(
     broker: BrokerHealth | None = None,
     rss_mb: float | None = None,
     store_mb: float | None = None,
+    store: Keeper | None = None,
 ) -> StatusPayload:
     """The state of a station at `t`. `outbox`: books by destination; `flags`: values by verdict since the start;
     `lost`: what could not be kept or done, by reason;
@@ -245,6 +251,7 @@ def status_payload(
         "lost": {reason: int(n) for reason, n in (lost or {}).items()},
         "flags": {flag.name.lower(): int(flags.get(flag, 0)) for flag in Flag},
         "broker": None if broker is None else _broker_status(broker),
+        "store": None if store is None else _store_status(store),
     }
     return msgspec.convert(document, StatusPayload)
 
@@ -359,6 +366,16 @@ def _broker_status(broker: BrokerHealth) -> BrokerStatus:
         in_flight=broker.in_flight,
         reconnects=broker.reconnects,
         refused=dict(broker.refused),
+    )
+
+
+def _store_status(store: Keeper) -> StoreStatus:
+    salvaged = store.salvaged
+    return StoreStatus(
+        state="disk" if store.on_disk else "memory",
+        detail=store.trouble[:MAX_TEXT],
+        in_memory=store.in_memory,
+        salvage=None if salvaged is None else msgspec.convert(salvaged, SalvageStatus, from_attributes=True),
     )
 
 

@@ -69,15 +69,14 @@ class Outbox:
         c = self._connection
         size += ROW_BYTES
         own = (part.boot, part.seq, msgspec.json.encode(list(part.names)).decode()) if part else (None, None, None)
-        ((given,),) = c.read("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'")
-        self.last_key = max(self.last_key, given) + 1
+        self.last_key = self.last_given() + 1
         c.write(
             "INSERT INTO outbox_totals (destination, accepted) VALUES (?, 1) ON CONFLICT (destination)"
             " DO UPDATE SET accepted = accepted + 1",
             (destination,),
         )
         if self._policy == "reject" and self._held(destination) + size > self._limit:
-            self._note_dropped(destination, FULL, 1)
+            self.note_dropped(destination, FULL, 1)
             return
         c.write(
             "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -85,6 +84,11 @@ class Outbox:
         )
         c.write("UPDATE outbox_totals SET bytes = bytes + ? WHERE destination = ?", (size, destination))
         self._keep_bound(destination)
+
+    def last_given(self) -> int:
+        """The last key that was given."""
+        ((given,),) = self._connection.read("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'")
+        return max(self.last_key, int(given))
 
     def keep_part(self, series: int, t: int, names: Sequence[str]) -> None:
         """Rows of an observation that is about to be filled up stand for these values only."""
@@ -114,15 +118,16 @@ class Outbox:
     def acknowledge(self, destination: str, keys: Iterable[int]) -> int:
         """Rows have arrived. Keys that are not queued (any more) change nothing. The number that were."""
         done = self._remove(destination, keys)
-        self._connection.write(
-            "UPDATE outbox_totals SET acknowledged = acknowledged + ? WHERE destination = ?", (done, destination)
-        )
+        if done:
+            self._connection.write(
+                "UPDATE outbox_totals SET acknowledged = acknowledged + ? WHERE destination = ?", (done, destination)
+            )
         return done
 
     def drop(self, destination: str, keys: Iterable[int], reason: str) -> int:
         """Rows will never arrive, because of `reason`, a short stable word. The number that were still queued."""
         n = self._remove(destination, keys)
-        self._note_dropped(destination, reason, n)
+        self.note_dropped(destination, reason, n)
         return n
 
     def expire(self, now: int, keep_s: int) -> int:
@@ -143,9 +148,18 @@ class Outbox:
         for destination, size in gone:
             n = c.write("DELETE FROM outbox WHERE destination = ? AND id <= ?", (destination, key))
             c.write("UPDATE outbox_totals SET bytes = bytes - ? WHERE destination = ?", (size, destination))
-            self._note_dropped(destination, OLD, n)
+            self.note_dropped(destination, OLD, n)
             total += n
         return total
+
+    def drop_without_observation(self, reason: str) -> None:
+        """Drop the rows whose observation is gone."""
+        gone = self._connection.read(
+            "SELECT q.destination, q.id FROM outbox q WHERE NOT EXISTS"
+            " (SELECT 1 FROM observations o WHERE o.series = q.series AND o.t = q.t)"
+        )
+        for destination in {row[0] for row in gone}:
+            self.drop(destination, [key for name, key in gone if name == destination], reason)
 
     def books(self) -> dict[str, OutboxCounts]:
         """Destination -> its books when the last commit was made."""
@@ -192,7 +206,8 @@ class Outbox:
         ((held,),) = self._connection.read("SELECT bytes FROM outbox_totals WHERE destination = ?", (destination,))
         return int(held)
 
-    def _note_dropped(self, destination: str, reason: str, n: int) -> None:
+    def note_dropped(self, destination: str, reason: str, n: int) -> None:
+        """Enter rows in the books that were accepted and will never arrive."""
         if n:
             self._connection.write(
                 "INSERT INTO outbox_dropped VALUES (?, ?, ?) ON CONFLICT (destination, reason)"

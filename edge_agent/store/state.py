@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from edge_agent import grid
 from edge_agent.observation import Flag, Judged, RainState
-from edge_agent.store.cells import COLUMNS, DAY_S, WORST_RANK, DayCells, day_of, history
-from edge_agent.store.connection import Connection
+from edge_agent.store.cells import COLUMNS, DAY_S, PACKED_BYTES, WORST_RANK, DayCells, day_of, history
+from edge_agent.store.connection import Connection, damaged
 from edge_agent.store.observations import Observations
 from edge_agent.store.open_steps import OpenSteps
 from edge_agent.store.rows import grid_values
@@ -82,14 +82,20 @@ class GridDays:
             del self._days[key]
         return self._connection.write("DELETE FROM grid_days WHERE day < ?", (before_day,))
 
+    def has(self, station: int, day: int) -> bool:
+        """Whether there is anything of a day."""
+        return (station, day) in self._days or bool(self._written(station, day, day))
+
+    def drop(self, keys: Iterable[tuple[int, int]]) -> None:
+        """Forget (station, day) in memory: they are read, and their open steps made, again."""
+        for key in keys:
+            self._days.pop(key, None)
+            self._changed.discard(key)
+
     def between(self, station: int, first: int, last: int) -> dict[int, bytes]:
         """Packed cells by day, with what is not written yet; `first` <= day <= `last`."""
         days = dict(self.behind(station, first, last)) if self.behind is not None else {}
-        days |= dict(
-            self._connection.read(
-                "SELECT day, cells FROM grid_days WHERE station = ? AND day BETWEEN ? AND ?", (station, first, last)
-            )
-        )
+        days |= self._written(station, first, last)
         stale = {step // DAY_S for step in self._open.of(station)}
         for day in range(first, last + 1):
             if day in stale:
@@ -98,13 +104,21 @@ class GridDays:
                 days[day] = self._days[station, day].packed()
         return days
 
+    def _written(self, station: int, first: int, last: int) -> dict[int, bytes]:
+        rows = self._connection.read(
+            "SELECT day, cells FROM grid_days WHERE station = ? AND day BETWEEN ? AND ?", (station, first, last)
+        )
+        days: dict[int, bytes] = dict(rows)
+        if any(not isinstance(cells, bytes) or len(cells) != PACKED_BYTES for cells in days.values()):
+            raise damaged(self._connection.path, f"a day of the grid of station number {station}")
+        return days
+
     def _load(self, station: int, day: int) -> None:
         key = (station, day)
         if key in self._days:
             self._days.move_to_end(key)
             return
-        rows = self._connection.read("SELECT cells FROM grid_days WHERE station = ? AND day = ?", key)
-        packed = rows[0][0] if rows else None
+        packed = self._written(station, day, day).get(day)
         if packed is None and self.behind is not None:
             packed = self.behind(station, day, day).get(day)
         cells = DayCells(packed)
@@ -178,7 +192,10 @@ class Newest:
         """What is known of a station; not to be changed."""
         if station not in self._states:
             ((text,),) = self._connection.read("SELECT newest FROM stations WHERE id = ?", (station,))
-            state = msgspec.json.decode(text, type=StationState) if text else StationState()
+            try:
+                state = msgspec.json.decode(text, type=StationState) if text else StationState()
+            except (msgspec.MsgspecError, TypeError) as error:
+                raise damaged(self._connection.path, f"newest readings of station number {station}") from error
             for step in sorted(self._open.of(station)):
                 for judged in self._observations.in_step(station, step):
                     _take(state, judged, grid_values(judged))
@@ -188,6 +205,16 @@ class Newest:
     def put(self, station: int, judged: Judged, grid_values: Mapping[str, float]) -> None:
         """Take an observation of a station that `of` was asked for; an older reading never replaces a newer one."""
         _take(self.of(station), judged, grid_values)
+
+    def merge(self, station: int, other: StationState) -> None:
+        """Take over what is newer, and keep it at once."""
+        state = self.of(station)
+        for name, (t, value, flag) in other.newest.items():
+            if name not in state.newest or t > state.newest[name][0]:
+                state.newest[name] = (t, value, flag)
+        for name, t in other.usable.items():
+            state.usable[name] = max(t, state.usable.get(name, t))
+        self._write(station, set())
 
     def _write(self, station: int, days: set[int]) -> None:
         text = msgspec.json.encode(self.of(station)).decode()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +15,13 @@ from edge_agent import grid
 from edge_agent.forecast import Forecast
 from edge_agent.observation import Judged, RainState
 from edge_agent.store.cells import DAY_S, WORST_RANK
-from edge_agent.store.connection import Connection, connect
+from edge_agent.store.connection import Connection, connect, connect_memory
 from edge_agent.store.forecasts import Forecasts
 from edge_agent.store.observations import Fate, Observations, Series
 from edge_agent.store.open_steps import OpenSteps
 from edge_agent.store.outbox import LOWEST, Outbox, OutboxCounts, Policy, Queued
 from edge_agent.store.state import GridDays, Newest, RainTotals
+from edge_agent.store.tables import Tables
 from edge_agent.verification import ScoreRow
 
 KEEP_GRID_DAYS = 40
@@ -57,7 +58,16 @@ class Store:
         self._forecasts = Forecasts(connection)
         self._outbox = Outbox(connection, outbox_bytes, outbox_policy)
         self._usable: tuple[tuple[str, int, int], list[Series]] | None = None
+        self._identity: tuple[int, int] | None = None
         connection.forget.append(self._forget)
+
+    @property
+    def tables(self) -> Tables:
+        """What is in it, for moving rows between two."""
+        return Tables(
+            self._connection, self._observations, self._open, self._grid, self._newest, self._rain, self._forecasts,
+            self._outbox,
+        )  # fmt: skip
 
     @classmethod
     def open(
@@ -78,6 +88,18 @@ class Store:
             connection, keep_days=keep_days, outbox_bytes=int(outbox_mb * 1e6), outbox_policy=outbox_policy
         )  # fmt: skip
         store._outbox.take_stock()
+        store.last_key = store._outbox.last_given()
+        with suppress(OSError):
+            store._identity = _identity(store.path)
+        return store
+
+    @classmethod
+    def in_memory(cls, behind: Callable[[str, int, int], Mapping[int, bytes]], last_key: int) -> Store:
+        """A store of nothing but memory, for while the disk fails. `behind`: packed grid days that are elsewhere, by
+        station, first and last day; `last_key`: the last one of the outbox that was given."""
+        store = cls(connect_memory(), keep_days=36_500, outbox_bytes=2**40)
+        store._grid.behind = lambda number, first, last: behind(store._observations.name(number), first, last)
+        store._outbox.last_key = last_key
         return store
 
     def __enter__(self) -> Store:
@@ -92,6 +114,13 @@ class Store:
     def path(self) -> Path:
         """The file."""
         return self._connection.path
+
+    def is_in_place(self) -> bool:
+        """False if the file was moved, deleted or replaced since it was opened."""
+        try:
+            return self._identity == _identity(self.path)
+        except OSError:
+            return False
 
     def size_mb(self) -> float:
         """The file and its write-ahead log, millions of bytes."""
@@ -137,6 +166,10 @@ class Store:
     def observations(self, station: str, start: int | None = None, end: int | None = None) -> Iterator[Judged]:
         """A station's observations by time, then rank; `start` <= t <= `end`. Few are in memory at once."""
         return self._observations.between(station, start, end)
+
+    def observation(self, station: str, source: str, t: int) -> Judged | None:
+        """The one of a source and time; None where there is none."""
+        return self._observations.at(station, source, t)
 
     def stations(self) -> list[str]:
         """Every station with observations, by name."""
@@ -187,6 +220,11 @@ class Store:
             if number is not None:
                 out[row] = self._grid.history(number, origin)
         return out
+
+    def grid_days(self, station: str, first: int, last: int) -> dict[int, bytes]:
+        """A station's packed grid days, by day since 1970; `first` <= day <= `last`."""
+        number = self._observations.station(station)
+        return {} if number is None else self._grid.between(number, first, last)
 
     def ages(self, stations: Sequence[str], origin: int) -> list[dict[str, int]]:
         """Per station: seconds from each grid variable's newest usable reading to `origin`, a multiple of 900; a
@@ -264,6 +302,15 @@ class Store:
         """How many transactions were lost since the store was opened. Rows that left the outbox in one are back."""
         return self._connection.rollbacks
 
+    @property
+    def last_key(self) -> int:
+        """The last key that was given to a row of the outbox; set it to have later ones begin behind it."""
+        return self._outbox.last_key
+
+    @last_key.setter
+    def last_key(self, key: int) -> None:
+        self._outbox.last_key = key
+
     def destinations(self) -> list[str]:
         """Every destination that ever had a row, by name."""
         return self._outbox.destinations()
@@ -309,6 +356,19 @@ class Store:
         self._open.at = None
         self._connection.close()
 
+    def roll_back(self) -> None:
+        """Let go of what was written since the last commit. Never fails."""
+        self._connection.roll_back()
+
+    def abandon(self) -> None:
+        """Close without a commit. Never fails; nothing happens where it is closed."""
+        self._connection.abandon()
+
+    def forget_oldest(self, n: int, reason: str) -> None:
+        """Delete the oldest observations; rows of the outbox that wait for them are dropped for that reason."""
+        self._observations.forget_oldest(n)
+        self._outbox.drop_without_observation(reason)
+
     def prune(self, now: float) -> Pruned:
         """Delete what is too old: observations after `keep_days` (not those that wait in the outbox), grid days after
         40, forecasts after 8 and their quantiles after 1, scores after 400 days. Commits now and then, so that the
@@ -338,3 +398,9 @@ class Store:
 
     def _forget(self) -> None:
         self._usable = None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Which file that is. Raises OSError."""
+    seen = path.stat()
+    return seen.st_dev, seen.st_ino
