@@ -334,7 +334,7 @@ class Agent:
         return self._clock.state() == "synced" or (last is not None and now - int(last) <= PRUNE_STEP_S)
 
     def _states(self) -> frozenset[tuple[str, str, bool]]:
-        """What sensors, broker and store are doing, and whether something is wrong: a change is worth a status at once."""
+        """What sensors, broker and store do, and whether something is wrong: a change is worth a status at once."""
         healths = [source.health() for source in self._sources]
         broker = self._publisher.health()
         found = {(f"sensor {health.name}", health.state, bool(health.detail)) for health in healths}

@@ -204,7 +204,6 @@ class Connection:
         lost = 0
         if self._open and not self._sqlite.in_transaction:  # SQLite rolled back by itself
             lost = self.unsaved
-            text += f". The {lost} readings since the last commit are lost"
             self._open = False
             self.unsaved = 0
             self.rollbacks += 1

@@ -87,9 +87,9 @@ class Checkup:
 
     def stop(self) -> None:
         """End it, finished or not."""
-        self._db.interrupt()
+        with suppress(sqlite3.ProgrammingError):  # it has just been closed
+            self._db.interrupt()
         self._thread.join()
-        self._db.close()
 
     def _run(self) -> None:
         try:
@@ -97,4 +97,6 @@ class Checkup:
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "") or ""
             said = str(error) if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) else "ok"
+        finally:
+            self._db.close()
         self.fault = "" if said == "ok" else str(said)

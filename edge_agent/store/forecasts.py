@@ -48,8 +48,8 @@ class Forecasts:
 
     score_columns = _COLUMNS
 
-    def put(self, origin: int, station: str, packed: Packed, *, replace: bool) -> None:
-        """Take over a packed forecast. `replace`: also where there is one."""
+    def put(self, origin: int, station: str, packed: Packed, *, replace: bool) -> bool:
+        """Take over a packed forecast; false where there is one that stays. `replace`: it does not."""
         how = "REPLACE" if replace else "IGNORE"
         form = self._form(packed.form)
         new = self._connection.write(
@@ -59,6 +59,7 @@ class Forecasts:
             self._connection.write(
                 "INSERT OR REPLACE INTO forecast_quantiles VALUES (?, ?, ?)", (origin, station, packed.quantiles)
             )
+        return bool(new)
 
     def put_baseline(self, origin: int, station: str, source: str, packed: Packed) -> None:
         """Take over a packed baseline, unless there is one."""

@@ -69,14 +69,28 @@ class Pour:
 
         Raises StoreError: the target failed.
         """
+        yield from self.rows()
+        yield from self.outbox()
+
+    def rows(self) -> Step:
+        """Everything but the outbox."""
         for step in (
-            self._names, self._small_things, self._grid, self._outbox, self._recent, self._forecasts, self._scores,
-            self._rest,
+            self._names, self._small_things, self._grid, self._recent, self._forecasts, self._scores, self._rest,
         ):  # fmt: skip
             for _ in step():
-                self._target.grid.drop(self._touched)
-                self._touched.clear()
+                self._settle()
                 yield
+
+    def outbox(self, *, books: bool = True) -> Step:
+        """What waits, where its observation is in one of both, and the `books`. At each point those of the target
+        balance."""
+        for _ in self._waiting(books):
+            self._settle()
+            yield
+
+    def _settle(self) -> None:
+        self._target.grid.drop(self._touched)
+        self._touched.clear()
 
     # --- names and small things ---------------------------------------------------------------------------------------
 
@@ -85,7 +99,11 @@ class Pour:
         for number, station, text in self._reader.by_id("stations", "id, station, newest"):
             if isinstance(station, str):
                 self._stations[number], newest[number] = station, text
-        for number, station, source in self._reader.by_id("series", "id, station, source"):
+        for station, number in self._reader.ends("SELECT station, id FROM stations", "station"):  # from its index
+            if isinstance(station, str):
+                self._stations.setdefault(number, station)
+        by_index = self._reader.ends("SELECT id, station, source FROM series", "station, source")
+        for number, station, source in (*self._reader.by_id("series", "id, station, source"), *by_index):
             if station in self._stations and isinstance(source, str):
                 self._series[number] = station, source
         self._boots = {
@@ -96,7 +114,7 @@ class Pour:
             assert ours is not None
             self._numbers[number] = ours
             with suppress(msgspec.MsgspecError, TypeError):
-                self._target.newest.merge(ours, msgspec.json.decode(newest[number] or "{}", type=StationState))
+                self._target.newest.merge(ours, msgspec.json.decode(newest.get(number) or "{}", type=StationState))
         yield
 
     def _small_things(self) -> Step:
@@ -188,10 +206,11 @@ class Pour:
 
     # --- the outbox ---------------------------------------------------------------------------------------------------
 
-    def _outbox(self) -> Step:
-        """Rows that wait, with their observations; then what the books say besides, once. At each point the books of
-        the target balance."""
-        if self._name and self._c.read("SELECT 1 FROM meta WHERE key = ? AND value = ?", (BOOKS, self._name)):
+    def _waiting(self, books: bool) -> Step:
+        if not books and not self._stations:
+            return
+        done = "SELECT 1 FROM meta WHERE key = ? AND value = ?"
+        if self._name and books and self._c.read(done, (BOOKS, self._name)):
             return
         waiting: Counter[str] = Counter()
         priority = "priority" if self._reader.has("outbox", "priority") else "0"
@@ -202,26 +221,26 @@ class Pour:
                 waiting[row[1]] += self._queue(row)
             self.kept["queued"] = waiting.total()
             yield
-        self._rest_of_the_books(waiting)
-        if self._name:
-            self._c.write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (BOOKS, self._name))
+        if books:
+            self._rest_of_the_books(waiting)
+            if self._name:
+                self._c.write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (BOOKS, self._name))
         yield
 
     def _queue(self, row: Row) -> bool:
         key, destination, series, t, size, boot, seq, names, priority = row
         if series not in self._series or not has_ints(key, t, size):
             return False
-        sql = f"SELECT {_OBSERVATION} FROM observations WHERE series = ? AND t = ?"
-        found = self._reader.one(sql, series, t)
-        if found is None:
-            return False
         number, source = self._series[series]
         ours = self._target.observations.series(self._numbers[number], source)
-        was_there = bool(self._c.read("SELECT 1 FROM observations WHERE series = ? AND t = ?", (ours, t)))
-        self.kept["observations"] += self._keep(series, found)
-        if not self._c.read("SELECT 1 FROM observations WHERE series = ? AND t = ?", (ours, t)):
+        there = "SELECT 1 FROM observations WHERE series = ? AND t = ?"
+        was_there = bool(self._c.read(there, (ours, t)))
+        found = self._reader.one(f"SELECT {_OBSERVATION} FROM observations WHERE series = ? AND t = ?", series, t)
+        if found is not None:
+            self.kept["observations"] += self._keep(series, found)
+        if not self._c.read(there, (ours, t)):
             return False
-        if was_there and names is None:  # of a row that was filled up it stands for its own values
+        if self._newer and was_there and names is None and found is not None:  # of a row that was filled up: its own
             boot, seq = found[3], found[4]
             names = msgspec.json.encode(list(msgspec.json.decode(found[1]))).decode()
         own = None if boot is None else self._boot(self._boots.get(boot, f"lost-{boot}"))

@@ -33,8 +33,7 @@ def pour_forecasts(reader: Reader, target: Forecasts, kept: Counter[str], *, new
             quantiles = found[0] if found else None
             for packed in (Packed(forms.get(form, b""), body, quantiles), Packed(forms.get(form, b""), body, None)):
                 if _unpacks(packed):
-                    target.put(origin, station, packed, replace=newer)
-                    kept["forecasts"] += 1
+                    kept["forecasts"] += target.put(origin, station, packed, replace=newer)
                     break
         yield
     rows = reader.by_id("baselines", "rowid, origin, station, source, form, body, quantiles")

@@ -16,7 +16,7 @@ Scan = Callable[[int, int], Iterator[Row]]
 
 
 class Reader:
-    """A connection that is only read. `unreadable`: parts that could not be read, or rows that say what cannot be."""
+    """A connection that is only read. `unreadable`: gaps that could not be read, and rows that say what cannot be."""
 
     def __init__(self, source: sqlite3.Connection) -> None:
         self.unreadable = 0
@@ -51,7 +51,8 @@ class Reader:
     def ends(self, sql: str, key: str) -> list[Row]:
         """Rows of a table without row numbers, from both ends up to where it cannot be read."""
         found: dict[Row, None] = {}
-        for order in (f"{sql} ORDER BY {key}", f"{sql} ORDER BY {key} DESC"):
+        down = ", ".join(f"{part} DESC" for part in key.split(", "))
+        for order in (f"{sql} ORDER BY {key}", f"{sql} ORDER BY {down}"):
             try:
                 for row in self.rows(order):
                     found[row] = None
@@ -83,18 +84,19 @@ class Reader:
             span: first and last key; None = nothing.
             width: keys that are given up together where they cannot be read.
         """
-        parts, failures = [] if span is None else [span], 0
+        parts, failures, in_gap = [] if span is None else [span], 0, False
         while parts:
             low, high = parts.pop()
             at = low
             try:
                 for row in scan(low, high):
-                    at = row[0]
+                    at, in_gap = row[0], False
                     yield row
             except (sqlite3.Error, OverflowError):
                 failures += 1
                 if high - at < width or failures > MOST_FAILURES:
-                    self.unreadable += 1
+                    self.unreadable += not in_gap
+                    in_gap = True
                 else:
                     middle = (at + high) // 2
                     parts += [(middle + 1, high), (at, middle)]

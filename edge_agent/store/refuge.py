@@ -172,6 +172,7 @@ class Refuge:
         Raises:
             StoreError: the disk fails, and readings in memory are lost.
         """
+        self._stop_watching()
         try:
             if self.memory is not None:
                 self._go_back(int(self._clock.now()))
@@ -255,9 +256,9 @@ class Refuge:
 
     def _fall_back(self, error: StoreError) -> None:
         """To memory: what the lost transaction held is made again there."""
-        self.trouble = str(error)
+        self.trouble = error.what
         self.lost["store"] += 1
-        log.error("%s. Going on from memory", error)
+        log.error("%s. Going on from memory", error.what)
         self._damaged = error.reason == "damaged"
         redo, self._redo = self._redo, []
         if self._file is not None:
@@ -298,12 +299,13 @@ class Refuge:
             for destination, keys in self.settled.items():
                 for reason in set(keys.values()):
                     _settle(store, destination, [key for key, why in keys.items() if why == reason], reason)
-            for _ in Pour(memory.tables.connection.raw, store.tables, newer=True).run():
+            pour = Pour(memory.tables.connection.raw, store.tables, newer=True)
+            for _ in pour.run():
                 pass
             store.last_key = max(store.last_key, memory.last_key)
             store.commit(now)
         except StoreError as error:
-            self.trouble = str(error)
+            self.trouble = error.what
             self._damaged = self._damaged or error.reason == "damaged"
             if self._file is not None:
                 self._file.roll_back()

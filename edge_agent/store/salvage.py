@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
 from edge_agent.store.damage import open_damaged
 from edge_agent.store.pour import Pour
+from edge_agent.store.rebuild import Rebuilt
 from edge_agent.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -19,8 +23,8 @@ KEY = "salvage"  # in the new store
 
 class Salvaged(msgspec.Struct):
     """`file`: the damaged one, in the folder of the store; `done`: everything that can be read was taken over;
-    `observations`, `queued`, `forecasts`, `scores`: rows of each; `unreadable`: parts, of a row or many, that are
-    lost."""
+    `observations`, `queued`, `forecasts`, `scores`: rows of each; `unreadable`: parts, of a row or many, that cannot be
+    read as a database, and whose rows may be lost."""
 
     file: str
     done: bool = False
@@ -36,10 +40,9 @@ class Salvage:
 
     def __init__(self, state: Salvaged, folder: Path) -> None:
         self.state, self._path = state, folder / state.file
-        self._pour: Pour | None = None
-        self._steps: Iterator[None] = iter(())
+        self._work: Iterator[None] | None = None
         self._rollbacks = 0
-        self._db = None if state.done else open_damaged(self._path)
+        self._closed = 0  # 1: it cannot be opened as a database
 
     @classmethod
     def begin(cls, store: Store, aside: Path) -> None:
@@ -59,33 +62,57 @@ class Salvage:
         """
         if self.state.done:
             return False
-        if self._pour is None or self._rollbacks != store.rollbacks:  # rows that were taken over may be gone
-            self._rollbacks = store.rollbacks
-            if self._db is not None:
-                self._pour = Pour(self._db, store.tables, newer=False, name=self.state.file)
-                self._steps = self._pour.run()
-        more = next(self._steps, self) is not self
-        if self._pour is not None:
-            for kind, n in self._pour.kept.items():
-                setattr(self.state, kind, n)
-            self.state.unreadable = self._pour.unreadable
-        if not more:
-            self.state.done = True
+        if self._work is None or self._rollbacks != store.rollbacks:  # rows that were taken over may be gone
             self.stop()
+            self.state, self._rollbacks = Salvaged(self.state.file), store.rollbacks
+            self._work = self._steps(store)
+        if next(self._work, self) is self:
+            self.state.done = True
             log.warning(
                 "%s: %d observations, %d waiting rows, %d forecasts and %d scores taken over; %d parts cannot be read",
                 self._path, self.state.observations, self.state.queued, self.state.forecasts, self.state.scores,
                 self.state.unreadable,
             )  # fmt: skip
         store.set(KEY, msgspec.json.encode(self.state).decode())
-        return more
+        return not self.state.done
 
     def stop(self) -> None:
-        """Close the file."""
-        self._steps = iter(())
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        """Let go of the file."""
+        if self._work is not None:
+            self._work.close()  # type: ignore[attr-defined]
+            self._work = None
+
+    def _steps(self, store: Store) -> Iterator[None]:
+        """The file as a database, then page by page, as some rows are found only so; at last what waits in its outbox,
+        as that needs the observations."""
+        with ExitStack() as closing_:
+            db = open_damaged(self._path)
+            if db is not None:
+                closing_.callback(db.close)
+            self._closed = int(db is None)
+            pours = [Pour(one, store.tables, newer=False, name=self.state.file) for one in (db,) if one is not None]
+            for pour in pours:
+                yield from self._told(pours, pour.rows())
+            try:
+                rebuilt = Rebuilt(self._path)
+                closing_.callback(rebuilt.close)
+                yield from rebuilt.run()
+            except (OSError, sqlite3.Error) as error:
+                log.error("%s: rows cannot be taken from its pages (%s)", self._path, error)
+            else:
+                pours.append(Pour(rebuilt.db, store.tables, newer=False, name=self.state.file))
+                yield from self._told(pours, pours[-1].rows())
+            for pour in pours:
+                yield from self._told(pours, pour.outbox(books=pour is pours[0]))
+
+    def _told(self, pours: list[Pour], steps: Iterator[None]) -> Iterator[None]:
+        for _ in steps:
+            kept: Counter[str] = sum((pour.kept for pour in pours), Counter())
+            self.state = Salvaged(
+                self.state.file, False, kept["observations"], kept["queued"], kept["forecasts"], kept["scores"],
+                max(pour.unreadable for pour in pours) + self._closed,
+            )  # fmt: skip
+            yield
 
 
 def last_salvage(store: Store) -> Salvaged | None:
