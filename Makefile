@@ -93,5 +93,6 @@ system:
 	command -v mosquitto >/dev/null || set -- "$$@" mosquitto; \
 	command -v mosquitto_sub >/dev/null || set -- "$$@" mosquitto-clients; \
 	command -v openssl >/dev/null || set -- "$$@" openssl; \
+	command -v gcc >/dev/null && test -e /usr/include/stdio.h || set -- "$$@" gcc libc6-dev; \
 	ldconfig -p | grep -q 'libgomp\.so\.1' || set -- "$$@" libgomp1; \
 	test $$# = 0 -o "$(SYSTEM)" = skip || sh .ci/debian "$$@"
