@@ -163,6 +163,12 @@ class Connection:
         """The database itself, for reading a store that is given up."""
         return self._sqlite
 
+    def empty_log(self) -> None:
+        """Have everything that was committed in the file itself, also where that has another name by now: the log would
+        be taken for that of another one. Never fails."""
+        with suppress(sqlite3.Error):
+            self._sqlite.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def abandon(self) -> None:
         """Close without a commit. Never fails; nothing happens where it is closed."""
         with suppress(sqlite3.Error):

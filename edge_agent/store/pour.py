@@ -240,9 +240,9 @@ class Pour:
             self.kept["observations"] += self._keep(series, found)
         if not self._c.read(there, (ours, t)):
             return False
-        if self._newer and was_there and names is None and found is not None:  # of a row that was filled up: its own
+        if self._newer and was_there and found is not None and boot is None:  # of a row that was filled up: its own
             boot, seq = found[3], found[4]
-            names = msgspec.json.encode(list(msgspec.json.decode(found[1]))).decode()
+            names = names or msgspec.json.encode(list(msgspec.json.decode(found[1]))).decode()
         own = None if boot is None else self._boot(self._boots.get(boot, f"lost-{boot}"))
         with self._c.together():
             new = self._c.write(

@@ -266,6 +266,8 @@ class Refuge:
             self._last_key = self._file.last_key
             self._file.roll_back()
             if error.reason == "gone":
+                self._stop_watching()
+                self._file.tables.connection.empty_log()
                 self._file.abandon()
                 self._file = None
         self._last_key = self._last_key or _far_key()

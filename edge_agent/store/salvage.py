@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_agent.store.connection import damaged
 from edge_agent.store.damage import open_damaged
 from edge_agent.store.pour import Pour
 from edge_agent.store.rebuild import Rebuilt
@@ -121,4 +122,7 @@ def last_salvage(store: Store) -> Salvaged | None:
     Raises StoreError: it cannot be read.
     """
     text = store.get(KEY)
-    return None if text is None else msgspec.json.decode(text, type=Salvaged)
+    try:
+        return None if text is None else msgspec.json.decode(text, type=Salvaged)
+    except msgspec.MsgspecError as error:
+        raise damaged(store.path, KEY) from error
