@@ -137,12 +137,9 @@ def report_of(config: Config, store: Store, now: float, config_path: Path = Path
     heartbeats, hints = _heartbeats(store, [station.id for station in config.stations])
     stations = [_station(store, station.id, heartbeats, now) for station in config.stations]
     silent = [report.silent_s for report in stations if report.silent_s is not None]
-    if not heartbeats and not hints:
-        hints.append(f"The agent has not run with this store yet. {_start(config_path)}")
-    elif silent and min(silent) > SILENT_S + config.store.commit_s and (unheard := list(_unheard(store.path))):
-        hints += unheard
-    elif silent and min(silent) > SILENT_S + config.store.commit_s:
-        hints.append(f"The agent has said nothing for {_span(min(silent))}: is it running? {_start(config_path)}")
+    if not hints and (not heartbeats or (silent and min(silent) > SILENT_S + config.store.commit_s)):
+        since = f"said nothing for {_span(min(silent))}: is it running?" if silent else "not run with this store yet."
+        hints += list(_unheard(store.path)) or [f"The agent has {since} {_start(config_path)}"]
     outbox = {
         name: Books(books.accepted, books.acknowledged, books.queued, books.dropped)
         for name, books in ((name, store.counts(name)) for name in store.destinations())
@@ -293,8 +290,8 @@ def _unheard(store: Path) -> Iterator[str]:
     pid = holder(store)
     if pid is not None:
         yield (
-            f"An agent runs with it (pid {pid or 'unknown'}) and goes on from memory where the disk is full, read-only"
-            " or damaged: its log and the `status` that it publishes say why"
+            f"An agent runs with it (pid {pid or 'unknown'}) and has written nothing here of late: where the disk is"
+            " full, read-only or damaged it goes on from memory, and its log and the `status` that it publishes say so"
         )
 
 
