@@ -70,20 +70,20 @@ class Outbox:
         size += ROW_BYTES
         own = (part.boot, part.seq, msgspec.json.encode(list(part.names)).decode()) if part else (None, None, None)
         self.last_key = self.last_given() + 1
+        rejected = self._policy == "reject" and self._held(destination) + size > self._limit
         c.write(
-            "INSERT INTO outbox_totals (destination, accepted) VALUES (?, 1) ON CONFLICT (destination)"
-            " DO UPDATE SET accepted = accepted + 1",
-            (destination,),
+            "INSERT INTO outbox_totals (destination, accepted, bytes) VALUES (?, 1, ?) ON CONFLICT (destination)"
+            " DO UPDATE SET accepted = accepted + 1, bytes = bytes + excluded.bytes",
+            (destination, 0 if rejected else size),
         )
-        if self._policy == "reject" and self._held(destination) + size > self._limit:
+        if rejected:
             self.note_dropped(destination, FULL, 1)
             return
         c.write(
             "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (self.last_key, destination, series, t, size, *own, priority),
         )
-        c.write("UPDATE outbox_totals SET bytes = bytes + ? WHERE destination = ?", (size, destination))
-        self._keep_bound(destination)
+        self.keep_bound(destination)
 
     def last_given(self) -> int:
         """The last key that was given."""
@@ -184,9 +184,10 @@ class Outbox:
         """Every destination that ever had a row."""
         return [row[0] for row in self._connection.read("SELECT destination FROM outbox_totals ORDER BY destination")]
 
-    def _keep_bound(self, destination: str) -> None:
+    def keep_bound(self, destination: str) -> None:
+        """Drop what is beyond the bound; a policy that rejects new rows has none there."""
         held = self._held(destination)
-        if held <= self._limit:
+        if held <= self._limit or self._policy == "reject":
             return
         lowest = self._policy == "drop_lowest_priority"
         order, bound = ("priority DESC, id", self._limit * ROOM) if lowest else ("id", self._limit)
@@ -203,8 +204,8 @@ class Outbox:
             self.drop(destination, keys, FULL)
 
     def _held(self, destination: str) -> int:
-        ((held,),) = self._connection.read("SELECT bytes FROM outbox_totals WHERE destination = ?", (destination,))
-        return int(held)
+        rows = self._connection.read("SELECT bytes FROM outbox_totals WHERE destination = ?", (destination,))
+        return int(rows[0][0]) if rows else 0
 
     def note_dropped(self, destination: str, reason: str, n: int) -> None:
         """Enter rows in the books that were accepted and will never arrive."""

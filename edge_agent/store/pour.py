@@ -276,6 +276,7 @@ class Pour:
             self._add_to_books(destination, accepted=acknowledged + reasons.total(), acknowledged=acknowledged)
             for reason, n in reasons.items():
                 self._target.outbox.note_dropped(destination, reason, n)
+            self._target.outbox.keep_bound(destination)
 
     def _add_to_books(self, destination: str, *, accepted: int, acknowledged: int = 0, size: int = 0) -> None:
         self._c.write(

@@ -35,6 +35,7 @@ MEMORY_FORECASTS = 5_000  # the same, of forecasts: 25 MB
 MOST_REDO = 10_000  # things written between two commits; then there is one before its time
 FAR_KEYS = 2**50  # keys of the outbox begin about here where those of the file cannot be read
 ASIDE_S = 600.0  # between two files that are put aside: a disk that damages each new one would fill up with them
+PROBE = "written-again"  # in the store: when it was last found that it can be
 REFUSED = (LOCKED, "refused", "permission")  # at the start: nothing that a working disk would mend
 
 
@@ -221,6 +222,7 @@ class Refuge:
 
     def _look_at_it(self) -> None:
         """Have the file for reading, where it cannot be written."""
+        self._writable = False
         try:
             self._file = Store.open(self._path, read_only=True)
         except StoreError:
@@ -259,10 +261,10 @@ class Refuge:
         self.trouble = error.what
         self.lost["store"] += 1
         log.error("%s. Going on from memory", error.what)
+        self.books()
         self._damaged = error.reason == "damaged"
         redo, self._redo = self._redo, []
         if self._file is not None:
-            self.books()
             self._last_key = self._file.last_key
             self._file.roll_back()
             if error.reason == "gone":
@@ -298,6 +300,8 @@ class Refuge:
             if self._file is None or self._damaged or not self._writable:
                 self._open()
             store = self._disk()
+            store.set(PROBE, str(self._clock.now()))  # a full disk refuses this before there is much work
+            store.commit(now)
             for destination, keys in self.settled.items():
                 for reason in set(keys.values()):
                     _settle(store, destination, [key for key, why in keys.items() if why == reason], reason)
@@ -311,6 +315,8 @@ class Refuge:
             self._damaged = self._damaged or error.reason == "damaged"
             if self._file is not None:
                 self._file.roll_back()
+            elif not self._damaged:
+                self._look_at_it()
             return
         log.warning("store %s: on the disk again, with %d readings that were in memory", self._path, self.held)
         memory.close()

@@ -152,7 +152,7 @@ class Store:
                 return fate
             if added.part is not None:
                 self._outbox.keep_part(series, o.t, added.earlier)
-            priority = min(o.rank, WORST_RANK) if added.judged.usable() else LOWEST
+            priority = min(o.rank, WORST_RANK) if added.grid or added.judged.usable() else LOWEST
             for destination in destinations:
                 self._outbox.put(destination, series, o.t, added.bytes, added.part, priority)
         self._open.add(station, o.t)

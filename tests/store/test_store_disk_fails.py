@@ -201,6 +201,7 @@ def test_a_disk_that_is_read_only_at_the_start_is_read_and_written_once_it_may_b
             assert times(store) == list(range(305)) and rain(store, DAY + 3600) == pytest.approx(152.5)
             assert len(store.queued("mqtt", 1000)) == 305
             store.commit(DAY)
+            assert rain(store, DAY + 3600) == pytest.approx(152.5)
             assert store.books()["mqtt"] == OutboxCounts(300, 0, 300, {})
             small.read_only(False)
             store.commit(DAY)
