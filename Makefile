@@ -94,6 +94,7 @@ system:
 	command -v mosquitto_sub >/dev/null || set -- "$$@" mosquitto-clients; \
 	command -v openssl >/dev/null || set -- "$$@" openssl; \
 	command -v systemd-analyze >/dev/null || set -- "$$@" systemd; \
+	command -v gcc >/dev/null && test -e /usr/include/stdio.h || set -- "$$@" gcc libc6-dev; \
 	ldconfig -p | grep -q 'libgomp\.so\.1' || set -- "$$@" libgomp1; \
 	command -v debootstrap >/dev/null || set -- "$$@" debootstrap; \
 	command -v proot >/dev/null || set -- "$$@" proot; \

@@ -20,7 +20,7 @@ from edge_agent.config import Config, Sensor
 from edge_agent.forecast import Forecast
 from edge_agent.observation import Flag, Judged, Observation, Reading, Revision
 from edge_agent.quality import QualityControl
-from edge_agent.store import Store
+from edge_agent.store import Keeper, Store
 from edge_agent.variables import VARIABLES, Kind
 
 DESTINATIONS = ("mqtt",)
@@ -41,7 +41,7 @@ class Taken:
 class Acceptance:
     """Takes the readings of all sensors of a configuration. `flags`: station -> values kept, by verdict."""
 
-    def __init__(self, config: Config, clock: Clock, store: Store) -> None:
+    def __init__(self, config: Config, clock: Clock, store: Store | Keeper) -> None:
         self.flags: dict[str, Counter[Flag]] = {station.id: Counter() for station in config.stations}
         self._config, self._clock, self._store = config, clock, store
         self._quality = QualityControl(config.stations, config.neighbour)

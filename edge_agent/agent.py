@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from edge_agent import __version__
-from edge_agent.acceptance import Acceptance
+from edge_agent.acceptance import DESTINATIONS, Acceptance
 from edge_agent.board import Board, rss_mb
 from edge_agent.bundle.trial import Loaded, load_session
 from edge_agent.clock import Clock, SystemClock
@@ -41,8 +41,7 @@ from edge_agent.runs import begun
 from edge_agent.schedule import Allowance, Every, Origins
 from edge_agent.sensors import Health, Past, open_sources
 from edge_agent.service import ServiceManager, summary
-from edge_agent.store import Store
-from edge_agent.store.lock import hold_lock
+from edge_agent.store import Keeper, OutboxCounts
 from edge_agent.verification import score_due, scored_leads
 
 log = logging.getLogger(__name__)
@@ -53,12 +52,15 @@ BATCH = 500  # readings taken before the schedule is looked at
 IDLE_S = 0.1  # real seconds the loop waits for a reading
 STATUS_S = 60.0
 FIRST_STATUS_S = 5.0  # after the start, when most sensors have spoken
+EXPIRE_S = 3600.0  # between looks at what has waited for too long
+SALVAGE_S = 0.2  # real seconds of a turn for what can be read of a damaged store
 LOOK_S = 1.0  # between looks at whether a sensor or the broker came or went
 PROMPT = 6, 120.0  # times at once, and one more each so many seconds, that this is committed at once: at most 726 a day
 CHUNK = 64  # stations whose histories are in memory at once
 DAY_CLOSES_S = 7 * 3600  # after midnight UTC: when a day's last forecasts have come due
 PRUNED = "pruned-at"  # in the store: what the clock said when the past was last pruned
 PRUNE_STEP_S = 3 * 86_400  # so far a clock that nothing disciplines may go on from there and be believed
+NO_BOOKS = OutboxCounts(0, 0, 0, {})  # of a destination that never had a row
 SOURCES_STOP_S = 0.4  # real seconds; the publisher needs up to 1.3 more, and all must be over in 2
 
 
@@ -118,15 +120,14 @@ class Agent:
         """Work until `stop` is set; returns 0. What sensors handed over before is then in the store.
 
         Raises:
-            StoreError: the store cannot be opened, another agent works with it, or the last commit failed.
+            StoreError: the store cannot be this agent's, another one works with it, or readings could not be kept at
+                the end.
             ConfigError: a sensor cannot be built.
         """
         self._stop = stop
-        settings = self._config.store
         with (
-            hold_lock(Path(settings.path)),
-            begun(Path(settings.path), normal=self._normal) as self._run,
-            Store.open(settings.path, keep_days=settings.keep_days, outbox_mb=settings.outbox_mb) as store,
+            Keeper(self._config.store, self._clock) as store,
+            begun(Path(self._config.store.path), normal=self._normal) as self._run,
         ):
             self._store = store
             self._acceptance = Acceptance(self._config, self._clock, store)
@@ -160,6 +161,7 @@ class Agent:
         self._status_due = Every(STATUS_S, begun + FIRST_STATUS_S)
         self._commit_due = Every(self._config.store.commit_s, begun + FIRST_STATUS_S)
         self._look_due = Every(LOOK_S, begun + FIRST_STATUS_S)
+        self._expire_due = Every(EXPIRE_S, begun + EXPIRE_S)
         self._prompt = Allowance(*PROMPT, begun)
         for source in self._sources:
             source.start()
@@ -200,6 +202,7 @@ class Agent:
         self._pump()
         self._publisher.stop()
         self._pump()
+        self._guard("store", partial(self._store.commit, self._clock.now()))  # so that the last status has all of it
         self._guard("status", partial(self._say, whole=True))
         log.info("stopped")
 
@@ -252,8 +255,11 @@ class Agent:
             if origin is not None:
                 self._forecast_all(self._nowcaster, origin)
                 self._scoring = True
-        if self._scoring:
+        if self._scoring and self._store.on_disk:
             self._verify(now)
+        self._guard("store", partial(self._store.salvage, SALVAGE_S))
+        if self._expire_due.due(steady) and self._believed(now):
+            self._guard("store", partial(self._store.expire, now, self._config.store.outbox_days))
         changed = self._look_due.due(steady) and self._states() != self._told
         if self._status_due.due(steady) or changed:
             self._guard("status", partial(self._say, whole=not self._said))
@@ -356,28 +362,32 @@ class Agent:
     def _prune(self, now: float) -> None:
         """Delete what is too old, by a clock that is synchronised or goes on from where it was at the last time: one
         that is wrong into the future would delete the past."""
-        last = self._store.get(PRUNED)
-        if self._clock.state() == "synced" or (last is not None and now - int(last) <= PRUNE_STEP_S):
+        if self._believed(now):
             self._store.prune(now)
-        elif last is not None:
+        elif (last := self._store.get(PRUNED)) is not None:
             days = (now - int(last)) / 86_400
             log.warning("nothing old is deleted: the clock is %.0f days ahead of the last time: synchronise it", days)
             return
         self._store.set(PRUNED, str(int(now)))
 
+    def _believed(self, now: float) -> bool:
+        """Whether what is old may be deleted by this time."""
+        last = self._store.get(PRUNED)
+        return self._clock.state() == "synced" or (last is not None and now - int(last) <= PRUNE_STEP_S)
+
     def _states(self) -> frozenset[tuple[str, str, bool]]:
-        """What each sensor and the broker is doing, and whether something is wrong with it: a change in it is worth a
-        status at once."""
+        """What sensors, broker and store do, and whether something is wrong: a change is worth a status at once."""
         healths = [source.health() for source in self._sources]
         broker = self._publisher.health()
         found = {(f"sensor {health.name}", health.state, bool(health.detail)) for health in healths}
-        return frozenset({*found, ("broker", str(broker.connected), bool(broker.detail))})
+        disk = ("store", str(self._store.on_disk), bool(self._store.trouble))
+        return frozenset({*found, disk, ("broker", str(broker.connected), bool(broker.detail))})
 
     def _say(self, *, whole: bool = False) -> None:
         """Publish and keep how each station is doing. `whole`: keep all of it, also on a gateway."""
         self._told = self._states()
         healths = {source.name: source.health() for source in self._sources}
-        broker, books = self._publisher.health(), self._store.counts("mqtt")
+        broker, books = self._publisher.health(), self._store.books()
         board, said = self._board.status(), dict[str, StatusPayload]()
         for name, station in self._stations.items():
             said[name] = status_payload(
@@ -385,15 +395,16 @@ class Agent:
                 uptime_s=self._clock.monotonic() - self._begun,
                 clock=self._clock.state(),
                 sensors=self._sensors_of(station, healths),
-                outbox={"mqtt": books},
+                outbox=dict.fromkeys(DESTINATIONS, NO_BOOKS) | books,
                 forecast=self._last.get(name),
                 flags=self._acceptance.flags[name],
                 broker=broker,
-                lost=self._lost,
+                lost=self._lost + self._store.lost,
                 rss_mb=rss_mb(),
                 store_mb=self._store.size_mb(),
                 mode=self._mode,
                 board=board,
+                store=self._store,
             )
             self._publisher.status(name, said[name])
         self._manager.status(summary([h.state for h in healths.values()], broker.connected, self._mode))

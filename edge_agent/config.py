@@ -65,12 +65,15 @@ class Mqtt(_Section, frozen=True):
 
 class Store(_Section, frozen=True):
     """The SQLite file. `keep_days`: raw observations; the grid, forecasts and scores follow their own bounds.
-    `commit_s`: the loss window at a power cut, seconds. `outbox_mb`: bound of what waits for a broker."""
+    `commit_s`: the loss window at a power cut, seconds. `outbox_mb`, `outbox_days`: bounds of what waits for a broker;
+    `outbox_policy`: what becomes of what `outbox_mb` has no room for."""
 
     path: str
     keep_days: int = 90
     commit_s: float = 60.0
     outbox_mb: float = 200.0
+    outbox_days: float = 90.0
+    outbox_policy: str = "drop_oldest"
 
 
 class Field(_Section, frozen=True):

@@ -292,6 +292,8 @@ _RULES: dict[tuple[type[msgspec.Struct], str], _Rule] = {
     (c.Store, "keep_days"): _between(MIN_KEEP_DAYS, 36_500, "days; a forecast reads the last 30"),
     (c.Store, "commit_s"): _between(1, 600, "seconds that a power cut may cost"),
     (c.Store, "outbox_mb"): _between(0.1, 1_000_000, "megabytes"),
+    (c.Store, "outbox_days"): _between(0.1, 36_500, "days"),
+    (c.Store, "outbox_policy"): _one_of("drop_oldest", "drop_lowest_priority", "reject"),
     (c.Sensor, "name"): _matches(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}", "1 to 40 of letters, digits, _ . and -"),
     (c.Sensor, "driver"): _driver,
     (c.Sensor, "port"): _not_empty,

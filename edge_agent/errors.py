@@ -47,11 +47,12 @@ class NetworkError(StationcastError):
 
 
 class StoreError(StationcastError):
-    """The store cannot be opened or written. `lost`: readings that had been taken and are gone with it."""
+    """The store cannot be opened or written: `what` in words. `reason`: a short stable word for it, empty where it has
+    none. `lost`: readings that had been taken and are gone with it."""
 
-    def __init__(self, message: str, *, lost: int = 0) -> None:
-        super().__init__(message)
-        self.lost = lost
+    def __init__(self, what: str, *, reason: str = "", lost: int = 0) -> None:
+        super().__init__(what + (f". The {lost} readings since the last commit are lost" if lost else ""))
+        self.what, self.reason, self.lost = what, reason, lost
 
 
 class BundleError(StationcastError):

@@ -19,8 +19,9 @@ from edge_agent.publish.structs import (
     OutboxStatus,
     SensorStatus,
     StatusPayload,
+    StoreStatus,
 )
-from edge_agent.store import Store
+from edge_agent.store import Keeper, Store
 
 KEY = "status"  # in the store: the agent; with one of these behind it and a name, a sensor or a station
 SENSOR, STATION = f"{KEY}:sensor:", f"{KEY}:station:"
@@ -43,6 +44,7 @@ class _Agent(msgspec.Struct):
     broker: BrokerStatus | None
     mode: Mode = "normal"
     board: BoardStatus | None = None
+    store: StoreStatus | None = None
 
 
 class _Station(msgspec.Struct):
@@ -55,7 +57,7 @@ class _Station(msgspec.Struct):
 class Heartbeat:
     """Keeps what was said in the store. Only for the thread that opened it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store | Keeper) -> None:
         self._store = store
         self._written: dict[str, tuple[bytes, object]] = {}  # by key, the one written longest ago first
         self._rollbacks = store.rollbacks

@@ -15,12 +15,15 @@ import msgspec
 
 from edge_agent.clock import SystemClock, format_time, parse_time
 from edge_agent.config import Config, load
+from edge_agent.errors import StoreError
 from edge_agent.forecast import Level
 from edge_agent.heartbeat import last_said
 from edge_agent.observation import Flag
 from edge_agent.publish.structs import BoardStatus, SensorStatus, StatusPayload
-from edge_agent.store import Store
+from edge_agent.store import Salvaged, Store
 from edge_agent.store.cells import DAY_S
+from edge_agent.store.lock import holder
+from edge_agent.store.salvage import last_salvage
 from edge_agent.transfer import open_store
 from edge_agent.variables import VARIABLES
 from edge_agent.verification import ScoreRow
@@ -93,7 +96,8 @@ class Books(msgspec.Struct, frozen=True):
 
 class Report(msgspec.Struct, frozen=True):
     """What `edge-agent status --json` prints at `t`. `as_of`: when the agent last wrote to the store, null if it never
-    did: everything else is of then; `as_of_age_s`: how long ago. `hints`: what to do, in words."""
+    did: everything else is of then; `as_of_age_s`: how long ago. `salvage`: what became of the last store that was
+    damaged. `hints`: what to do, in words."""
 
     t: str
     as_of: str | None
@@ -103,6 +107,7 @@ class Report(msgspec.Struct, frozen=True):
     outbox: dict[str, Books]
     stations: list[StationReport]
     hints: list[str]
+    salvage: Salvaged | None = None
 
 
 def status_command(config: Path, json_: bool) -> None:
@@ -113,11 +118,16 @@ def status_command(config: Path, json_: bool) -> None:
     """
     settings = load(config)
     now = SystemClock().now()
-    if Path(settings.store.path).exists():
-        with open_store(settings, read_only=True) as store:
-            report = report_of(settings, store, now, config)
+    path = Path(settings.store.path)
+    if path.exists():
+        try:
+            with open_store(settings, read_only=True) as store:
+                report = report_of(settings, store, now, config)
+        except StoreError as error:
+            raise StoreError(". ".join([error.what, *_unheard(path)]), reason=error.reason) from error
     else:
         hint = f"No store yet: the agent has not run here. {_start(config)} `edge-agent import HISTORY.csv` seeds it."
+        hint = " ".join(_unheard(path)) or hint
         report = Report(format_time(now), None, None, settings.store.path, None, {}, [], [hint])
     if json_:
         click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
@@ -131,10 +141,9 @@ def report_of(config: Config, store: Store, now: float, config_path: Path = Path
     heartbeats, hints = _heartbeats(store, [station.id for station in config.stations])
     stations = [_station(store, station.id, heartbeats, now) for station in config.stations]
     silent = [report.silent_s for report in stations if report.silent_s is not None]
-    if not heartbeats and not hints:
-        hints.append(f"The agent has not run with this store yet. {_start(config_path)}")
-    elif silent and min(silent) > SILENT_S + config.store.commit_s:
-        hints.append(f"The agent has said nothing for {_span(min(silent))}: is it running? {_start(config_path)}")
+    if not hints and (not heartbeats or (silent and min(silent) > SILENT_S + config.store.commit_s)):
+        since = f"said nothing for {_span(min(silent))}: is it running?" if silent else "not run with this store yet."
+        hints += list(_unheard(store.path)) or [f"The agent has {since} {_start(config_path)}"]
     outbox = {
         name: Books(books.accepted, books.acknowledged, books.queued, books.dropped)
         for name, books in ((name, store.counts(name)) for name in store.destinations())
@@ -144,7 +153,8 @@ def report_of(config: Config, store: Store, now: float, config_path: Path = Path
     age_s = None if as_of is None else int(now) - as_of
     when = None if as_of is None else format_time(as_of)
     size = round(store.size_mb(), 1)
-    return Report(format_time(now), when, age_s, str(store.path), size, outbox, stations, hints)
+    salvage = last_salvage(store)
+    return Report(format_time(now), when, age_s, str(store.path), size, outbox, stations, hints, salvage)
 
 
 def render(report: Report) -> Iterator[str]:
@@ -152,6 +162,8 @@ def render(report: Report) -> Iterator[str]:
     size = "" if report.store_mb is None else f" ({report.store_mb:g} MB)"
     since = "" if report.as_of_age_s is None else f", as of {report.as_of}, {_span(report.as_of_age_s)} ago"
     yield f"{report.t}  store {report.store}{size}{since}"
+    if report.salvage is not None:
+        yield _render_salvage(report.salvage)
     for station in report.stations:
         yield ""
         yield from _render_station(station)
@@ -249,6 +261,8 @@ def _render_station(report: StationReport) -> Iterator[str]:
             yield f"  sensor    {name} ({sensor.driver}): {_sensor(sensor)}"
         if agent.lost:
             yield f"  lost      {', '.join(f'{n} {reason}' for reason, n in sorted(agent.lost.items()))}"
+        if agent.store is not None and agent.store.detail:
+            yield f"  store     on from {agent.store.state} ({agent.store.in_memory} readings): {agent.store.detail}"
         if agent.broker is not None:
             broker = agent.broker
             counts = f"{broker.published} published, {broker.in_flight} in flight"
@@ -268,6 +282,25 @@ def _render_station(report: StationReport) -> Iterator[str]:
         yield from _render_skill(report.skill)
     else:
         yield "  skill     none yet: a forecast is scored six hours after its origin"
+
+
+def _render_salvage(salvage: Salvaged) -> str:
+    rows = f"{salvage.observations} observations, {salvage.queued} waiting rows, {salvage.forecasts} forecasts"
+    how = f"{rows} and {salvage.scores} scores taken over{'' if salvage.done else ' so far'}"
+    parts = f"{salvage.unreadable} unreadable part{'s' * (salvage.unreadable != 1)}"
+    return (
+        f"store was damaged, and put aside as {salvage.file}: {how}, {parts}. Delete that file when you need it no more"
+    )
+
+
+def _unheard(store: Path) -> Iterator[str]:
+    """Why a store may say nothing though an agent runs."""
+    pid = holder(store)
+    if pid is not None:
+        yield (
+            f"An agent runs with it (pid {pid or 'unknown'}) and has written nothing here of late: where the disk is"
+            " full, read-only or damaged it goes on from memory, and its log and the `status` that it publishes say so"
+        )
 
 
 def _render_skill(lines: list[SkillLine]) -> Iterator[str]:

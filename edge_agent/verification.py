@@ -26,7 +26,7 @@ from edge_agent.variables import VARIABLES, Kind
 if TYPE_CHECKING:
     from edge_agent.config import Station
     from edge_agent.forecast import Forecast
-    from edge_agent.store import Store
+    from edge_agent.store import Keeper, Store
 
 Floats = NDArray[np.float64]
 
@@ -220,7 +220,7 @@ def scored_leads(stations: int) -> tuple[int, ...]:
     return LEADS_S if stations <= FEW_STATIONS else GATEWAY_LEADS_S
 
 
-def score_due(store: Store, stations: Sequence[Station], now: float, *, budget_s: float = BUDGET_S) -> int:
+def score_due(store: Store | Keeper, stations: Sequence[Station], now: float, *, budget_s: float = BUDGET_S) -> int:
     """Score the issued forecasts whose last valid time has passed and keep the sums in the store.
 
     Beside forecasts that came from a bundle the baselines that were made with them are scored, on the same pairs, and
@@ -261,7 +261,7 @@ def score_due(store: Store, stations: Sequence[Station], now: float, *, budget_s
     return done
 
 
-def _mark(store: Store, ready: int) -> tuple[int, str]:
+def _mark(store: Store | Keeper, ready: int) -> tuple[int, str]:
     """Up to which origin forecasts are scored; with a station's name: of that origin only those up to this station."""
     mark = store.get(MARK)
     if mark is None:
@@ -293,7 +293,7 @@ class _Sums:
             yield ScoreRow(*key, int(n), float(error), float(absolute), float(square), float(score), int(hits))
 
 
-def _first_due(store: Store, stations: Sequence[str], since: int, until: int) -> int | None:
+def _first_due(store: Store | Keeper, stations: Sequence[str], since: int, until: int) -> int | None:
     """The earliest origin in question that has a forecast of one of the stations."""
     while (origin := store.next_origin(since, until)) is not None:
         if not set(stations).isdisjoint(store.forecast_stations(origin)):
@@ -302,7 +302,7 @@ def _first_due(store: Store, stations: Sequence[str], since: int, until: int) ->
     return None
 
 
-def _score_one(store: Store, issued: Forecast, leads_s: Sequence[int], sums: _Sums) -> None:
+def _score_one(store: Store | Keeper, issued: Forecast, leads_s: Sequence[int], sums: _Sums) -> None:
     """Add the scores of one issued forecast and, beside a bundle's, those of the baselines made with it."""
     leads = [lead for lead in issued.leads_s if lead in leads_s]
     valid = issued.origin + np.asarray(leads, np.int64)

@@ -22,7 +22,7 @@ from edge_agent.forecast import Level
 from edge_agent.grid import GRID_VARIABLES
 from edge_agent.observation import Flag
 from edge_agent.publish.mqtt import Publisher
-from edge_agent.publish.structs import InfoPayload
+from edge_agent.publish.structs import InfoPayload, StatusPayload
 from edge_agent.quality import QualityControl
 from edge_agent.sensors.serial import SerialSource
 from edge_agent.store import Store
@@ -492,10 +492,55 @@ def test_a_restarted_agent_gives_no_id_twice(tmp_path: Path, make_board: MakeBoa
     assert kept.books.queued == 2
 
 
-def test_a_store_that_cannot_be_there_is_refused_in_words(tmp_path: Path, run_agent: RunAgent) -> None:
-    (tmp_path / "store.sqlite").mkdir()
-    with pytest.raises(StoreError, match=r"store\.sqlite"):
-        run_agent(write_config(tmp_path), SystemClock()).stop()
+def spoilt(path: Path, how: str) -> None:
+    """A store that cannot be used."""
+    if how == "a folder":
+        path.mkdir()
+    elif how == "no database":
+        path.write_bytes(b"something else " * 1000)
+    else:
+        fill(path, NOON, hours=48)
+        content = bytearray(path.read_bytes())
+        for page in range(1, len(content) // 4096, 3):
+            content[4096 * page : 4096 * page + 4096] = bytes(range(256)) * 16
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["a folder", "no database", "random bytes in its pages"])
+def test_with_a_store_that_cannot_be_used_it_reads_forecasts_and_says_so(
+    tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent, tiny: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    said: list[StatusPayload] = []
+    monkeypatch.setattr(Publisher, "status", lambda self, station, payload: said.append(payload))
+    path = tmp_path / "store.sqlite"
+    spoilt(path, how)
+    board, clock = make_board("roof"), ManualClock(NOON + 100)
+    config = write_config(tmp_path, sensor("roof", board), bundle=str(tiny), allow_unsigned=True)
+    agent = run_agent(config, clock).reads()
+    board.prints(b'{"t": 12.5}\n')
+    until(lambda: agent.seen("roof") and agent.forecasts(), "the reading, and a forecast")
+    clock.advance(900)
+    until(lambda: len(agent.forecasts()) == 2, "the next forecast")
+    assert agent.forecasts()[-1].variables["temperature"].mean is not None
+    until(lambda: said and said[-1].t > "2023-11-15T12:16:00Z", "a status")
+    store = said[-1].store
+    assert store is not None
+    if how == "a folder":
+        assert (store.state, store.in_memory) == ("memory", 1) and "cannot be opened" in store.detail
+        path.rmdir()
+        clock.advance(60)
+        until(path.is_file, "the disk to be taken up again")
+        clock.advance(2)
+        until(lambda: said[-1].store and said[-1].store.state == "disk", "a status that says so")
+    else:
+        assert store.state == "disk" and store.salvage is not None
+        assert store.salvage.file.startswith("store.sqlite.damaged-")
+        assert (tmp_path / store.salvage.file).exists()
+    kept = agent.stop()
+    assert kept.values("roof") == [12.5] and kept.books.queued == 1
+    assert kept.status["home"]["lost"] == {"store": 1}
+    if how.startswith("random"):
+        assert len(kept.observations["home"]) > 20, "what could be read"
 
 
 def test_a_sensor_that_goes_is_in_the_status_long_before_the_next_commit(

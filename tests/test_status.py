@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,8 @@ from edge_agent.publish.payloads import status_payload
 from edge_agent.publish.structs import BoardStatus, CardHealth, DiskSpace, Memory, StatusPayload
 from edge_agent.sensors import Health
 from edge_agent.status import render, report_of
-from edge_agent.store import Store
+from edge_agent.store import Salvaged, Store
+from edge_agent.store.lock import Lock
 from edge_agent.verification import ScoreRow
 
 NOW = 1_700_050_000
@@ -275,3 +277,31 @@ def test_a_heartbeat_of_another_version_is_told_and_the_rest_shown(tmp_path: Pat
     lines = report_lines(tmp_path)
     assert "station my-roof" in lines
     assert "is it of another version than this command?" in lines[-1]
+
+
+def test_an_agent_that_runs_and_cannot_write_is_told_from_one_that_does_not(tmp_path: Path) -> None:
+    lock = Lock(tmp_path / "s.sqlite")
+    lock.take()
+    lines = report_lines(tmp_path, agent_t=NOW - 3 * 3600)
+    lock.release()
+    assert lines[-1].startswith(f"An agent runs with it (pid {os.getpid()}) and has written nothing here of late")
+
+
+def test_a_store_that_cannot_be_read_says_so_and_whether_an_agent_runs(config: Path) -> None:
+    (config.parent / "store.sqlite").write_bytes(b"no database" * 1000)
+    lock = Lock(config.parent / "store.sqlite")
+    lock.take()
+    result = CliRunner().invoke(main, ["status", "--config", str(config)])
+    lock.release()
+    assert result.exit_code == 1
+    assert "not a Stationcast store" in result.output and f"(pid {os.getpid()})" in result.output
+
+
+def test_what_became_of_a_damaged_store_is_told(config: Path) -> None:
+    with Store.open(config.parent / "store.sqlite") as store:
+        store.set("salvage", msgspec.json.encode(Salvaged("s.damaged-1", True, 12_000, 7, 3, 5, 2)).decode())
+    assert (
+        "store was damaged, and put aside as s.damaged-1: 12000 observations, 7 waiting rows, 3 forecasts and 5 scores "
+        "taken over, 2 unreadable parts. Delete that file when you need it no more"
+    ) in said(config)
+    assert json.loads(said(config, "--json"))["salvage"]["observations"] == 12_000

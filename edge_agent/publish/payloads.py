@@ -7,7 +7,7 @@ than a variable carries (`Variable.decimals`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 import numpy as np
@@ -36,15 +36,20 @@ from edge_agent.publish.structs import (
     Payload,
     Quality,
     RevisionPayload,
+    SalvageStatus,
     ScoreSeries,
     SensorStatus,
     Site,
     StatusPayload,
+    StoreStatus,
     VariableSeries,
     VerifyPayload,
 )
 from edge_agent.variables import VARIABLES, variable
 from edge_agent.wire import WIRE
+
+if TYPE_CHECKING:
+    from edge_agent.store import Keeper
 
 __all__ = [
     "ForecastPayload",
@@ -241,6 +246,7 @@ def status_payload(
     store_mb: float | None = None,
     mode: Mode = "normal",
     board: BoardStatus | None = None,
+    store: Keeper | None = None,
 ) -> StatusPayload:
     """The state of a station at `t`. `outbox`: books by destination; `flags`: values by verdict since the start;
     `lost`: what could not be kept or done, by reason;
@@ -260,6 +266,7 @@ def status_payload(
         "broker": None if broker is None else _broker_status(broker),
         "mode": mode,
         "board": None if board is None else msgspec.to_builtins(board),
+        "store": None if store is None else _store_status(store),
     }
     return msgspec.convert(document, StatusPayload)
 
@@ -403,6 +410,16 @@ def _broker_status(broker: BrokerHealth) -> BrokerStatus:
         in_flight=broker.in_flight,
         reconnects=broker.reconnects,
         refused=dict(broker.refused),
+    )
+
+
+def _store_status(store: Keeper) -> StoreStatus:
+    salvaged = store.salvaged
+    return StoreStatus(
+        state="disk" if store.on_disk else "memory",
+        detail=store.trouble[:MAX_TEXT],
+        in_memory=store.in_memory,
+        salvage=None if salvaged is None else msgspec.convert(salvaged, SalvageStatus, from_attributes=True),
     )
 
 

@@ -205,10 +205,35 @@ class BoardStatus(Payload, frozen=True, omit_defaults=True):
     cards: dict[Word, CardHealth] | None = None
 
 
+class SalvageStatus(Payload, frozen=True):
+    """What became of the last store that was found damaged. `file`: its name, beside the store; `done`: all that can be
+    read was taken over; rows taken over by kind; `unreadable`: parts, of a row or many, that are lost."""
+
+    file: Text
+    done: bool
+    observations: Count
+    queued: Count
+    forecasts: Count
+    scores: Count
+    unreadable: Count
+
+
+class StoreStatus(Payload, frozen=True):
+    """Where readings are kept: on `disk`, or in `memory` while the disk fails, and then `detail` says why and what to
+    do. `in_memory`: readings that a power cut would lose besides those since the last commit; they are not in the
+    outbox' books yet."""
+
+    state: Literal["disk", "memory"]
+    detail: Text
+    in_memory: Count
+    salvage: SalvageStatus | None = None
+
+
 class StatusPayload(Payload, frozen=True):
     """How the agent is doing at `t`. `flags`: values judged since its start, by verdict. `lost`: what the agent itself
     could not keep or do since then, by reason, duplicates included. The outbox, store, memory and lost figures are
-    those of the whole agent, also on a gateway. `mode`: `safe` after a crash loop: persistence only, no bundle."""
+    those of the whole agent, also on a gateway. The outbox' figures are those of the last commit. `mode`: `safe` after
+    a crash loop: persistence only, no bundle."""
 
     t: Time
     version: Word
@@ -224,6 +249,7 @@ class StatusPayload(Payload, frozen=True):
     broker: BrokerStatus | None
     mode: Mode = "normal"
     board: BoardStatus | None = None
+    store: StoreStatus | None = None
 
 
 class BundleInfo(Payload, frozen=True):

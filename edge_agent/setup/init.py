@@ -343,8 +343,11 @@ path = "stationcast.sqlite"
 #keep_days = 90
 # Seconds between writes to disk: what a power cut may cost.
 #commit_s = 60
-# Megabytes that may wait while the broker is away.
+# What may wait while the broker is away: megabytes and days; beyond the megabytes "drop_oldest",
+# "drop_lowest_priority" or "reject".
 #outbox_mb = 200
+#outbox_days = 90
+#outbox_policy = "drop_oldest"
 
 # One [[sensor]] for each source. Where two measure the same, the earlier one is preferred.
 {sensor}

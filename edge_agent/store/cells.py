@@ -69,6 +69,12 @@ class DayCells:
         self.first[at, column] = max(self.first[at, column], before)
         self.count[at, column] = min(int(self.count[at, column]) + 1, 0xFFFF)
 
+    def clear(self, step: int) -> None:
+        """Forget the readings of one step of this day."""
+        at = step % DAY_S // grid.STEP_S
+        self.value[at], self.rank[at] = np.nan, _NO_RANK
+        self.first[at] = self.latest[at] = self.count[at] = 0
+
     def packed(self) -> bytes:
         """The day as bytes, `PACKED_BYTES` long."""
         return bytes(self._buffer)

@@ -5,12 +5,13 @@ Turns every error of the database into a StoreError that says what to do; never 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,14 +35,17 @@ class Connection:
     """A connection to the store's file.
 
     The first write begins a transaction; `commit` ends it, and none is begun before the next write. Reads see what is
-    written and not yet committed. `before_commit` are called with the transaction open; `forget` whenever what was read
+    written and not yet committed. `before_commit` are called with the transaction open, `after_commit` when it has
+    become durable; `forget` whenever what was read
     may be out of date: another process has written, or a transaction was lost. `unsaved`: readings in the open
     transaction, as the store counts them. `rollbacks`: transactions lost.
     """
 
-    def __init__(self, path: Path, db: Database, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, db: Database, *, read_only: bool = False, alone: bool = False) -> None:
         self.path = path
+        self._alone = alone  # no other process can write
         self.before_commit: list[Callable[[], None]] = []
+        self.after_commit: list[Callable[[], None]] = []
         self.forget: list[Callable[[], None]] = []
         self._db, self._sqlite = db, db.conn
         self._read_only = read_only
@@ -126,6 +130,8 @@ class Connection:
             raise self._failed(error) from error
         self._open = False
         self.unsaved = 0
+        for follow in self.after_commit:
+            follow()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -135,11 +141,39 @@ class Connection:
         the time would keep the others out for ever, as SQLite has no queue.
         """
         with ExitStack() as held:
-            if not self._has_turn:
+            if not (self._has_turn or self._alone):
                 self._wait_for_turn(held)
                 self._has_turn = True
                 held.callback(setattr, self, "_has_turn", False)
             yield
+
+    def roll_back(self) -> None:
+        """Let go of what was written since the last commit; nothing where there is no transaction. Never fails."""
+        if self._sqlite.in_transaction:
+            with suppress(sqlite3.Error):
+                self._sqlite.execute("ROLLBACK")
+        if self._open:
+            self._open = False
+            self.unsaved = 0
+            self.rollbacks += 1
+        self._forget()
+
+    @property
+    def raw(self) -> sqlite3.Connection:
+        """The database itself, for reading a store that is given up."""
+        return self._sqlite
+
+    def empty_log(self) -> None:
+        """Have everything that was committed in the file itself, also where that has another name by now: the log would
+        be taken for that of another one. Never fails."""
+        with suppress(sqlite3.Error):
+            self._sqlite.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def abandon(self) -> None:
+        """Close without a commit. Never fails; nothing happens where it is closed."""
+        with suppress(sqlite3.Error):
+            self.roll_back()
+            self._sqlite.close()
 
     def close(self) -> None:
         """Commit and close. The file is closed also where the commit fails."""
@@ -159,10 +193,10 @@ class Connection:
                     return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise StoreError(_busy(self.path)) from None
+                        raise StoreError(_busy(self.path), reason="busy") from None
                     time.sleep(_POLL_S)
         except OSError as error:
-            raise StoreError(f"store {self.path}: {error.filename}: {error.strerror}: {_permission()}") from error
+            raise unreachable(error, self.path) from error
 
     def _data_version(self) -> int:
         return int(self._sqlite.execute("PRAGMA data_version").fetchone()[0])
@@ -172,15 +206,15 @@ class Connection:
             forget()
 
     def _failed(self, error: sqlite3.Error) -> StoreError:
-        text, lost = explain(error, self.path), 0
+        reason, text = explain(error, self.path)
+        lost = 0
         if self._open and not self._sqlite.in_transaction:  # SQLite rolled back by itself
             lost = self.unsaved
-            text += f". The {lost} readings since the last commit are lost"
             self._open = False
             self.unsaved = 0
             self.rollbacks += 1
             self._forget()
-        return StoreError(text, lost=lost)
+        return StoreError(text, reason=reason, lost=lost)
 
 
 def connect(path: Path, *, read_only: bool = False) -> Connection:
@@ -191,7 +225,8 @@ def connect(path: Path, *, read_only: bool = False) -> Connection:
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise StoreError(
-            f"SQLite {sqlite3.sqlite_version} is too old: at least 3.24 is needed; use a newer Python build"
+            f"SQLite {sqlite3.sqlite_version} is too old: at least 3.24 is needed; use a newer Python build",
+            reason="refused",
         )
     if read_only and not path.exists():
         raise StoreError(f"store {path}: not there yet: start the agent with `edge-agent run`, or `edge-agent import`")
@@ -200,9 +235,9 @@ def connect(path: Path, *, read_only: bool = False) -> Connection:
             path.parent.mkdir(parents=True, exist_ok=True)
         sqlite = _open_read_only(path) if read_only else _open(path)
     except OSError as error:
-        raise StoreError(f"store {path}: {error.filename}: {error.strerror}: {_permission()}") from error
+        raise unreachable(error, path) from error
     except sqlite3.Error as error:
-        raise StoreError(explain(error, path)) from error
+        raise _explained(error, path) from error
     try:
         db = Database(sqlite, execute_plugins=False)
         _check_schema(path, db)
@@ -215,31 +250,46 @@ def connect(path: Path, *, read_only: bool = False) -> Connection:
         return Connection(path, db, read_only=read_only)
     except sqlite3.Error as error:
         sqlite.close()
-        raise StoreError(explain(error, path)) from error
+        raise _explained(error, path) from error
     except StoreError:
         sqlite.close()
         raise
 
 
-def explain(error: sqlite3.Error, path: Path) -> str:
-    """What happened to the store and what to do about it, in words."""
+def connect_memory() -> Connection:
+    """A store of nothing but memory."""
+    db = Database(sqlite3.connect(":memory:", isolation_level=None), execute_plugins=False)
+    SCHEMA.apply(db)
+    return Connection(Path(":memory:"), db, alone=True)
+
+
+def explain(error: sqlite3.Error, path: Path) -> tuple[str, str]:
+    """What happened to the store, as a short stable word, and what to do about it, in words."""
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return _busy(path)
-    remedies = {
-        "SQLITE_FULL": "the disk is full: free space, or lower keep_days and outbox_mb in [store]",
-        "SQLITE_READONLY": f"not writable: {_permission()}",
-        "SQLITE_CANTOPEN": f"cannot be opened: {_permission()}",
-        "SQLITE_PERM": f"not permitted: {_permission()}",
-        "SQLITE_NOTADB": "not a Stationcast store: set another path in [store], or move this file away",
-        "SQLITE_CORRUPT": "damaged: move the file away (and keep it: `sqlite3 FILE .recover` may save rows); the agent "
-        "starts a new one",
-        "SQLITE_IOERR": "the disk failed to read or write: check it (dmesg), and the free space",
-    }
-    for prefix, remedy in remedies.items():
+        return "busy", _busy(path)
+    if str(error).startswith("Could not decode"):  # a text that is none: sqlite3's own check, without a code
+        name = "SQLITE_CORRUPT"
+    for prefix, (reason, remedy) in _REMEDIES.items():
         if name.startswith(prefix):
-            return f"store {path}: {remedy}"
-    return f"store {path}: {error}"
+            return reason, f"store {path}: {remedy}"
+    return "", f"store {path}: {error}"
+
+
+def unreachable(error: OSError, path: Path) -> StoreError:
+    """An error of the system as one of the store."""
+    reason = _REASONS.get(error.errno or 0, "cannot-open")
+    return StoreError(f"store {path}: {error.filename}: {error.strerror}: {_permission()}", reason=reason)
+
+
+def damaged(path: Path, what: str) -> StoreError:
+    """Something in the file that cannot be: `what` in words."""
+    return StoreError(f"store {path}: damaged: {what}: {_SET_ASIDE}", reason="damaged")
+
+
+def _explained(error: sqlite3.Error, path: Path) -> StoreError:
+    reason, text = explain(error, path)
+    return StoreError(text, reason=reason)
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -264,12 +314,15 @@ def _check_schema(path: Path, db: Database) -> None:
     tables = db.table_names()
     applied = {migration.name for migration in SCHEMA.applied(db)}
     if tables and not applied:
-        raise StoreError(f"store {path}: an SQLite file of another program: set another path in [store]")
+        raise StoreError(
+            f"store {path}: an SQLite file of another program: set another path in [store]", reason="refused"
+        )
     unknown = applied - KNOWN
     if unknown:
         raise StoreError(
             f"store {path}: of a newer schema ({', '.join(sorted(unknown))}): upgrade this edge-agent, or set another "
-            "path in [store]"
+            "path in [store]",
+            reason="refused",
         )
 
 
@@ -277,7 +330,10 @@ def _prepare(path: Path, db: Database) -> None:
     """Settings, and the migrations that are due."""
     db.enable_wal()
     if db.journal_mode != "wal":
-        raise StoreError(f"store {path}: this file system has no shared memory (a network share?): use a local disk")
+        raise StoreError(
+            f"store {path}: this file system has no shared memory (a network share?): use a local disk",
+            reason="refused",
+        )
     db.execute("PRAGMA synchronous=FULL")
     db.execute(f"PRAGMA wal_autocheckpoint={WAL_CHECKPOINT_PAGES}")
     db.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
@@ -299,3 +355,23 @@ def _busy(path: Path) -> str:
 
 def _permission() -> str:
     return "the agent's user must be able to write the file and its folder (ls -ld), or set another path in [store]"
+
+
+_SET_ASIDE = "move the file away (and keep it); `edge-agent run` does so, and salvages what can be read"
+_REMEDIES = {
+    "SQLITE_FULL": ("full", "the disk is full: free space, or lower keep_days and outbox_mb in [store]"),
+    "SQLITE_READONLY": ("read-only", f"not writable: {_permission()}"),
+    "SQLITE_CANTOPEN": ("cannot-open", f"cannot be opened: {_permission()}"),
+    "SQLITE_PERM": ("permission", f"not permitted: {_permission()}"),
+    "SQLITE_NOTADB": ("damaged", "not a Stationcast store: set another path in [store], or move this file away"),
+    "SQLITE_CORRUPT": ("damaged", f"damaged: {_SET_ASIDE}"),
+    "SQLITE_IOERR": ("io", "the disk failed to read or write: check it (dmesg), and the free space"),
+}
+_REASONS = {
+    errno.EROFS: "read-only",
+    errno.ENOSPC: "full",
+    errno.EDQUOT: "full",
+    errno.EIO: "io",
+    errno.EACCES: "permission",
+    errno.EPERM: "permission",
+}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, fields
 from datetime import UTC, datetime
 
+import msgspec
+
 from edge_agent.forecast import Forecast
 from edge_agent.store.cells import DAY_S
-from edge_agent.store.connection import Connection
+from edge_agent.store.connection import Connection, damaged
 from edge_agent.store.forecast_rows import Packed, pack_forecast, unpack_forecast
 from edge_agent.verification import ScoreRow
 
@@ -43,6 +46,47 @@ class Forecasts:
             c.write("DELETE FROM baselines WHERE origin = ? AND station = ?", key)
             c.write_many("INSERT INTO baselines VALUES (?, ?, ?, ?, ?, ?)", [(*key, *row) for row in beside])
 
+    score_columns = _COLUMNS
+
+    def put(self, origin: int, station: str, packed: Packed, *, replace: bool) -> bool:
+        """Take over a packed forecast; false where there is one that stays. `replace`: it does not."""
+        how = "REPLACE" if replace else "IGNORE"
+        form = self._form(packed.form)
+        new = self._connection.write(
+            f"INSERT OR {how} INTO forecasts VALUES (?, ?, ?, ?)", (origin, station, form, packed.body)
+        )
+        if new and packed.quantiles is not None:
+            self._connection.write(
+                "INSERT OR REPLACE INTO forecast_quantiles VALUES (?, ?, ?)", (origin, station, packed.quantiles)
+            )
+        return bool(new)
+
+    def put_baseline(self, origin: int, station: str, source: str, packed: Packed) -> None:
+        """Take over a packed baseline, unless there is one."""
+        self._connection.write(
+            "INSERT OR IGNORE INTO baselines VALUES (?, ?, ?, ?, ?, ?)",
+            (origin, station, source, self._form(packed.form), packed.body, packed.quantiles),
+        )
+
+    def put_score(self, row: Sequence[object], *, add: bool) -> bool:
+        """Take over a row of sums, in the order of `score_columns`; where there is one already, add to it or leave
+        it."""
+        if add:
+            self.add_scores([ScoreRow(*row)])  # type: ignore[arg-type]
+            return True
+        marks = ", ".join("?" * len(_COLUMNS))
+        names = ", ".join(_COLUMNS)
+        return bool(self._connection.write(f"INSERT OR IGNORE INTO scores ({names}) VALUES ({marks})", row))
+
+    def forget_oldest(self, keep: int) -> None:
+        """Delete all but the newest rows."""
+        c = self._connection
+        oldest = c.read(
+            "SELECT origin, station FROM forecasts ORDER BY origin DESC, station LIMIT -1 OFFSET ?", (keep,)
+        )
+        for table in ("forecasts", "forecast_quantiles", "baselines"):
+            c.write_many(f"DELETE FROM {table} WHERE origin = ? AND station = ?", oldest)
+
     def between(self, station: str, since: int, until: int) -> Iterator[Forecast]:
         """A station's forecasts by origin, one at a time in memory; `since` <= origin <= `until`."""
         c = self._connection
@@ -52,12 +96,12 @@ class Forecasts:
         )
         for (at,) in origins:
             for origin, *packed in c.read(f"{_WHOLE} AND f.origin = ?", (station, at)):
-                yield unpack_forecast(station, origin, Packed(*packed))
+                yield self._unpacked(station, origin, Packed(*packed))
 
     def last(self, station: str) -> Forecast | None:
         """The one with the newest origin."""
         rows = self._connection.read(f"{_WHOLE} ORDER BY f.origin DESC LIMIT 1", (station,))
-        return unpack_forecast(station, rows[0][0], Packed(*rows[0][1:])) if rows else None
+        return self._unpacked(station, rows[0][0], Packed(*rows[0][1:])) if rows else None
 
     def next_origin(self, since: int, until: int) -> int | None:
         """The earliest origin with a forecast of any station; `since` <= origin <= `until`."""
@@ -78,7 +122,7 @@ class Forecasts:
             " WHERE b.origin = ? AND b.station = ? ORDER BY b.source DESC",
             (origin, station),
         )
-        return [unpack_forecast(station, origin, Packed(*row)) for row in rows]
+        return [self._unpacked(station, origin, Packed(*row)) for row in rows]
 
     def forget_baselines(self, until: int) -> None:
         """Let go of the baselines with an origin up to `until`."""
@@ -121,6 +165,13 @@ class Forecasts:
             if gone:
                 c.commit()
             gone += c.write(f"DELETE FROM {table} WHERE origin < ?", (min(first + SLICE_S, before),))
+
+    def _unpacked(self, station: str, origin: int, packed: Packed) -> Forecast:
+        try:
+            return unpack_forecast(station, origin, packed)
+        except (zlib.error, msgspec.MsgspecError, ValueError, TypeError, KeyError, IndexError) as error:
+            what = f"the forecast of station {station} from {origin} ({error})"
+            raise damaged(self._connection.path, what) from error
 
     def _row(self, forecast: Forecast) -> tuple[int, bytes, bytes | None]:
         """A forecast as its form's number, body and quantiles."""

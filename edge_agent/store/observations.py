@@ -83,6 +83,20 @@ class Observations:
         key = ("series", str(station), source)
         return _given(self._number(key, "series", {"station": station, "source": source}, make=True))
 
+    def boot(self, boot_id: str) -> int:
+        """The number of a run of the agent, made where there is none."""
+        return _given(self._number(("boot", boot_id), "boots", {"boot_id": boot_id}, make=True))
+
+    def name(self, station: int) -> str:
+        """The name of a station that has a number."""
+        return str(self._connection.read("SELECT station FROM stations WHERE id = ?", (station,))[0][0])
+
+    def forget_oldest(self, n: int) -> None:
+        """Delete the oldest rows of all sources."""
+        c = self._connection
+        oldest = c.read("SELECT series, t FROM observations ORDER BY t LIMIT ?", (n,))
+        c.write_many("DELETE FROM observations WHERE series = ? AND t = ?", oldest)
+
     def sources(self, station: str) -> list[str]:
         """A station's sources, in the order in which they first came."""
         return [source for _, source in self._series_of(station)]
@@ -102,7 +116,7 @@ class Observations:
     def insert(self, series: int, judged: Judged) -> tuple[Fate, Added | None]:
         """Keep an observation, or the variables it adds to the row of the same series and time; None: it adds none."""
         o, c = judged.observation, self._connection
-        boot = _given(self._number(("boot", o.boot_id), "boots", {"boot_id": o.boot_id}, make=True))
+        boot = self.boot(o.boot_id)
         readings, flags = readings_text(judged), flags_text(judged)
         inserted = c.write(
             "INSERT INTO observations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -112,6 +126,14 @@ class Observations:
         if inserted:
             return Fate(frozenset(o.values)), Added(judged, grid_values(judged), size)
         return self._fill_up(series, boot, judged, size)
+
+    def at(self, station: str, source: str, t: int) -> Judged | None:
+        """The one of a source and time."""
+        rows = self._connection.read(
+            f"SELECT {OBSERVATION_COLUMNS} FROM {OBSERVATION_TABLES} WHERE st.station = ? AND s.source = ? AND o.t = ?",
+            (station, source, t),
+        )
+        return judged_of(rows[0]) if rows else None
 
     def between(self, station: str, start: int | None, end: int | None) -> Iterator[Judged]:
         """A station's observations by time, then rank; `start` <= t <= `end`."""
@@ -145,6 +167,15 @@ class Observations:
         rows.sort(key=itemgetter(0, 1))
         return [_as_series(list(ranked)) for _, ranked in groupby(rows, key=itemgetter(0))]
 
+    def in_step(self, station: int, step: int) -> Iterator[Judged]:
+        """A station's observations of the quarter hour that ends at a step, by time. By the station's number."""
+        rows = self._connection.read(
+            f"SELECT {OBSERVATION_COLUMNS} FROM {OBSERVATION_TABLES} WHERE o.series IN"
+            " (SELECT id FROM series WHERE station = ?) AND o.t > ? AND o.t <= ? ORDER BY o.t, o.rank DESC",
+            (station, step - grid.STEP_S, step),
+        )
+        return map(judged_of, rows)
+
     def prune(self, before: int) -> int:
         """Delete rows with t < `before` that no destination waits for; their number. Commits between many."""
         c, gone, uncommitted = self._connection, 0, 0
@@ -169,11 +200,9 @@ class Observations:
             f"SELECT {OBSERVATION_COLUMNS} FROM {OBSERVATION_TABLES} WHERE o.series = ? AND o.t = ?", (series, o.t)
         )
         earlier = judged_of(row)
-        there = {name: value for name, value in earlier.observation.values.items() if math.isfinite(value)}
-        finite = {name: value for name, value in o.values.items() if math.isfinite(value)}
-        names = finite.keys() - there.keys()
-        same = {name for name, value in finite.items() if there.get(name) == value}
-        fate = Fate(frozenset(names), frozenset(same), frozenset(finite.keys() - names - same))
+        there = _finite(earlier)
+        fate = fate_of(earlier, judged)
+        names = set(fate.kept)
         if not names:
             return fate, None
         new = only(judged, names, o.boot_id, o.seq)
@@ -231,6 +260,18 @@ class Observations:
         if rows:
             self._numbers[key] = rows[0][0]
         return rows[0][0] if rows else None
+
+
+def fate_of(earlier: Judged, judged: Judged) -> Fate:
+    """What becomes of an observation for whose source and time there is one already."""
+    there, new = _finite(earlier), _finite(judged)
+    names = new.keys() - there.keys()
+    same = {name for name, value in new.items() if there.get(name) == value}
+    return Fate(frozenset(names), frozenset(same), frozenset(new.keys() - names - same))
+
+
+def _finite(judged: Judged) -> dict[str, float]:
+    return {name: value for name, value in judged.observation.values.items() if math.isfinite(value)}
 
 
 _BEFORE_ALL, _AFTER_ALL = -(2**62), 2**62

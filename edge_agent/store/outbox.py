@@ -1,13 +1,15 @@
 """What still has to reach a destination: a row per observation and destination, bounded, with books that balance.
 
 `accepted = acknowledged + queued + dropped` holds at any time and over restarts: each change and its entry in the books
-are one transaction.
+are one transaction, together with the observation itself. `books` are those of the last commit: what they call accepted
+or acknowledged, no power cut takes back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -15,7 +17,11 @@ from edge_agent.observation import Judged
 from edge_agent.store.connection import Connection
 from edge_agent.store.rows import OBSERVATION_COLUMNS, OBSERVATION_TABLES, judged_of, only
 
-FULL = "outbox-full"
+Policy = Literal["drop_oldest", "drop_lowest_priority", "reject"]
+
+FULL, OLD = "outbox-full", "outbox-old"  # reasons for which rows are dropped here
+LOWEST = 255  # priority of what nobody can use; the others have the rank of their source, 0 = the preferred one
+ROOM = 0.99  # of the bound is left full where priorities are compared, which looks at every row
 ROW_BYTES = 160  # what a row and its observation take beside values and flags, rounded up
 _BATCH = 500  # parameters of one statement
 
@@ -48,28 +54,41 @@ class Part:
 
 
 class Outbox:
-    """The rows and the books, in the connection's open transaction. `limit_bytes` for each destination."""
+    """The rows and the books, in the connection's open transaction. `limit_bytes` for each destination; `policy`: what
+    becomes of rows beyond it. `drop_oldest`: the oldest go; `drop_lowest_priority`: those with the largest `priority`
+    number, and of these the oldest; `reject`: the new one."""
 
-    def __init__(self, connection: Connection, limit_bytes: int) -> None:
-        self._connection, self._limit = connection, limit_bytes
-        self._last_key = 0  # never given twice, also where the transaction it was given in was lost
+    def __init__(self, connection: Connection, limit_bytes: int, policy: Policy = "drop_oldest") -> None:
+        self.last_key = 0  # never given twice, also where the transaction it was given in was lost
+        self._connection, self._limit, self._policy = connection, limit_bytes, policy
+        self._books: dict[str, OutboxCounts] = {}
+        connection.after_commit.append(self.take_stock)
 
-    def put(self, destination: str, series: int, t: int, size: int, part: Part | None) -> None:
-        """Queue an observation, `size`: bytes of its values and flags. Beyond the limit the oldest rows are dropped."""
+    def put(self, destination: str, series: int, t: int, size: int, part: Part | None, priority: int = 0) -> None:
+        """Queue an observation. `size`: bytes of its values and flags."""
         c = self._connection
         size += ROW_BYTES
         own = (part.boot, part.seq, msgspec.json.encode(list(part.names)).decode()) if part else (None, None, None)
-        ((given,),) = c.read("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'")
-        self._last_key = max(self._last_key, given) + 1
-        c.write(
-            "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (self._last_key, destination, series, t, size, *own)
-        )
+        self.last_key = self.last_given() + 1
+        rejected = self._policy == "reject" and self._held(destination) + size > self._limit
         c.write(
             "INSERT INTO outbox_totals (destination, accepted, bytes) VALUES (?, 1, ?) ON CONFLICT (destination)"
             " DO UPDATE SET accepted = accepted + 1, bytes = bytes + excluded.bytes",
-            (destination, size),
+            (destination, 0 if rejected else size),
         )
-        self._keep_bound(destination)
+        if rejected:
+            self.note_dropped(destination, FULL, 1)
+            return
+        c.write(
+            "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (self.last_key, destination, series, t, size, *own, priority),
+        )
+        self.keep_bound(destination)
+
+    def last_given(self) -> int:
+        """The last key that was given."""
+        ((given,),) = self._connection.read("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'")
+        return max(self.last_key, int(given))
 
     def keep_part(self, series: int, t: int, names: Sequence[str]) -> None:
         """Rows of an observation that is about to be filled up stand for these values only."""
@@ -99,21 +118,56 @@ class Outbox:
     def acknowledge(self, destination: str, keys: Iterable[int]) -> int:
         """Rows have arrived. Keys that are not queued (any more) change nothing. The number that were."""
         done = self._remove(destination, keys)
-        self._connection.write(
-            "UPDATE outbox_totals SET acknowledged = acknowledged + ? WHERE destination = ?", (done, destination)
-        )
+        if done:
+            self._connection.write(
+                "UPDATE outbox_totals SET acknowledged = acknowledged + ? WHERE destination = ?", (done, destination)
+            )
         return done
 
     def drop(self, destination: str, keys: Iterable[int], reason: str) -> int:
         """Rows will never arrive, because of `reason`, a short stable word. The number that were still queued."""
         n = self._remove(destination, keys)
-        if n:
-            self._connection.write(
-                "INSERT INTO outbox_dropped VALUES (?, ?, ?) ON CONFLICT (destination, reason)"
-                " DO UPDATE SET n = n + excluded.n",
-                (destination, reason, n),
-            )
+        self.note_dropped(destination, reason, n)
         return n
+
+    def expire(self, now: int, keep_s: int) -> int:
+        """Drop what has waited for longer than `keep_s`, to the spacing of the calls; how many rows. `now`: UTC seconds
+        that can be believed. A row's age counts from the first call after it came, not from a time that stands on it:
+        the clock may have been wrong when it did."""
+        c = self._connection
+        c.write("DELETE FROM outbox_marks WHERE t >= ?", (now,))
+        ((last,),) = c.read("SELECT COALESCE(MAX(id), 0) FROM outbox")
+        c.write("INSERT INTO outbox_marks VALUES (?, ?)", (now, last))
+        old = c.read("SELECT t, key FROM outbox_marks WHERE t <= ? ORDER BY t DESC LIMIT 1", (now - keep_s,))
+        if not old:
+            return 0
+        ((t, key),) = old
+        c.write("DELETE FROM outbox_marks WHERE t < ?", (t,))
+        gone = c.read("SELECT destination, SUM(bytes) FROM outbox WHERE id <= ? GROUP BY destination", (key,))
+        total = 0
+        for destination, size in gone:
+            n = c.write("DELETE FROM outbox WHERE destination = ? AND id <= ?", (destination, key))
+            c.write("UPDATE outbox_totals SET bytes = bytes - ? WHERE destination = ?", (size, destination))
+            self.note_dropped(destination, OLD, n)
+            total += n
+        return total
+
+    def drop_without_observation(self, reason: str) -> None:
+        """Drop the rows whose observation is gone."""
+        gone = self._connection.read(
+            "SELECT q.destination, q.id FROM outbox q WHERE NOT EXISTS"
+            " (SELECT 1 FROM observations o WHERE o.series = q.series AND o.t = q.t)"
+        )
+        for destination in {row[0] for row in gone}:
+            self.drop(destination, [key for name, key in gone if name == destination], reason)
+
+    def books(self) -> dict[str, OutboxCounts]:
+        """Destination -> its books when the last commit was made."""
+        return dict(self._books)
+
+    def take_stock(self) -> None:
+        """What is written now is committed."""
+        self._books = {destination: self.counts(destination) for destination in self.destinations()}
 
     def counts(self, destination: str) -> OutboxCounts:
         """The books."""
@@ -130,22 +184,37 @@ class Outbox:
         """Every destination that ever had a row."""
         return [row[0] for row in self._connection.read("SELECT destination FROM outbox_totals ORDER BY destination")]
 
-    def _keep_bound(self, destination: str) -> None:
-        c = self._connection
-        ((held,),) = c.read("SELECT bytes FROM outbox_totals WHERE destination = ?", (destination,))
-        while held > self._limit:
-            oldest = c.read(
-                "SELECT id, bytes FROM outbox WHERE destination = ? ORDER BY id LIMIT ?", (destination, _BATCH)
-            )
+    def keep_bound(self, destination: str) -> None:
+        """Drop what is beyond the bound; a policy that rejects new rows has none there."""
+        held = self._held(destination)
+        if held <= self._limit or self._policy == "reject":
+            return
+        lowest = self._policy == "drop_lowest_priority"
+        order, bound = ("priority DESC, id", self._limit * ROOM) if lowest else ("id", self._limit)
+        first = f"SELECT id, bytes FROM outbox WHERE destination = ? ORDER BY {order} LIMIT ?"
+        while held > bound:
             keys = []
-            for key, size in oldest:
-                if held <= self._limit:
+            for key, size in self._connection.read(first, (destination, _BATCH)):
+                if held <= bound:
                     break
                 keys.append(key)
                 held -= size
             if not keys:
                 return
             self.drop(destination, keys, FULL)
+
+    def _held(self, destination: str) -> int:
+        rows = self._connection.read("SELECT bytes FROM outbox_totals WHERE destination = ?", (destination,))
+        return int(rows[0][0]) if rows else 0
+
+    def note_dropped(self, destination: str, reason: str, n: int) -> None:
+        """Enter rows in the books that were accepted and will never arrive."""
+        if n:
+            self._connection.write(
+                "INSERT INTO outbox_dropped VALUES (?, ?, ?) ON CONFLICT (destination, reason)"
+                " DO UPDATE SET n = n + excluded.n",
+                (destination, reason, n),
+            )
 
     def _remove(self, destination: str, keys: Iterable[int]) -> int:
         """Delete rows that are there; their number."""

@@ -14,6 +14,7 @@ from edge_agent.observation import Flag, Judged, Revision, Verdict
 from edge_agent.store.cells import DAY_S, day_of
 from edge_agent.store.connection import Connection
 from edge_agent.store.observations import Observations
+from edge_agent.store.open_steps import OpenSteps
 from edge_agent.store.rows import grid_values
 from edge_agent.store.state import GridDays, Newest
 
@@ -37,8 +38,16 @@ class Recorded:
 class Revisions:
     """The record, and the one way flags of kept rows change."""
 
-    def __init__(self, connection: Connection, observations: Observations, grid: GridDays, newest: Newest) -> None:
-        self._connection, self._observations, self._grid, self._newest = connection, observations, grid, newest
+    def __init__(
+        self,
+        connection: Connection,
+        observations: Observations,
+        open_steps: OpenSteps,
+        grid: GridDays,
+        newest: Newest,
+    ) -> None:
+        self._connection, self._observations, self._open = connection, observations, open_steps
+        self._grid, self._newest = grid, newest
 
     def apply(self, revision: Revision, made: int, *, publish: bool) -> Counter[Flag]:
         """Change the flags of the rows that a revision speaks of and that it may change, put it on record, and bring
@@ -58,6 +67,7 @@ class Revisions:
                 self._observations.reflag(changed)
                 if grid_values(changed) != grid_values(judged):
                     days.add(day_of(judged.observation.t))
+                    self._open.add(station, judged.observation.t)  # what was written of its step is no longer true
             if before or revision.verdict.test == OPERATOR:
                 self._record(revision, made, sum(before.values()), publish)
         for day in sorted(days):

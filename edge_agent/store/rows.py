@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from edge_agent import grid
+from edge_agent.errors import StoreError
 from edge_agent.observation import GOOD, Flag, Judged, Observation, Verdict, may_be_used
 from edge_agent.store.cells import COLUMNS
 from edge_agent.variables import VARIABLES
@@ -44,7 +45,17 @@ def flags_text(judged: Judged) -> str | None:
 
 
 def judged_of(row: tuple[Any, ...]) -> Judged:
-    """A row of `OBSERVATION_COLUMNS` as it was added. Every value has a verdict."""
+    """A row of `OBSERVATION_COLUMNS` as it was added. Every value has a verdict.
+
+    Raises StoreError: it is damaged.
+    """
+    try:
+        return _judged_of(row)
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+        raise StoreError(f"an observation of station {row[0]} is damaged ({error})", reason="damaged") from error
+
+
+def _judged_of(row: tuple[Any, ...]) -> Judged:
     station, source, t, readings, flags, boot_id, seq, clock, period_s, historical, rank = row
     values = {name: math.nan if value is None else value for name, value in _readings(readings).items()}
     verdicts = dict.fromkeys(values, GOOD)
@@ -75,9 +86,12 @@ def grid_values(judged: Judged) -> dict[str, float]:
 
 
 def usable_values(readings: str, flags: str | None) -> dict[str, float]:
-    """As `grid_values`, of all variables, from a row's columns."""
-    values = _readings(readings)
-    verdicts = _flags(flags) if flags is not None else {}
+    """As `grid_values`, of all variables, from a row's columns. Raises StoreError: it is damaged."""
+    try:
+        values = _readings(readings)
+        verdicts = _flags(flags) if flags is not None else {}
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise StoreError(f"an observation is damaged ({error})", reason="damaged") from error
     bad = {name for name, (flag, test, *_) in verdicts.items() if not may_be_used(flag, test)}
     usable = {name: value for name, value in values.items() if value is not None and name not in bad}
     return usable if "humidity" in values else _completed(usable)

@@ -111,6 +111,20 @@ def revisions(db: Database) -> None:
     db.execute("CREATE INDEX revisions_unpublished ON revisions (id) WHERE published = 0")
 
 
+def open_steps(db: Database) -> None:
+    """Quarter hours whose readings are not all in `grid_days` and `stations.newest` yet: see `open_steps.py`."""
+    db.execute(
+        "CREATE TABLE open_steps (step INTEGER NOT NULL, station INTEGER NOT NULL REFERENCES stations(id),"
+        " PRIMARY KEY (step, station)) WITHOUT ROWID"
+    )
+
+
+def outbox_order(db: Database) -> None:
+    """`priority`: see `outbox.py`. `outbox_marks`: up to which row the outbox went at a time, for their age."""
+    db.execute("ALTER TABLE outbox ADD COLUMN priority INTEGER NOT NULL DEFAULT 0")
+    db.execute("CREATE TABLE outbox_marks (t INTEGER PRIMARY KEY, key INTEGER NOT NULL)")
+
+
 # In order; new ones at the end.
 _MIGRATIONS = (
     observations,
@@ -121,6 +135,8 @@ _MIGRATIONS = (
     small_forecasts,
     rain_totals,
     revisions,
+    open_steps,
+    outbox_order,
 )
 for _migration in _MIGRATIONS:
     SCHEMA()(_migration)

@@ -1,14 +1,15 @@
 """What the store keeps in memory of its tables: day cells being filled, each station's newest readings, and how running
 totals stand.
 
-All are written when the transaction is committed, and forgotten when another process has written.
+Running totals are written at each commit, the others once a quarter hour (see `open_steps`). All are forgotten when
+another process has written.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -17,35 +18,34 @@ from numpy.typing import NDArray
 
 from edge_agent import grid
 from edge_agent.observation import Flag, Judged, RainState, Revision
-from edge_agent.store.cells import COLUMNS, DAY_S, WORST_RANK, DayCells, day_of, history
-from edge_agent.store.connection import Connection
+from edge_agent.store.cells import COLUMNS, DAY_S, PACKED_BYTES, WORST_RANK, DayCells, day_of, history
+from edge_agent.store.connection import Connection, damaged
+from edge_agent.store.observations import Observations
+from edge_agent.store.open_steps import OpenSteps
+from edge_agent.store.rows import grid_values
 
 HOT_DAYS = 2048  # day cells kept in memory, about 10 kB each
 
+Behind = Callable[[int, int, int], Mapping[int, bytes]]
+
 
 class GridDays:
-    """The 15-minute grid, a row per station and day. Stations are named by their number."""
+    """The 15-minute grid, a row per station and day. Stations are named by their number.
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    `behind`: where there is one, it has the days that are not here: (station, first day, last day) -> packed by day.
+    """
+
+    def __init__(self, connection: Connection, observations: Observations, open_steps: OpenSteps) -> None:
+        self.behind: Behind | None = None
+        self._connection, self._observations, self._open = connection, observations, open_steps
         self._days: OrderedDict[tuple[int, int], DayCells] = OrderedDict()
         self._changed: set[tuple[int, int]] = set()
-        connection.before_commit.append(self._write)
+        open_steps.write.append(self._write_station)
         connection.forget.append(self._forget)
 
     def load(self, station: int, t: int) -> None:
         """Have the cells for a reading at `t` in memory, so that `put` cannot fail."""
-        key = (station, day_of(t))
-        if key in self._days:
-            self._days.move_to_end(key)
-            return
-        rows = self._connection.read("SELECT cells FROM grid_days WHERE station = ? AND day = ?", key)
-        if len(self._days) >= HOT_DAYS:
-            oldest = next(iter(self._days))
-            if oldest in self._changed:
-                self._write_days([oldest])
-            del self._days[oldest]
-        self._days[key] = DayCells(rows[0][0] if rows else None)
+        self._load(station, day_of(t))
 
     def put(self, station: int, t: int, values: Mapping[str, float], rank: int) -> None:
         """Take the grid values of an observation whose cells are loaded."""
@@ -66,7 +66,7 @@ class GridDays:
 
     def history(self, station: int, origin: int) -> NDArray[np.float32]:
         """[2880, 8] ending at `origin`, as `cells.history`."""
-        return history(self._between(station, *_days_to(origin)), origin)
+        return history(self.between(station, *_days_to(origin)), origin)
 
     def newest(self, station: int, names: Iterable[str], origin: int) -> dict[str, int]:
         """Times of the variables' newest readings at or before `origin`, within 30 days; absent where there is none."""
@@ -76,7 +76,7 @@ class GridDays:
         for day in range(last, first - 1, -1):
             if not wanted:
                 break
-            for packed in self._between(station, day, day).values():
+            for packed in self.between(station, day, day).values():
                 cells = DayCells(packed)
                 times = {name: cells.newest(COLUMNS[name], day, origin) for name in wanted}
                 found |= {name: t for name, t in times.items() if t is not None}
@@ -85,24 +85,82 @@ class GridDays:
 
     def prune(self, before_day: int) -> int:
         """Delete days before that one; their number."""
-        self._write()
-        self._forget()
+        self._open.prune(before_day * DAY_S)
+        old = sorted(key for key in self._days if key[1] < before_day)
+        self._write_days([key for key in old if key in self._changed])
+        for key in old:
+            del self._days[key]
         return self._connection.write("DELETE FROM grid_days WHERE day < ?", (before_day,))
 
-    def _between(self, station: int, first: int, last: int) -> dict[int, bytes]:
-        """Packed cells by day, with what is not written yet."""
-        days: dict[int, bytes] = dict(
-            self._connection.read(
-                "SELECT day, cells FROM grid_days WHERE station = ? AND day BETWEEN ? AND ?", (station, first, last)
-            )
-        )
+    def has(self, station: int, day: int) -> bool:
+        """Whether there is anything of a day."""
+        return (station, day) in self._days or bool(self._written(station, day, day))
+
+    def drop(self, keys: Iterable[tuple[int, int]]) -> None:
+        """Forget (station, day) in memory: they are read, and their open steps made, again."""
+        for key in keys:
+            self._days.pop(key, None)
+            self._changed.discard(key)
+
+    def between(self, station: int, first: int, last: int) -> dict[int, bytes]:
+        """Packed cells by day, with what is not written yet; `first` <= day <= `last`."""
+        days = dict(self.behind(station, first, last)) if self.behind is not None else {}
+        days |= self._written(station, first, last)
+        stale = {step // DAY_S for step in self._open.of(station)}
         for day in range(first, last + 1):
-            if (station, day) in self._changed:
+            if day in stale:
+                self._load(station, day)
+            if (station, day) in self._days:
                 days[day] = self._days[station, day].packed()
         return days
 
-    def _write(self) -> None:
-        self._write_days(sorted(self._changed))
+    def _written(self, station: int, first: int, last: int) -> dict[int, bytes]:
+        rows = self._connection.read(
+            "SELECT day, cells FROM grid_days WHERE station = ? AND day BETWEEN ? AND ?", (station, first, last)
+        )
+        days: dict[int, bytes] = dict(rows)
+        if any(not isinstance(cells, bytes) or len(cells) != PACKED_BYTES for cells in days.values()):
+            raise damaged(self._connection.path, f"a day of the grid of station number {station}")
+        return days
+
+    def _load(self, station: int, day: int) -> None:
+        key = (station, day)
+        if key in self._days:
+            self._days.move_to_end(key)
+            return
+        packed = self._written(station, day, day).get(day)
+        if packed is None and self.behind is not None:
+            packed = self.behind(station, day, day).get(day)
+        cells = DayCells(packed)
+        steps = [step for step in self._open.of(station) if step // DAY_S == day]
+        for step in steps:
+            self._make_again(cells, station, step)
+        if len(self._days) >= HOT_DAYS:
+            self._let_go(next(iter(self._days)))
+        self._days[key] = cells
+        if steps:
+            self._changed.add(key)
+
+    def _make_again(self, cells: DayCells, station: int, step: int) -> None:
+        """The cells of one step, from the observations."""
+        cells.clear(step)
+        for judged in self._observations.in_step(station, step):
+            o = judged.observation
+            for name, value in grid_values(judged).items():
+                cells.put(o.t, COLUMNS[name], value, min(o.rank, WORST_RANK))
+
+    def _let_go(self, key: tuple[int, int]) -> None:
+        if key in self._changed and self._connection.writing:
+            self._write_days([key])
+        self._changed.discard(key)
+        del self._days[key]
+
+    def _write_station(self, station: int, days: set[int]) -> None:
+        """Write a station's days, those that were let go of and have open steps included."""
+        for day in sorted(days):
+            self._load(station, day)
+            if (station, day) in self._changed:
+                self._write_days([(station, day)])
 
     def _write_days(self, keys: list[tuple[int, int]]) -> None:
         if not keys:
@@ -134,31 +192,39 @@ class StationState(msgspec.Struct):
 class Newest:
     """Each station's newest readings, one JSON text a station. Stations are named by their number."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, observations: Observations, open_steps: OpenSteps) -> None:
+        self._connection, self._observations, self._open = connection, observations, open_steps
         self._states: dict[int, StationState] = {}
-        self._changed: set[int] = set()
-        connection.before_commit.append(self._write)
-        connection.forget.append(self._forget)
+        open_steps.write.append(self._write)
+        connection.forget.append(self._states.clear)
 
     def of(self, station: int) -> StationState:
         """What is known of a station; not to be changed."""
         if station not in self._states:
             ((text,),) = self._connection.read("SELECT newest FROM stations WHERE id = ?", (station,))
-            self._states[station] = msgspec.json.decode(text, type=StationState) if text else StationState()
+            try:
+                state = msgspec.json.decode(text, type=StationState) if text else StationState()
+            except (msgspec.MsgspecError, TypeError) as error:
+                raise damaged(self._connection.path, f"newest readings of station number {station}") from error
+            for step in sorted(self._open.of(station)):
+                for judged in self._observations.in_step(station, step):
+                    _take(state, judged, grid_values(judged))
+            self._states[station] = state
         return self._states[station]
 
     def put(self, station: int, judged: Judged, grid_values: Mapping[str, float]) -> None:
         """Take an observation of a station that `of` was asked for; an older reading never replaces a newer one."""
-        state, t = self.of(station), judged.observation.t
-        for name, value in judged.observation.values.items():
-            known = state.newest.get(name)
-            if math.isfinite(value) and (known is None or t >= known[0]):
-                verdict = judged.verdicts.get(name)
-                state.newest[name] = (t, float(value), int(verdict.flag if verdict else Flag.NOT_EVALUATED))
-        for name in grid_values:
+        _take(self.of(station), judged, grid_values)
+
+    def merge(self, station: int, other: StationState) -> None:
+        """Take over what is newer, and keep it at once."""
+        state = self.of(station)
+        for name, (t, value, flag) in other.newest.items():
+            if name not in state.newest or t > state.newest[name][0]:
+                state.newest[name] = (t, value, flag)
+        for name, t in other.usable.items():
             state.usable[name] = max(t, state.usable.get(name, t))
-        self._changed.add(station)
+        self._write(station, set())
 
     def revise(self, station: int, revision: Revision) -> None:
         """Take a later verdict on what may be the newest reading of a variable."""
@@ -166,27 +232,27 @@ class Newest:
         known = state.newest.get(name)
         if known is not None and revision.start <= known[0] <= revision.end:
             state.newest[name] = (known[0], known[1], int(revision.verdict.flag))
-            self._changed.add(station)
 
     def reread(self, station: int, grid_days: GridDays) -> None:
         """The newest usable readings anew, from a grid that was rebuilt."""
         state = self.of(station)
         latest = max((t for t, _, _ in state.newest.values()), default=0)
         state.usable = grid_days.newest(station, COLUMNS, -(-latest // grid.STEP_S) * grid.STEP_S)
-        self._changed.add(station)
 
-    def _write(self) -> None:
-        if not self._changed:
-            return
-        self._connection.write_many(
-            "UPDATE stations SET newest = ? WHERE id = ?",
-            [(msgspec.json.encode(self._states[station]).decode(), station) for station in sorted(self._changed)],
-        )
-        self._changed.clear()
+    def _write(self, station: int, days: set[int]) -> None:
+        text = msgspec.json.encode(self.of(station)).decode()
+        self._connection.write("UPDATE stations SET newest = ? WHERE id = ?", (text, station))
 
-    def _forget(self) -> None:
-        self._states.clear()
-        self._changed.clear()
+
+def _take(state: StationState, judged: Judged, grid_values: Mapping[str, float]) -> None:
+    t = judged.observation.t
+    for name, value in judged.observation.values.items():
+        known = state.newest.get(name)
+        if math.isfinite(value) and (known is None or t >= known[0]):
+            verdict = judged.verdicts.get(name)
+            state.newest[name] = (t, float(value), int(verdict.flag if verdict else Flag.NOT_EVALUATED))
+    for name in grid_values:
+        state.usable[name] = max(t, state.usable.get(name, t))
 
 
 class RainTotals:

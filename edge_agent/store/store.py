@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from edge_agent import grid
 from edge_agent.forecast import Forecast
 from edge_agent.observation import Flag, Judged, RainState, Revision
-from edge_agent.store.cells import DAY_S
-from edge_agent.store.connection import Connection, connect
+from edge_agent.store.cells import DAY_S, WORST_RANK
+from edge_agent.store.connection import Connection, connect, connect_memory
 from edge_agent.store.forecasts import Forecasts
 from edge_agent.store.observations import Fate, Observations, Series
-from edge_agent.store.outbox import Outbox, OutboxCounts, Queued
+from edge_agent.store.open_steps import OpenSteps
+from edge_agent.store.outbox import LOWEST, Outbox, OutboxCounts, Policy, Queued
 from edge_agent.store.revisions import Recorded, Revisions
 from edge_agent.store.state import GridDays, Newest, RainTotals
+from edge_agent.store.tables import Tables
 from edge_agent.verification import ScoreRow
 
 KEEP_GRID_DAYS = 40
@@ -46,29 +48,62 @@ class Store:
     """Observations, grid, forecasts, scores and outbox of all stations. Every method raises StoreError where the file
     cannot be read or written. Only for the thread that opened it."""
 
-    def __init__(self, connection: Connection, *, keep_days: int, outbox_bytes: int) -> None:
+    def __init__(
+        self, connection: Connection, *, keep_days: int, outbox_bytes: int, outbox_policy: Policy = "drop_oldest"
+    ) -> None:
         self._connection, self._keep_days = connection, keep_days
         self._observations = Observations(connection)
-        self._grid, self._newest = GridDays(connection), Newest(connection)
+        self._open = OpenSteps(connection)
+        self._grid = GridDays(connection, self._observations, self._open)
+        self._newest = Newest(connection, self._observations, self._open)
         self._rain = RainTotals(connection)
         self._forecasts = Forecasts(connection)
-        self._outbox = Outbox(connection, outbox_bytes)
-        self._revisions = Revisions(connection, self._observations, self._grid, self._newest)
+        self._outbox = Outbox(connection, outbox_bytes, outbox_policy)
+        self._revisions = Revisions(connection, self._observations, self._open, self._grid, self._newest)
         self._usable: tuple[tuple[str, int, int], list[Series]] | None = None
+        self._identity: tuple[int, int] | None = None
         connection.forget.append(self._forget)
 
+    @property
+    def tables(self) -> Tables:
+        """What is in it, for moving rows between two."""
+        return Tables(
+            self._connection, self._observations, self._open, self._grid, self._newest, self._rain, self._forecasts,
+            self._outbox,
+        )  # fmt: skip
+
     @classmethod
-    def open(cls, path: str | Path, *, keep_days: int = 90, outbox_mb: float = 200.0, read_only: bool = False) -> Store:
+    def open(
+        cls, path: str | Path, *, keep_days: int = 90, outbox_mb: float = 200.0, outbox_policy: Policy = "drop_oldest",
+        read_only: bool = False,
+    ) -> Store:  # fmt: skip
         """The store in that file, made where it is not there.
 
-        `keep_days`: raw observations. `outbox_mb`: bound of what waits for each destination, millions of bytes.
+        `keep_days`: raw observations. `outbox_mb`: bound of what waits for each destination, millions of bytes;
+        `outbox_policy`: what becomes of rows beyond it, as `Outbox`.
         `read_only`: for a process beside the agent; sees what was committed.
 
         Raises:
             StoreError: not permitted, damaged, another program's file, a newer schema; read only: not there.
         """
         connection = connect(Path(path), read_only=read_only)
-        return cls(connection, keep_days=keep_days, outbox_bytes=int(outbox_mb * 1e6))
+        store = cls(
+            connection, keep_days=keep_days, outbox_bytes=int(outbox_mb * 1e6), outbox_policy=outbox_policy
+        )  # fmt: skip
+        store._outbox.take_stock()
+        store.last_key = store._outbox.last_given()
+        with suppress(OSError):
+            store._identity = _identity(store.path)
+        return store
+
+    @classmethod
+    def in_memory(cls, behind: Callable[[str, int, int], Mapping[int, bytes]], last_key: int) -> Store:
+        """A store of nothing but memory, for while the disk fails. `behind`: packed grid days that are elsewhere, by
+        station, first and last day; `last_key`: the last one of the outbox that was given."""
+        store = cls(connect_memory(), keep_days=36_500, outbox_bytes=2**40)
+        store._grid.behind = lambda number, first, last: behind(store._observations.name(number), first, last)
+        store._outbox.last_key = last_key
+        return store
 
     def __enter__(self) -> Store:
         return self
@@ -82,6 +117,13 @@ class Store:
     def path(self) -> Path:
         """The file."""
         return self._connection.path
+
+    def is_in_place(self) -> bool:
+        """False if the file was moved, deleted or replaced since it was opened."""
+        try:
+            return self._identity == _identity(self.path)
+        except OSError:
+            return False
 
     def size_mb(self) -> float:
         """The file and its write-ahead log, millions of bytes."""
@@ -113,8 +155,10 @@ class Store:
                 return fate
             if added.part is not None:
                 self._outbox.keep_part(series, o.t, added.earlier)
+            priority = min(o.rank, WORST_RANK) if added.grid or added.judged.usable() else LOWEST
             for destination in destinations:
-                self._outbox.put(destination, series, o.t, added.bytes, added.part)
+                self._outbox.put(destination, series, o.t, added.bytes, added.part, priority)
+        self._open.add(station, o.t)
         self._grid.put(station, o.t, added.grid, o.rank)
         self._newest.put(station, added.judged, added.grid)
         self._rain.put(o.source, o.station, totals or {})
@@ -146,6 +190,10 @@ class Store:
     def observations(self, station: str, start: int | None = None, end: int | None = None) -> Iterator[Judged]:
         """A station's observations by time, then rank; `start` <= t <= `end`. Few are in memory at once."""
         return self._observations.between(station, start, end)
+
+    def observation(self, station: str, source: str, t: int) -> Judged | None:
+        """The one of a source and time; None where there is none."""
+        return self._observations.at(station, source, t)
 
     def stations(self) -> list[str]:
         """Every station with observations, by name."""
@@ -201,6 +249,11 @@ class Store:
             if number is not None:
                 out[row] = self._grid.history(number, origin)
         return out
+
+    def grid_days(self, station: str, first: int, last: int) -> dict[int, bytes]:
+        """A station's packed grid days, by day since 1970; `first` <= day <= `last`."""
+        number = self._observations.station(station)
+        return {} if number is None else self._grid.between(number, first, last)
 
     def ages(self, stations: Sequence[str], origin: int) -> list[dict[str, int]]:
         """Per station: seconds from each grid variable's newest usable reading to `origin`, a multiple of 900; a
@@ -261,14 +314,31 @@ class Store:
         """Observations will never arrive, because of `reason`, a short stable word. The number that were waiting."""
         return self._outbox.drop(destination, keys, reason)
 
+    def expire(self, now: float, keep_days: float) -> int:
+        """Drop what has waited for a destination for longer; how many rows. As `Outbox.expire`."""
+        return self._outbox.expire(int(now), int(keep_days * DAY_S))
+
     def counts(self, destination: str) -> OutboxCounts:
-        """A destination's books; accepted = acknowledged + queued + dropped."""
+        """A destination's books, with what is not committed yet; accepted = acknowledged + queued + dropped."""
         return self._outbox.counts(destination)
+
+    def books(self) -> dict[str, OutboxCounts]:
+        """Destination -> its books when the last commit was made: no power cut takes them back."""
+        return self._outbox.books()
 
     @property
     def rollbacks(self) -> int:
         """How many transactions were lost since the store was opened. Rows that left the outbox in one are back."""
         return self._connection.rollbacks
+
+    @property
+    def last_key(self) -> int:
+        """The last key that was given to a row of the outbox; set it to have later ones begin behind it."""
+        return self._outbox.last_key
+
+    @last_key.setter
+    def last_key(self, key: int) -> None:
+        self._outbox.last_key = key
 
     def destinations(self) -> list[str]:
         """Every destination that ever had a row, by name."""
@@ -292,8 +362,11 @@ class Store:
     def commit(self, now: float | None = None) -> None:
         """Make durable what was written since the last commit. On failure the message says whether it is lost.
 
-        `now`: UTC seconds; where there is something to commit, it is kept as the time of this state (`as_of`).
+        `now`: UTC seconds; where there is something to commit, it is kept as the time of this state (`as_of`). Grid and
+        newest readings are then written once a quarter hour, and made again from the observations until then; without
+        it, at once.
         """
+        self._open.at = None if now is None else int(now)
         if now is not None and self._connection.writing:
             self.set(_AS_OF, str(int(now)))
         self._connection.commit()
@@ -309,7 +382,21 @@ class Store:
 
     def close(self) -> None:
         """Commit and close."""
+        self._open.at = None
         self._connection.close()
+
+    def roll_back(self) -> None:
+        """Let go of what was written since the last commit. Never fails."""
+        self._connection.roll_back()
+
+    def abandon(self) -> None:
+        """Close without a commit. Never fails; nothing happens where it is closed."""
+        self._connection.abandon()
+
+    def forget_oldest(self, n: int, reason: str) -> None:
+        """Delete the oldest observations; rows of the outbox that wait for them are dropped for that reason."""
+        self._observations.forget_oldest(n)
+        self._outbox.drop_without_observation(reason)
 
     def prune(self, now: float) -> Pruned:
         """Delete what is too old: observations after `keep_days` (not those that wait in the outbox), grid days after
@@ -341,3 +428,9 @@ class Store:
 
     def _forget(self) -> None:
         self._usable = None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Which file that is. Raises OSError."""
+    seen = path.stat()
+    return seen.st_dev, seen.st_ino

@@ -203,3 +203,40 @@ def test_another_process_rows_are_on_the_grid_at_once(store: Store, path: Path) 
     store.commit()
     with Store.open(path, read_only=True) as reader:
         assert reader.history(["roof"], DAY)[0, -1, 6] == 7.0
+
+
+@given(readings=series(), seed=st.integers(0, 2**32), commits=st.integers(1, 20))
+@settings(SLOW, max_examples=20)
+def test_the_grid_is_the_same_while_its_last_quarter_hours_are_not_written(
+    store: Store, path: Path, readings: list[Judged], seed: int, commits: int
+) -> None:
+    """For the process that writes, for one that reads, and for the next that opens the file after a crash."""
+    station, shuffled = elsewhere(random.Random(seed).sample(readings, len(readings)))
+    now = ORIGIN + random.Random(seed).randint(0, 900)
+    for i, one in enumerate(shuffled):
+        assert store.add(one)
+        if i % commits == 0:
+            store.commit(now := now + 60)
+    store.commit(now + 60)
+    with Store.open(path, read_only=True) as reader:
+        after = reader.history([station], ORIGIN)[0]
+        assert reader.ages([station], ORIGIN) == store.ages([station], ORIGIN)
+        assert reader.newest(station) == store.newest(station)
+    np.testing.assert_allclose(store.history([station], ORIGIN)[0], after, rtol=1e-5)
+    expected = on_grid(readings)
+    np.testing.assert_allclose(after, expected, rtol=1e-5)
+
+
+def test_grid_days_are_written_once_a_quarter_hour(store: Store, path: Path) -> None:
+    def written() -> bytes:
+        with Store.open(path, read_only=True) as reader:
+            rows = reader.tables.connection.read("SELECT cells FROM grid_days")
+        return rows[0][0] if rows else b""
+
+    changes = 0
+    for minute in range(120):
+        before = written()
+        store.add(judged(DAY + 60 * minute, {"temperature": float(minute)}))
+        store.commit(DAY + 60 * minute)
+        changes += written() != before
+    assert 8 <= changes <= 9

@@ -149,3 +149,67 @@ def test_a_key_is_not_given_again_where_its_transaction_was_lost(store: Store) -
     store.add(judged(DAY + 20, {"temperature": 1.0}), ("mqtt",))
     assert store.queued("mqtt", 10)[-1].key > gone
     assert store.acknowledge("mqtt", [gone]) == 0
+
+
+# --- bounds and policies ---------------------------------------------------------------------------------------------
+
+
+def test_the_lowest_priority_goes_first_and_of_it_the_oldest(path: Path) -> None:
+    """What nobody can use, then the sensors that stand last in the configuration."""
+    with Store.open(path, outbox_mb=0.01, outbox_policy="drop_lowest_priority") as store:
+        for i in range(120):
+            rank, flags = i % 3, {"temperature": Flag.FAIL} if i % 10 == 9 else {}
+            one = judged(DAY + i, {"temperature": 1.0}, source=f"s{rank}", rank=rank, flags=flags)
+            store.add(one, ("mqtt",))
+        left = [row.judged for row in store.queued("mqtt", 200)]
+        books = store.counts("mqtt")
+        assert balanced(books) and books.dropped == {"outbox-full": 120 - len(left)}
+        assert all(one.usable() for one in left)
+        times = {rank: [one.observation.t - DAY for one in left if one.observation.rank == rank] for rank in range(3)}
+        assert len(times[0]) == 36 and not times[2] and 0 < len(times[1]) < 36
+        assert times[1] == [i for i in range(120) if i % 3 == 1 and i % 10 != 9][-len(times[1]) :]
+
+
+def test_a_full_outbox_that_rejects_keeps_what_it_has(path: Path) -> None:
+    with Store.open(path, outbox_mb=0.01, outbox_policy="reject") as store:
+        for t in range(DAY, DAY + 2000, 10):
+            assert store.add(judged(t, {"temperature": 1.0}), ("mqtt",))
+        books, rows = store.counts("mqtt"), store.queued("mqtt", 999)
+        assert balanced(books) and books.accepted == 200 and books.dropped == {"outbox-full": 200 - len(rows)}
+        assert [row.judged.observation.t for row in rows] == [DAY + 10 * i for i in range(len(rows))]
+        store.acknowledge("mqtt", [rows[0].key])
+        store.add(judged(DAY + 5000, {"temperature": 1.0}), ("mqtt",))
+        assert store.queued("mqtt", 999)[-1].judged.observation.t == DAY + 5000
+        assert len(list(store.observations("roof"))) == 201  # the observations themselves stay
+
+
+def test_what_waits_for_too_long_is_dropped_and_counted(store: Store) -> None:
+    hour, day = 3600, 86_400
+    for n in range(10 * 24):
+        store.add(judged(DAY + n * hour, {"temperature": 1.0}), ("mqtt", "cloud"))
+        store.expire(DAY + n * hour, 3)
+        assert store.counts("mqtt").queued <= 3 * 24 + 1
+    store.acknowledge("cloud", [row.key for row in store.queued("cloud", 1000)])
+    assert store.expire(DAY + 20 * day, 3) == store.counts("mqtt").dropped["outbox-old"] - (10 * 24 - 3 * 24)
+    assert store.counts("mqtt") == OutboxCounts(240, 0, 0, {"outbox-old": 240})
+    assert balanced(store.counts("cloud"))
+
+
+def test_the_age_of_a_row_counts_from_when_a_believed_clock_first_saw_it(store: Store) -> None:
+    """Rows of a clock that stood at 1970, or of an archive, are not old because their own time is."""
+    for t in (100, 200):
+        store.add(judged(t, {"temperature": 1.0}), ("mqtt",))
+    for day in range(4):
+        assert store.expire(DAY + day * 86_400, 5) == 0
+    assert store.expire(DAY - 3 * 86_400, 5) == 0  # a clock that was set back
+    assert store.expire(DAY + 86_400, 5) == 0
+    assert store.expire(DAY + 4 * 86_400, 5) == 2
+
+
+def test_what_is_published_of_the_books_is_what_was_committed(store: Store) -> None:
+    store.add(judged(DAY, {"temperature": 1.0}), ("mqtt",))
+    store.acknowledge("mqtt", [store.queued("mqtt", 1)[0].key])
+    assert store.counts("mqtt") == OutboxCounts(1, 1, 0, {})
+    assert store.books() == {}
+    store.commit()
+    assert store.books() == {"mqtt": OutboxCounts(1, 1, 0, {})}

@@ -362,8 +362,9 @@ def test_a_second_agent_on_the_same_store_ends_with_1_and_says_why(start, tmp_pa
 # --- the disk -------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_costs_readings_that_are_counted_and_nothing_after_it(mosquitto, start, board, tmp_path):
-    agent = start(write_config(tmp_path, sensor("roof", board, time="at"), port=mosquitto.port)).reads("roof")
+def test_a_full_disk_costs_nothing_and_is_told_while_it_lasts(mosquitto, start, board, tmp_path):
+    config = write_config(tmp_path, sensor("roof", board, time="at", max_messages_s=1000), port=mosquitto.port)
+    agent = start(config).reads("roof")
     now, done = int(time.time()) - 10_000, threading.Event()
 
     def chatter() -> None:
@@ -372,24 +373,41 @@ def test_a_full_disk_costs_readings_that_are_counted_and_nothing_after_it(mosqui
                 return
             board.prints(line(now + n))
 
+    def states() -> list[str]:
+        return [json.loads(m.payload)["store"]["state"] for m in live.on("wx/v1/home/status")]
+
     talking = threading.Thread(target=chatter)
-    talking.start()
-    try:
-        agent.says("observation", 50)
-        agent.limit_files_to(1000)
-        agent.says("readings since the last commit are lost")
-        seen = agent.log.count("observation")
-        agent.says("observation", seen + 100)
-        agent.limit_files_to(resource.RLIM_INFINITY)
-        seen = agent.log.count("observation")
-        agent.says("observation", seen + 100)
-    finally:
-        done.set()
-        talking.join()
-    time.sleep(1.0)  # for the broker to take the last
-    kept = agent.stop()
-    lost = kept.status["home"]["lost"]
-    assert lost["store"] >= 1 and lost["readings"] >= 1
+    with Subscriber(mosquitto.host, mosquitto.port) as live:
+        talking.start()
+        try:
+            agent.says("observation", 50)
+            agent.limit_files_to(1000)
+            agent.says("Going on from memory")
+            until(lambda: states()[-1:] == ["memory"], "a status that says so")
+            during = json.loads(live.on("wx/v1/home/status")[-1].payload)
+            assert "check it (dmesg), and the free space" in during["store"]["detail"]
+            before = len(of_kind(live.received, "obs", "obs/history"))
+            until(lambda: len(of_kind(live.received, "obs", "obs/history")) > before + 50, "publishing to go on")
+            assert f"(pid {agent.process.pid}) and has written nothing here of late" in of_status(config)["hints"][0]
+            agent.limit_files_to(resource.RLIM_INFINITY)
+            agent.says("on the disk again")
+            until(lambda: states()[-1] == "disk", "a status that says so")
+            seen = agent.log.count("observation")
+            agent.says("observation", seen + 50)
+        finally:
+            done.set()
+            talking.join()
+        time.sleep(1.0)  # for the broker to take the last
+        kept = agent.stop()
+        published = {payload["id"] for payload in of_kind(live.received, "obs", "obs/history")}
+    assert kept.status["home"]["lost"] == {"store": 1}
     accepted = kept.status["home"]["sensors"]["roof"]["accepted"]
-    assert len(kept.values("roof")) == accepted - lost["readings"]
-    assert kept.books.queued == 0, "what is in the store has reached the broker"
+    assert len(kept.values("roof")) == accepted
+    assert published == {judged.observation.id for judged in kept.observations["home"]}
+    assert (kept.books.accepted, kept.books.acknowledged, kept.books.queued) == (accepted, accepted, 0)
+
+
+def of_status(config: Path) -> dict[str, object]:
+    """What `edge-agent status --json` says."""
+    command = [sys.executable, "-m", "edge_agent.cli", "status", "--json", "--config", str(config)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)

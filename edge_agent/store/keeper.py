@@ -1,0 +1,282 @@
+"""The agent's store on a disk that may fail: as `Store`, and where the file cannot be written everything goes on from
+memory (see `refuge`).
+
+Must never call anything durable, accepted or acknowledged that is only in memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent import grid
+from edge_agent.clock import Clock
+from edge_agent.config import Store as Settings
+from edge_agent.forecast import Forecast
+from edge_agent.observation import Flag, Judged, RainState, Revision
+from edge_agent.store.observations import Fate, fate_of
+from edge_agent.store.outbox import OutboxCounts, Queued
+from edge_agent.store.refuge import Refuge
+from edge_agent.store.revisions import Recorded
+from edge_agent.store.rows import only
+from edge_agent.store.salvage import Salvaged
+from edge_agent.store.store import Pruned, Store
+from edge_agent.verification import ScoreRow
+
+MOST_SETTLED = 200_000  # rows of the file settled while it cannot be written; then no more of it are sent
+
+
+class Keeper:
+    """As `Store`, for the running agent. No method fails because of the disk, but for opening and closing."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        """Raises StoreError: another agent works with it, another program's file, a newer schema, not permitted."""
+        self._refuge = Refuge(settings, clock)
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- how it is doing ----------------------------------------------------------------------------------------------
+
+    @property
+    def on_disk(self) -> bool:
+        """False while everything goes to memory."""
+        return self._refuge.memory is None
+
+    @property
+    def trouble(self) -> str:
+        """Why everything goes to memory, in words; empty on the disk."""
+        return self._refuge.trouble
+
+    @property
+    def in_memory(self) -> int:
+        """Readings that are only in memory because the disk fails."""
+        return self._refuge.held
+
+    @property
+    def lost(self) -> Counter[str]:
+        """By reason: `readings` that memory had no room for; `store`: how often the disk failed."""
+        return self._refuge.lost
+
+    @property
+    def salvaged(self) -> Salvaged | None:
+        """What became of the last file that was damaged; None where none ever was."""
+        return self._refuge.salvage.state if self._refuge.salvage else None
+
+    @property
+    def rollbacks(self) -> int:
+        """How often it went from disk to memory or back. Rows that left the outbox may be back."""
+        return self._refuge.switches
+
+    def size_mb(self) -> float:
+        """The file and its write-ahead log, millions of bytes; 0 where it cannot be seen."""
+        try:
+            return 0.0 if self._refuge.file is None else self._refuge.file.size_mb()
+        except OSError:
+            return 0.0
+
+    def books(self) -> dict[str, OutboxCounts]:
+        """As `Store.books`: what is durable, whatever is in memory."""
+        return self._refuge.books()
+
+    # --- readings -----------------------------------------------------------------------------------------------------
+
+    def add(
+        self, judged: Judged, destinations: Sequence[str] = (), totals: Mapping[str, RainState] | None = None
+    ) -> Fate:
+        """As `Store.add`."""
+        return self._refuge.do(partial(self._add, judged, destinations, totals))
+
+    def _add(
+        self, judged: Judged, destinations: Sequence[str], totals: Mapping[str, RainState] | None, store: Store
+    ) -> Fate:
+        if store is not self._refuge.memory:
+            return store.add(judged, destinations, totals)
+        o = judged.observation
+        there = self._refuge.look(lambda file: file.observation(o.station, o.source, o.t), None)
+        if there is None:
+            return store.add(judged, destinations, totals)
+        fate = fate_of(there, judged)
+        if not fate:
+            return fate
+        part = store.add(only(judged, set(fate.kept), o.boot_id, o.seq), destinations, totals)
+        return Fate(part.kept, fate.same | part.same, fate.other | part.other)
+
+    def observations(self, station: str, start: int | None = None, end: int | None = None) -> Iterator[Judged]:
+        """As `Store.observations`; those on the disk come first."""
+        nothing: list[Judged] = []
+        yield from self._refuge.look(lambda store: list(store.observations(station, start, end)), nothing)
+        if self._refuge.memory is not None:
+            yield from self._refuge.memory.observations(station, start, end)
+
+    def newest(self, station: str) -> dict[str, tuple[int, float, int]]:
+        """As `Store.newest`."""
+        nothing: dict[str, tuple[int, float, int]] = {}
+        found = self._refuge.look(lambda store: store.newest(station), nothing)
+        if self._refuge.memory is not None:
+            for name, newer in self._refuge.memory.newest(station).items():
+                found[name] = max(newer, found.get(name, newer))
+        return found
+
+    def newest_of(self, station: str, source: str) -> int | None:
+        """As `Store.newest_of`, of what is on the disk."""
+        return self._refuge.look(lambda store: store.newest_of(station, source), None)
+
+    def revise(self, revision: Revision, made: float) -> Counter[Flag]:
+        """As `Store.revise`. While the disk fails, only rows in memory are revised, and that is not published."""
+        return self._refuge.do(lambda store: store.revise(revision, made))
+
+    def unpublished_revisions(self, limit: int) -> list[Recorded]:
+        """As `Store.unpublished_revisions`."""
+        nothing: list[Recorded] = []
+        return self._refuge.look(lambda store: store.unpublished_revisions(limit), nothing)
+
+    def revisions_published(self, keys: Iterable[int]) -> None:
+        """As `Store.revisions_published`; not noted while the disk fails: they are then published once more."""
+        self._refuge.on_disk(lambda store: store.revisions_published(keys), None)
+
+    def rain_totals(self) -> dict[str, dict[tuple[str, str], RainState]]:
+        """As `Store.rain_totals`."""
+        nothing: dict[str, dict[tuple[str, str], RainState]] = {}
+        return self._refuge.look(lambda store: store.rain_totals(), nothing)
+
+    def verifying(self, station: str, variable: str, valid_times: grid.Times) -> grid.Values:
+        """As `Store.verifying`, of what is on the disk."""
+        nothing = np.full(len(valid_times), np.nan)
+        return self._refuge.look(lambda store: store.verifying(station, variable, valid_times), nothing)
+
+    # --- the grid -----------------------------------------------------------------------------------------------------
+
+    def history(self, stations: Sequence[str], origin: int) -> NDArray[np.float32]:
+        """As `Store.history`."""
+        nothing = np.full((len(stations), grid.HISTORY_STEPS, len(grid.GRID_VARIABLES)), np.nan, np.float32)
+        found = self._refuge.look(lambda store: store.history(stations, origin), nothing)
+        if self._refuge.memory is not None:  # a station it knows has its days from the disk, and its own
+            known = set(self._refuge.memory.stations())
+            rows = [row for row, station in enumerate(stations) if station in known]
+            found[rows] = self._refuge.memory.history([stations[row] for row in rows], origin)
+        return found
+
+    def ages(self, stations: Sequence[str], origin: int) -> list[dict[str, int]]:
+        """As `Store.ages`."""
+        nothing: list[dict[str, int]] = [{} for _ in stations]
+        found = self._refuge.look(lambda store: store.ages(stations, origin), nothing)
+        if self._refuge.memory is not None:
+            for ages, newer in zip(found, self._refuge.memory.ages(stations, origin), strict=True):
+                ages |= {name: min(age, ages.get(name, age)) for name, age in newer.items()}
+        return found
+
+    # --- forecasts and scores -----------------------------------------------------------------------------------------
+
+    def add_forecast(self, forecast: Forecast, baselines: Sequence[Forecast] = ()) -> None:
+        """As `Store.add_forecast`."""
+        self._refuge.do(lambda store: store.add_forecast(forecast, baselines))
+
+    def forecasts(self, station: str, *, since: int, until: int) -> Iterator[Forecast]:
+        """As `Store.forecasts`, of what is on the disk."""
+        nothing: list[Forecast] = []
+        return iter(self._refuge.look(lambda store: list(store.forecasts(station, since=since, until=until)), nothing))
+
+    def next_origin(self, since: int, until: int) -> int | None:
+        """As `Store.next_origin`, of what is on the disk."""
+        return self._refuge.look(lambda store: store.next_origin(since, until), None)
+
+    def forecast_stations(self, origin: int) -> list[str]:
+        """As `Store.forecast_stations`, of what is on the disk."""
+        nothing: list[str] = []
+        return self._refuge.look(lambda store: store.forecast_stations(origin), nothing)
+
+    def baselines(self, station: str, origin: int) -> list[Forecast]:
+        """As `Store.baselines`, of what is on the disk."""
+        nothing: list[Forecast] = []
+        return self._refuge.look(lambda store: store.baselines(station, origin), nothing)
+
+    def forget_baselines(self, until: int) -> None:
+        """As `Store.forget_baselines`."""
+        self._refuge.do(lambda store: store.forget_baselines(until))
+
+    def add_scores(self, rows: Iterable[ScoreRow]) -> None:
+        """As `Store.add_scores`."""
+        kept = list(rows)
+        self._refuge.do(lambda store: store.add_scores(kept))
+
+    def scores(self, station: str, since_day: str | None = None) -> list[ScoreRow]:
+        """As `Store.scores`, of what is on the disk."""
+        nothing: list[ScoreRow] = []
+        return self._refuge.look(lambda store: store.scores(station, since_day), nothing)
+
+    # --- the outbox ---------------------------------------------------------------------------------------------------
+
+    def queued(self, destination: str, limit: int, after: int = 0) -> list[Queued]:
+        """As `Store.queued`; what waits in the file goes on being sent while it cannot be written."""
+        rows: list[Queued] = []
+        if self._refuge.memory is None:
+            rows = self._refuge.look(lambda store: store.queued(destination, limit, after), rows)
+            if self._refuge.memory is None:
+                return rows
+        done, more, at = self._refuge.settled.get(destination, {}), True, after
+        while more and len(rows) < limit and len(done) < MOST_SETTLED:
+            nothing: list[Queued] = []
+            part = self._refuge.look(partial(_queued, destination, limit, at), nothing)
+            rows += [row for row in part if row.key not in done]
+            more = len(part) == limit
+            at = part[-1].key if part else at
+        return (rows + self._refuge.memory.queued(destination, limit, after))[:limit]
+
+    def acknowledge(self, destination: str, keys: Iterable[int]) -> int:
+        """As `Store.acknowledge`."""
+        return self._refuge.settle(destination, list(keys), "")
+
+    def drop(self, destination: str, keys: Iterable[int], reason: str) -> int:
+        """As `Store.drop`."""
+        return self._refuge.settle(destination, list(keys), reason)
+
+    def expire(self, now: float, keep_days: float) -> int:
+        """As `Store.expire`; nothing while the disk fails."""
+        return self._refuge.on_disk(lambda store: store.expire(now, keep_days), 0)
+
+    # --- small things, and the file -----------------------------------------------------------------------------------
+
+    def get(self, key: str) -> str | None:
+        """As `Store.get`."""
+        found = None if self._refuge.memory is None else self._refuge.memory.get(key)
+        return self._refuge.look(lambda store: store.get(key), None) if found is None else found
+
+    def set(self, key: str, value: str) -> None:
+        """As `Store.set`."""
+        self._refuge.do(lambda store: store.set(key, value))
+
+    def prune(self, now: float) -> Pruned:
+        """As `Store.prune`; nothing while the disk fails."""
+        return self._refuge.on_disk(lambda store: store.prune(now), Pruned(0, 0, 0, 0))
+
+    def commit(self, now: float | None = None) -> None:
+        """Make durable what was written since the last commit; in memory, see whether the disk works again."""
+        self._refuge.commit(now)
+
+    def salvage(self, budget_s: float) -> bool:
+        """Take over a part of what can be read of a damaged file, for so many real seconds; false where there is none
+        left."""
+        return self._refuge.take_over(budget_s)
+
+    def close(self) -> None:
+        """Commit and close.
+
+        Raises:
+            StoreError: the disk fails, and readings in memory are lost.
+        """
+        self._refuge.close()
+
+
+def _queued(destination: str, limit: int, after: int, store: Store) -> list[Queued]:
+    return store.queued(destination, limit, after)
