@@ -54,7 +54,7 @@ def distance_km(one: tuple[float, float], other: tuple[float, float]) -> float:
 
 
 def dew_point_of(temperature: float, humidity: float) -> float | None:
-    """Dew point from temperature (degC) and relative humidity (%), by Magnus' formula over water; None for air without moisture.
+    """Dew point from temperature (degC) and humidity (%), by Magnus' formula over water; None for air without moisture.
 
     Td = b g / (a - g), g = ln(RH / 100) + a T / (b + T), a = 17.67, b = 243.5 degC (Bolton 1980). Worked: 20 degC and
     50 % -> 9.27.
