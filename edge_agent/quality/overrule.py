@@ -47,12 +47,10 @@ def overrule_command(
         raise ConfigError("--why must say why: it stays on record")
     verdict = Verdict(FLAGS[flag], OPERATOR, why.strip()[:MAX_WHY])
     with open_store(settings) as store:
-        sources = _sources(store, where.id, source)
         changed = 0
-        for one in sources:
+        for one in _sources(store, where.id, source):
             revision = Revision(where.id, one, name, first, last, verdict)
-            if _has_values(store, revision):
-                changed += store.revise(revision, SystemClock().now()).total()
+            changed += store.revise(revision, SystemClock().now()).total()
         if not changed:
             span = f"{format_time(first)} to {format_time(last)}"
             raise DataError(f"station {where.id}: no value of {name} from {span} that has another flag")
@@ -87,11 +85,3 @@ def _sources(store: Store, station: str, wanted: str | None) -> list[str]:
     if wanted not in there:
         raise ConfigError(f'--source: no source "{wanted}"; there are {", ".join(there) or "none"}')
     return [wanted]
-
-
-def _has_values(store: Store, revision: Revision) -> bool:
-    rows = store.observations(revision.station, revision.start, revision.end)
-    return any(
-        judged.observation.source == revision.source and revision.variable in judged.observation.values
-        for judged in rows
-    )

@@ -161,24 +161,29 @@ class Roles:
         ]
 
     def _weigh_held(self, held: Held, columns: Values, span: int) -> None:
-        """Add what this reading says of a swap or a slip; one that is over by continuity ends at once."""
+        """Add what this reading says of a swap or a slip; one that is over by continuity ends at once. Where nothing
+        is known to weigh it by, belief in it wanes."""
         back = level = 0.0
+        weighed = False
         for name in held.names:
             value, own = held.believed(name, columns), columns.get(name)
             if value is None or own is None:
                 continue
             if not _possible(name, value) and _possible(name, own):
                 held.evidence -= limits.ROLE_IMPOSSIBLE
-            before = self._last.get(name)
-            if before is not None and 0 < span <= limits.ROLE_GAP_S:
+            if 0 < span <= limits.ROLE_GAP_S:
                 going_on, returned = self._surprise(name, value), self._surprise(name, own)
                 if going_on is not None and returned is not None:
                     back += going_on - returned if returned <= 2 * limits.ROLE_FITS else min(going_on - returned, 0.0)
-            level += self._gain(name, value, own) + _jacobian(held)
+            known = self.levels.get(name)
+            if known is not None and known.ready:
+                weighed = True
+                level += self._gain(name, value, own) + _jacobian(held)
         if back >= limits.ROLE_RETURN:
             held.evidence = -math.inf
             return
-        held.evidence = min(held.evidence + level * min(span / limits.ROLE_SAMPLE_S, 1.0), limits.ROLE_MOST)
+        share = min(span / limits.ROLE_SAMPLE_S, 1.0)
+        held.evidence = min(held.evidence + share * (level if weighed else -1.0), limits.ROLE_MOST)
 
     # --- by the reading before ---
 
@@ -206,7 +211,8 @@ class Roles:
         offers: list[tuple[float, str, str]] = []
         for name, size in shock.items():
             for column in columns:
-                loose = column in shock or column in limits.ROLE_WILD or column in self._displaced()
+                unsettled = column in self._displaced() or column not in self._last
+                loose = column in shock or column in limits.ROLE_WILD or unsettled
                 free = loose and column not in taken
                 if column == name or not free or not _possible(name, columns[column]):
                     continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_agent.observation import Flag, Judged, Revision, Verdict
 from edge_agent.store.cells import DAY_S, day_of
@@ -51,9 +51,10 @@ class Revisions:
 
     def apply(self, revision: Revision, made: int, *, publish: bool) -> Counter[Flag]:
         """Change the flags of the rows that a revision speaks of and that it may change, put it on record, and bring
-        the grid up to date. What flags these values had before, counted."""
+        the grid up to date. What flags these values had before, counted. The record spans the rows that changed."""
         station = self._observations.station(revision.station)
         before: Counter[Flag] = Counter()
+        times: list[int] = []
         days: set[int] = set()
         if station is None:
             return before
@@ -64,12 +65,13 @@ class Revisions:
                 if changed is None:
                     continue
                 before[judged.verdicts[revision.variable].flag] += 1
+                times.append(judged.observation.t)
                 self._observations.reflag(changed)
                 if grid_values(changed) != grid_values(judged):
                     days.add(day_of(judged.observation.t))
                     self._open.add(station, judged.observation.t)  # what was written of its step is no longer true
-            if before or revision.verdict.test == OPERATOR:
-                self._record(revision, made, sum(before.values()), publish)
+            if times:
+                self._record(replace(revision, start=times[0], end=times[-1]), made, len(times), publish)
         for day in sorted(days):
             self._rebuild(revision.station, station, day)
         if before:

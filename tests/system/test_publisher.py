@@ -15,6 +15,7 @@ import pytest
 
 from edge_agent import config as c
 from edge_agent.clock import SystemClock
+from edge_agent.observation import Flag, Revision, Verdict
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
 from edge_agent.publish.policy import Waits
@@ -97,6 +98,8 @@ def test_every_message_on_the_wire_keeps_to_its_schema_and_its_manners(mosquitto
         agent = make_agent(at(mosquitto)).connected()
         agent.read(2)
         agent.read(late=True)
+        spike = Verdict(Flag.SUSPECT, "spike", "it left and came back", 2.0)
+        agent.store.revise(Revision("roof", "mast", "temperature", 0, 2**40, spike), agent.clock.now())
         publish_states(agent)
         agent.drained()
         agent.until(lambda: {kind_of(m.topic) for m in live.received} == KINDS.keys(), "one message of each kind")
