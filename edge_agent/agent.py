@@ -36,7 +36,7 @@ from edge_agent.heartbeat import Heartbeat
 from edge_agent.observation import Reading
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
-from edge_agent.publish.structs import Mode, StatusPayload
+from edge_agent.publish.structs import StatusPayload
 from edge_agent.runs import begun
 from edge_agent.schedule import Allowance, Every, Origins
 from edge_agent.sensors import Health, Past, open_sources
@@ -170,10 +170,6 @@ class Agent:
         self._manager.ready()
         log.info("stationcast %s: %d stations, %d sensors", __version__, len(self._stations), len(self._sources))
 
-    @property
-    def _mode(self) -> Mode:
-        return "safe" if self._run.safe else "normal"
-
     def _begin_loading(self) -> None:
         if self._run.safe:
             self._loaded = Loaded(None, why=self._run.why)
@@ -294,7 +290,7 @@ class Agent:
         """The bundle has been tried: say which it is, and forecast with it from now on."""
         nowcaster = Nowcaster(loaded.session, loaded.why, CHUNK)
         for station in self._config.stations:
-            payload = info_payload(station, nowcaster.variables, loaded.name, loaded.digest, self._mode)
+            payload = info_payload(station, nowcaster.variables, loaded.name, loaded.digest, self._run.mode)
             self._publisher.info(station.id, payload)
         if loaded.why:
             log.error("%s", loaded.why)
@@ -402,12 +398,12 @@ class Agent:
                 lost=self._lost + self._store.lost,
                 rss_mb=rss_mb(),
                 store_mb=self._store.size_mb(),
-                mode=self._mode,
+                mode=self._run.mode,
                 board=board,
                 store=self._store,
             )
             self._publisher.status(name, said[name])
-        self._manager.status(summary([h.state for h in healths.values()], broker.connected, self._mode))
+        self._manager.status(summary([h.state for h in healths.values()], broker.connected, self._run.mode))
         self._heartbeat.keep(said, whole=whole)
 
     def _feed(self) -> None:

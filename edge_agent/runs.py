@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -49,6 +50,10 @@ class Run:
         self._mark_s, self._stable_s = FIRST_MARK_S, STABLE_S
         kept.running = True
         self._write()
+
+    @property
+    def mode(self) -> Literal["normal", "safe"]:
+        return "safe" if self.safe else "normal"
 
     @property
     def why(self) -> str:

@@ -51,10 +51,10 @@ def test_ends_that_lie_more_than_an_hour_of_running_apart_are_no_loop_and_those_
         store = Path(folder) / "store"
         for span in spans:
             run = Run(Path(f"{store}.runs"))
+            if run.safe:
+                return  # a loop already: what comes after it has its own test
             for age in (*range(0, span, 60), span):
                 run.lasted(float(age))
-            if run.safe:
-                return
         last = spans[-UNCLEAN_ENDS:]
         if sum(last[1:]) <= WITHIN_S and max(last) < STABLE_S:
             assert next_is_safe(store)

@@ -64,6 +64,7 @@ def test_an_agent_that_was_killed_again_and_again_starts_in_safe_mode_reads_on_a
     with Subscriber(mosquitto.host, mosquitto.port) as live:
         board.prints(b'{"at": %d, "t": 12.5, "h": 60}\n' % time.time())
         until(lambda: live.on("wx/v1/home/obs"), "a reading")
+        until(lambda: live.on("wx/v1/home/status"), "the first status")
         assert len(agent.stop().values("roof")) == 1
     held = {topic: m.payload for topic, m in retained(mosquitto.host, mosquitto.port).items()}
     forecast = json.loads(held["wx/v1/home/forecast/nowcast"])
