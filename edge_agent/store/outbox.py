@@ -70,7 +70,7 @@ class Outbox:
         size += ROW_BYTES
         own = (part.boot, part.seq, msgspec.json.encode(list(part.names)).decode()) if part else (None, None, None)
         self.last_key = self.last_given() + 1
-        rejected = self._policy == "reject" and self._held(destination) + size > self._limit
+        rejected = not self.takes(destination, size)
         c.write(
             "INSERT INTO outbox_totals (destination, accepted, bytes) VALUES (?, 1, ?) ON CONFLICT (destination)"
             " DO UPDATE SET accepted = accepted + 1, bytes = bytes + excluded.bytes",
@@ -84,6 +84,10 @@ class Outbox:
             (self.last_key, destination, series, t, size, *own, priority),
         )
         self.keep_bound(destination)
+
+    def takes(self, destination: str, size: int) -> bool:
+        """False if a new row of `size` bytes is to be rejected."""
+        return self._policy != "reject" or self._held(destination) + size <= self._limit
 
     def last_given(self) -> int:
         """The last key that was given."""

@@ -22,6 +22,7 @@ from edge_agent.errors import StoreError
 from edge_agent.observation import RainState
 from edge_agent.store.cells import DAY_S, PACKED_BYTES, DayCells
 from edge_agent.store.connection import Row
+from edge_agent.store.outbox import FULL
 from edge_agent.store.pour_forecasts import pour_forecasts, pour_scores
 from edge_agent.store.reader import EPOCHS, Reader, has_ints
 from edge_agent.store.rows import judged_of
@@ -228,6 +229,7 @@ class Pour:
         yield
 
     def _queue(self, row: Row) -> bool:
+        """Take over a row that waits; false where it cannot be, and counts as missing."""
         key, destination, series, t, size, boot, seq, names, priority = row
         if series not in self._series or not has_ints(key, t, size):
             return False
@@ -244,6 +246,10 @@ class Pour:
             boot, seq = found[3], found[4]
             names = names or msgspec.json.encode(list(msgspec.json.decode(found[1]))).decode()
         own = None if boot is None else self._boot(self._boots.get(boot, f"lost-{boot}"))
+        if self._newer and not self._target.outbox.takes(destination, size):
+            self._add_to_books(destination, accepted=1)
+            self._target.outbox.note_dropped(destination, FULL, 1)
+            return True
         with self._c.together():
             new = self._c.write(
                 "INSERT OR IGNORE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -266,9 +272,12 @@ class Pour:
         for destination, reason, n in self._reader.ends(
             "SELECT destination, reason, n FROM outbox_dropped", "destination"
         ):
-            dropped.setdefault(destination, Counter())[reason] = n
+            if has_ints(n):
+                dropped.setdefault(destination, Counter())[reason] = n
         totals = "SELECT destination, accepted, acknowledged FROM outbox_totals"
         for destination, accepted, acknowledged in self._reader.ends(totals, "destination"):
+            if not has_ints(accepted, acknowledged):
+                continue
             reasons = dropped.get(destination, Counter())
             missing = accepted - acknowledged - reasons.total() - waiting[destination]
             if missing > 0:
