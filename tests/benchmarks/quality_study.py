@@ -3,8 +3,8 @@
     python tests/benchmarks/quality_study.py [--part tune|report] [--kinds spike,step]
 
 Needs the recorded stations (STATIONCAST_CORPUS, by default ../shared/data beside the checkout) and ioos-qc (in the dev
-extra); says so and ends where one is missing. Thresholds were chosen on the stations and months of `tune`; what
-docs/decisions/0008 quotes is `report`. ioos_qc gets this project's range limits and resolutions, and of all multiples
+extra); says so and ends where one is missing. Thresholds were chosen on the stations and months of `tune`;
+figures to quote are those of `report`. ioos_qc gets this project's range limits and resolutions, and of all multiples
 of its own thresholds the best ones at which it doubts no more of the good values of `tune` than we do.
 """
 
