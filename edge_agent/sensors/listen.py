@@ -152,7 +152,7 @@ class ListeningSource:
         state = self.listener.supervisor.state()
         if not self.active:
             return self.intake.health("stopped", "", state.reopened)
-        found = self.intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened)
+        found = self.intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
         return replace(found, detail=self._hint(found)) if state.name == "reading" else found
 
     @property

@@ -207,7 +207,7 @@ class ModbusSource:
         state = self._bus.supervisor.state()
         if not self._bus.running(self.name):
             return self.intake.health("stopped", "", state.reopened)
-        found = self.intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened)
+        found = self.intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
         return replace(found, detail=self._hint(found)) if state.name == "reading" else found
 
     @property

@@ -43,7 +43,7 @@ class PollSource:
 
     def health(self) -> Health:
         state = self._supervisor.state()
-        found = self._intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened)
+        found = self._intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
         return replace(found, detail=self._hint(found)) if state.name == "reading" else found
 
     @property

@@ -85,6 +85,13 @@ class Outbox:
         )
         self.keep_bound(destination)
 
+    def begin_after(self, key: int) -> None:
+        """Give no key up to that one, also in a later run: rows that had them were settled before they came here."""
+        self.last_key = max(self.last_key, key)
+        c = self._connection
+        if not c.write("UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = 'outbox'", (key,)):
+            c.write("INSERT INTO sqlite_sequence VALUES ('outbox', ?)", (key,))
+
     def takes(self, destination: str, size: int) -> bool:
         """False if a new row of `size` bytes is to be rejected."""
         return self._policy != "reject" or self._held(destination) + size <= self._limit

@@ -308,7 +308,7 @@ class Refuge:
             pour = Pour(memory.tables.connection.raw, store.tables, newer=True)
             for _ in pour.run():
                 pass
-            store.last_key = max(store.last_key, memory.last_key)
+            store.tables.outbox.begin_after(memory.last_key)
             store.commit(now)
         except StoreError as error:
             self.trouble = error.what

@@ -155,7 +155,8 @@ def test_almost_every_reading_outlives_one_damaged_page(tmp_path: Path, hit: str
         store.commit(NOW + 60)
         books = store.books()["mqtt"]
         assert balanced(books) and books.acknowledged in (0, 2 * READINGS - 45)
-        assert said is not None and said.done and (said.unreadable >= 1 or "index" in hit)
+        rowless = "index" in hit or "schema" in hit  # a page that need not hold a row
+        assert said is not None and said.done and (said.unreadable >= 1 or rowless)
         assert said.observations >= 0.95 * 2 * READINGS
     assert aside(path).read_bytes() == before, "the damaged file is as it was"
     with Store.open(path) as after:

@@ -112,6 +112,21 @@ def test_publishing_goes_on_from_file_and_memory_and_settles_each_row_once(disk:
         assert store.queued("mqtt", 100)[-1].key > rows[-1].key
 
 
+def test_a_key_that_was_settled_in_memory_is_not_given_again_by_the_next_run(disk: Disk) -> None:
+    with keeper(disk.folder) as store:
+        add(store, 0, 1)
+        disk.fill()
+        store.commit(DAY)
+        (row,) = store.queued("mqtt", 9)
+        store.acknowledge("mqtt", [row.key])
+        disk.free()
+    with keeper(disk.folder) as store:
+        add(store, 1, 1)
+        assert store.queued("mqtt", 9)[0].key > row.key
+        store.commit(DAY)
+        assert store.books()["mqtt"] == OutboxCounts(2, 1, 1, {})
+
+
 def test_what_was_read_before_is_told_from_what_is_new_also_in_memory(disk: Disk) -> None:
     state = {"rain": RainState(0.2, (12.4, float(DAY)))}
     with keeper(disk.folder) as store:
