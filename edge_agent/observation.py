@@ -50,8 +50,9 @@ class Reading:
     `totals`: running totals of accumulating variables in their unit, from which the intake makes increments. `device`:
     which of several devices behind one source speaks (its totals and batteries are its own). `battery`: by the part
     that has one (`outdoor`, `console`, ...): `ok`, `low`, or volts. `period_s`: length of the interval, where the
-    message says it. `historical`: from a device's archive, caught up. `gathered_s` as in `Observation`; `gauges`: how
-    its running totals stand after it, by gauge. Both are the intake's.
+    message says it. `historical`: from a device's archive, caught up. `device_clock`: UTC seconds that the device's own
+    clock shows as it sends (a GPS receiver's): a hint for this agent's clock, which stamps no value. `gathered_s` as in
+    `Observation`; `gauges`: how its running totals stand after it, by gauge. Both are the intake's.
     """
 
     values: Mapping[str, float]
@@ -62,6 +63,7 @@ class Reading:
     battery: Mapping[str, str | float] = field(default_factory=dict)
     period_s: int | None = None
     historical: bool = False
+    device_clock: float | None = None
     gathered_s: int | None = None
     gauges: Mapping[str, RainState] = field(default_factory=dict)
 

@@ -38,7 +38,9 @@ Gauges = Mapping[tuple[str | None, str], RainState]  # by station and gauge
 class Health:
     """How a source is doing. `state`: `opening`, `reading`, `waiting` (to try again) or `stopped`; `detail`: what is
     wrong and what to do, empty if nothing is. `rejected`: messages and single values left out, by reason. `last_t`: UTC
-    seconds of the last accepted reading. `battery`: by part, `ok`, `low` or volts, where the device says it."""
+    seconds of the last accepted reading. `battery`: by part, `ok`, `low` or volts, where the device says it.
+    `device_clock`: what a device's clock last showed (UTC seconds), and this device's monotonic seconds at that moment.
+    """
 
     name: str
     driver: str
@@ -49,6 +51,7 @@ class Health:
     last_t: float | None
     reopened: int
     battery: dict[str, str | float] = field(default_factory=dict)
+    device_clock: tuple[float, float] | None = None
 
 
 class Source(Protocol):
@@ -94,6 +97,7 @@ class Intake:
         self._rejected: Counter[str] = Counter()
         self._last_t: float | None = None
         self._last_complaint = ""
+        self._device_clock: tuple[float, float] | None = None
 
     def message(self, payload: bytes, *, retained: bool = False, station: str | None = None) -> None:
         """Take one message. `retained`: the broker kept it, nobody knows since when. `station`: named by its topic."""
@@ -127,6 +131,7 @@ class Intake:
                 self._last_t,
                 reopened,
                 dict(self._battery),
+                self._device_clock,
             )
 
     @property
@@ -158,6 +163,9 @@ class Intake:
         if reading.t is not None and reading.t > arrived + AHEAD_S and arrived > EARLIEST:
             raise BadMessage("bad-time", f"{reading.t - arrived:.0f} s ahead of this device's clock")
         self._note_battery(reading)
+        if reading.device_clock is not None:
+            with self._lock:
+                self._device_clock = (reading.device_clock, self._clock.monotonic())
         totals = self._totals_of(reading)
         reading = self._increments(reading, totals) if totals else reading
         values = reading.values
