@@ -15,30 +15,34 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from edge_agent import __version__
-from edge_agent.acceptance import Acceptance
+from edge_agent.acceptance import DESTINATIONS, Acceptance
 from edge_agent.bundle.trial import Loaded, load_session
-from edge_agent.clock import Clock, SystemClock, format_time
+from edge_agent.clock import Clock, SystemClock
 from edge_agent.config import Config, Sensor, Station, load
 from edge_agent.errors import StationcastError, StoreError
+from edge_agent.events import Event, log_event
 from edge_agent.forecast import Forecast
 from edge_agent.forecast.baselines import beside
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.heartbeat import Heartbeat
-from edge_agent.observation import Flag, Judged, Reading
+from edge_agent.observation import Reading
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
 from edge_agent.publish.structs import StatusPayload
+from edge_agent.retention import Retention
 from edge_agent.schedule import Allowance, Every, Origins
 from edge_agent.sensors import Health, open_sources
 from edge_agent.store import Store
 from edge_agent.store.lock import hold_lock
+from edge_agent.timekeeping.keeper import Timekeeper
+from edge_agent.timekeeping.station_clock import StationClock
 from edge_agent.verification import score_due, scored_leads
 
 log = logging.getLogger(__name__)
@@ -53,20 +57,7 @@ LOOK_S = 1.0  # between looks at whether a sensor or the broker came or went
 PROMPT = 6, 120.0  # times at once, and one more each so many seconds, that this is committed at once: at most 726 a day
 CHUNK = 64  # stations whose histories are in memory at once
 DAY_CLOSES_S = 7 * 3600  # after midnight UTC: when a day's last forecasts have come due
-PRUNED = "pruned-at"  # in the store: what the clock said when the past was last pruned
-PRUNE_STEP_S = 3 * 86_400  # so far a clock that nothing disciplines may go on from there and be believed
 SOURCES_STOP_S = 0.4  # real seconds; the publisher needs up to 1.3 more, and all must be over in 2
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something a person watching would want to see. `kind`: `observation`, `duplicate` or `same-second` (with
-    `judged`), `forecast`, or `bundle` (with `text`)."""
-
-    kind: str
-    judged: Judged | None = None
-    forecast: Forecast | None = None
-    text: str = ""
 
 
 def run_agent(path: Path, *, verbose: bool = False) -> NoReturn:
@@ -92,7 +83,7 @@ class Agent:
     """One process for one station or a gateway of many. `on_event` is called from the loop and must return quickly."""
 
     def __init__(self, config: Config, clock: Clock, on_event: Callable[[Event], None] | None = None) -> None:
-        self._config, self._clock = config, clock
+        self._config, self._clock = config, StationClock(clock)
         self._tell = on_event or (lambda event: None)
         self._stop = threading.Event()
         self._stations = {station.id: station for station in config.stations}
@@ -107,6 +98,7 @@ class Agent:
         self._scoring = False  # forecasts may be due for verification
         self._told: frozenset[tuple[str, str, bool]] = frozenset()  # states as the last status has them
         self._said = False  # a first status was kept
+        self._moving = False  # readings wait for the time they came at
 
     def run(self, stop: threading.Event) -> int:
         """Work until `stop` is set; returns 0. What sensors handed over before is then in the store.
@@ -122,6 +114,8 @@ class Agent:
             Store.open(settings.path, keep_days=settings.keep_days, outbox_mb=settings.outbox_mb) as store,
         ):
             self._store = store
+            self._time = Timekeeper(self._clock, store, DESTINATIONS, self._past_moved)
+            self._retention = Retention(store, self._clock)
             self._acceptance = Acceptance(self._config, self._clock, store)
             self._heartbeat = Heartbeat(store)
             self._publisher = Publisher(self._config, self._clock)
@@ -138,6 +132,7 @@ class Agent:
     def _start(self) -> None:
         self._begun = begun = self._clock.monotonic()
         self._origins = Origins()
+        self._time_due = Every(LOOK_S, begun)
         self._status_due = Every(STATUS_S, begun + FIRST_STATUS_S)
         self._commit_due = Every(self._config.store.commit_s, begun + FIRST_STATUS_S)
         self._look_due = Every(LOOK_S, begun + FIRST_STATUS_S)
@@ -175,9 +170,10 @@ class Agent:
     # --- readings -----------------------------------------------------------------------------------------------------
 
     def _take(self, sensor: Sensor, reading: Reading, arrived: float) -> bool:
-        """Called from the sources' threads."""
+        """Called from the sources' threads. When it came is told on the steady clock: what that is in UTC may be known
+        better when its turn comes."""
         try:
-            self._queue.put_nowait((sensor, reading, arrived))
+            self._queue.put_nowait((sensor, reading, self._clock.monotonic()))
         except queue.Full:
             return False
         return True
@@ -192,10 +188,11 @@ class Agent:
 
     def _take_one(self, block_s: float) -> bool:
         try:
-            sensor, reading, arrived = self._queue.get(block=block_s > 0, timeout=block_s or None)
+            sensor, reading, steady = self._queue.get(block=block_s > 0, timeout=block_s or None)
         except queue.Empty:
             return False
-        took = self._guard("store", partial(self._acceptance.take, sensor, reading, arrived))
+        arrived = self._clock.at(steady)
+        took = self._guard("store", partial(self._acceptance.take, sensor, reading, arrived, steady))
         if took is None:
             self._lost["readings"] += 1
             return True
@@ -207,15 +204,22 @@ class Agent:
     # --- the schedule -------------------------------------------------------------------------------------------------
 
     def _keep_schedule(self) -> None:
-        now, steady = self._clock.now(), self._clock.monotonic()
+        steady = self._clock.monotonic()
+        if self._time_due.due(steady):
+            if self._guard("clock", partial(self._time.look, [source.health() for source in self._sources])):
+                self._tell_info()
+            self._moving = True
+        if self._moving:
+            self._moving = bool(self._guard("clock", self._time.restamp))
+        now = self._clock.now()
         if self._nowcaster is None and self._loaded is not None:
             self._nowcaster = self._take_up(self._loaded)
-        if self._nowcaster is not None:
+        if self._nowcaster is not None and not self._moving:
             origin = self._origins.due(now, steady)
             if origin is not None:
                 self._forecast_all(self._nowcaster, origin)
                 self._scoring = True
-        if self._scoring:
+        if self._scoring and not self._moving:
             self._verify(now)
         changed = self._look_due.due(steady) and self._states() != self._told and self._prompt.take(steady)
         if self._status_due.due(steady) or changed:
@@ -249,10 +253,8 @@ class Agent:
 
     def _take_up(self, loaded: Loaded) -> Nowcaster:
         """The bundle has been tried: say which it is, and forecast with it from now on."""
-        nowcaster = Nowcaster(loaded.session, loaded.why, CHUNK)
-        for station in self._config.stations:
-            payload = info_payload(station, nowcaster.variables, loaded.name, loaded.digest)
-            self._publisher.info(station.id, payload)
+        nowcaster = self._nowcaster = Nowcaster(loaded.session, loaded.why, CHUNK)
+        self._tell_info()
         if loaded.why:
             log.error("%s", loaded.why)
         if loaded.session is not None:
@@ -260,9 +262,27 @@ class Agent:
         self._tell(Event("bundle", text=loaded.why or f"{loaded.name} is ready"))
         return nowcaster
 
+    def _tell_info(self) -> None:
+        """What runs here, and how well it knows the time."""
+        if self._nowcaster is None or self._loaded is None:
+            return
+        for station in self._config.stations:
+            payload = info_payload(
+                station, self._nowcaster.variables, self._loaded.name, self._loaded.digest, self._time.told()
+            )
+            self._publisher.info(station.id, payload)
+
+    def _past_moved(self) -> None:
+        """Readings have got other times: what is remembered of them is of no use."""
+        self._acceptance.forget()
+        self._publisher.forget()
+
     def _forecast_all(self, nowcaster: Nowcaster, origin: int) -> None:
         """A nowcast of every station, in chunks that bound the memory: all are published, then all are kept."""
         made: list[list[Forecast]] = []
+        unfit = self._clock.unfit()
+        nowcaster = Nowcaster(None, unfit, CHUNK) if unfit else nowcaster
+        self._time.issued(origin)
         for part in chunks(self._config.stations, CHUNK):
             if self._stop.is_set():
                 break
@@ -293,8 +313,9 @@ class Agent:
 
     def _verify(self, now: float) -> None:
         """Score what is due, a part of it a turn so that readings need not wait; then see whether a day is over."""
+        known = self._clock.error_s() is not None  # else readings stand where they do not belong
         score = partial(score_due, self._store, self._config.stations, now)
-        self._scoring = bool(self._guard("verification", score))
+        self._scoring = known and bool(self._guard("verification", score))
         if not self._scoring:
             self._guard("daily", partial(self._close_day, now))
 
@@ -310,20 +331,8 @@ class Agent:
             rows = [row for row in self._store.scores(station, day) if row.day == day]
             if rows:
                 self._publisher.verify_daily(station, verify_payload(day, rows))
-        self._prune(now)
+        self._retention.look()
         self._store.set("verified-day", day)
-
-    def _prune(self, now: float) -> None:
-        """Delete what is too old, by a clock that is synchronised or goes on from where it was at the last time: one
-        that is wrong into the future would delete the past."""
-        last = self._store.get(PRUNED)
-        if self._clock.state() == "synced" or (last is not None and now - int(last) <= PRUNE_STEP_S):
-            self._store.prune(now)
-        elif last is not None:
-            days = (now - int(last)) / 86_400
-            log.warning("nothing old is deleted: the clock is %.0f days ahead of the last time: synchronise it", days)
-            return
-        self._store.set(PRUNED, str(int(now)))
 
     def _states(self) -> frozenset[tuple[str, str, bool]]:
         """What each sensor and the broker is doing, and whether something is wrong with it: a change in it is worth a
@@ -352,6 +361,7 @@ class Agent:
                 lost=self._lost,
                 rss_mb=rss_mb(),
                 store_mb=self._store.size_mb(),
+                timekeeping=self._time.told(),
             )
             self._publisher.status(name, said[name])
         self._heartbeat.keep(said, whole=whole)
@@ -375,17 +385,3 @@ def rss_mb() -> float:
     except (OSError, ValueError, IndexError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return pages * resource.getpagesize() / 1e6
-
-
-def log_event(event: Event) -> None:
-    """For `--verbose`."""
-    if event.judged is not None:
-        o = event.judged.observation
-        doubts = {name: v.why for name, v in event.judged.verdicts.items() if v.flag in (Flag.SUSPECT, Flag.FAIL)}
-        values = ", ".join(f"{name} {value:g}" for name, value in o.values.items())
-        log.info("%s %s of %s at %s: %s %s", event.kind, o.id, o.station, format_time(o.t), values, doubts or "")
-    elif event.forecast is not None:
-        f = event.forecast
-        log.info("forecast of %s from %s: %s %s", f.station, format_time(f.origin), f.level.value, f.why)
-    else:
-        log.info("%s: %s", event.kind, event.text)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from edge_agent.publish.payloads import forecast_status
-from edge_agent.publish.structs import BrokerStatus, FlagName, OutboxStatus, SensorStatus, StatusPayload
+from edge_agent.publish.structs import BrokerStatus, ClockStatus, FlagName, OutboxStatus, SensorStatus, StatusPayload
 from edge_agent.store import Store
 
 KEY = "status"  # in the store: the agent; with one of these behind it and a name, a sensor or a station
@@ -33,6 +33,7 @@ class _Agent(msgspec.Struct):
     outbox: dict[str, OutboxStatus]
     lost: dict[str, int]
     broker: BrokerStatus | None
+    timekeeping: ClockStatus | None = None
 
 
 class _Station(msgspec.Struct):

@@ -76,7 +76,9 @@ class Observation:
     `unsynced`; `historical`: arrived by import or catch-up, not live. `rank`: position of the source among the
     station's sources (0 = preferred) for variables that several sources measure. `gathered_s`: sums in it fell over so
     many seconds, because nobody listened meanwhile; None = over its ordinary interval. It is for quality control and
-    not kept.
+    not kept. `steady_s`: when it arrived on the steady clock of this run of the machine, to a millisecond; `stamped`:
+    `t` is from there, and not the message's own. `restamped_from`: the `t` it had, and may have been published with,
+    before the time was known.
     """
 
     station: str
@@ -90,6 +92,9 @@ class Observation:
     historical: bool = False
     rank: int = 0
     gathered_s: int | None = None
+    steady_s: float | None = None
+    stamped: bool = False
+    restamped_from: int | None = None
 
     @property
     def id(self) -> str:

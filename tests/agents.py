@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge_agent.agent import Agent, Event
+from edge_agent.agent import Agent
 from edge_agent.clock import Clock
 from edge_agent.config import load
+from edge_agent.events import Event
 from edge_agent.forecast import Forecast
 from edge_agent.heartbeat import last_said
 from edge_agent.observation import Judged, Observation

@@ -13,8 +13,8 @@ import click
 import numpy as np
 
 from edge_agent import grid
-from edge_agent.agent import Event
 from edge_agent.clock import format_time
+from edge_agent.events import Event
 from edge_agent.forecast import Forecast, Level
 from edge_agent.forecast.fan import fans_of
 from edge_agent.forecast.terminal import fan_chart, forecast_table

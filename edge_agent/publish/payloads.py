@@ -11,6 +11,7 @@ from typing import Protocol, cast
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from edge_agent import __version__
 from edge_agent.clock import format_time
@@ -24,6 +25,7 @@ from edge_agent.publish.structs import (
     BrokerStatus,
     BundleInfo,
     ClockState,
+    ClockStatus,
     EventSeries,
     ForecastPayload,
     ForecastStatus,
@@ -150,6 +152,7 @@ def observation_payload(judged: Judged, historical: bool) -> ObservationPayload:
         v=values,
         qc=quality,
         src=observation.source,
+        restamped_from=UNSET if observation.restamped_from is None else format_time(observation.restamped_from),
     )
 
 
@@ -228,6 +231,7 @@ def status_payload(
     broker: BrokerHealth | None = None,
     rss_mb: float | None = None,
     store_mb: float | None = None,
+    timekeeping: ClockStatus | None = None,
 ) -> StatusPayload:
     """The state of a station at `t`. `outbox`: books by destination; `flags`: values by verdict since the start;
     `lost`: what could not be kept or done, by reason;
@@ -245,6 +249,7 @@ def status_payload(
         "lost": {reason: int(n) for reason, n in (lost or {}).items()},
         "flags": {flag.name.lower(): int(flags.get(flag, 0)) for flag in Flag},
         "broker": None if broker is None else _broker_status(broker),
+        "timekeeping": timekeeping,
     }
     return msgspec.convert(document, StatusPayload)
 
@@ -259,7 +264,21 @@ def forecast_status(forecast: Forecast) -> ForecastStatus:
     )
 
 
-def info_payload(station: Station, variables: Sequence[str], bundle: str | None, digest: str = "") -> InfoPayload:
+def clock_status(state: str, source: str, error_s: float | None, detail: str, restamped: int) -> ClockStatus:
+    """Where the time comes from. `error_s`: how far it may be off, None = not known."""
+    error_s = None if error_s is None else rounded(error_s, 1)
+    return ClockStatus(
+        state=cast(ClockState, state), source=source, error_s=error_s, detail=detail[:MAX_TEXT], restamped=restamped
+    )
+
+
+def info_payload(
+    station: Station,
+    variables: Sequence[str],
+    bundle: str | None,
+    digest: str = "",
+    timekeeping: ClockStatus | None = None,
+) -> InfoPayload:
     """What a station runs. `bundle`, `digest`: name and SHA-256 of the bundle in use; None = persistence only."""
     return InfoPayload(
         wire=WIRE,
@@ -273,6 +292,7 @@ def info_payload(station: Station, variables: Sequence[str], bundle: str | None,
         ),
         bundle=None if bundle is None else BundleInfo(name=bundle, digest=digest),
         variables={name: variable(name).unit for name in variables},
+        timekeeping=timekeeping,
     )
 
 

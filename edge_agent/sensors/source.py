@@ -159,8 +159,8 @@ class Intake:
         """Raises BadMessage."""
         if reading.t is None and retained:
             raise BadMessage("retained-without-time", "the broker kept it, and it does not say since when")
-        # a device without a battery starts in 1970; its own time is then no measure for a sensor's
-        if reading.t is not None and reading.t > arrived + AHEAD_S and arrived > EARLIEST:
+        # a device without a battery starts in the past; its own time is then no measure for a sensor's
+        if reading.t is not None and reading.t > arrived + AHEAD_S and self._clock.state() != "unsynced":
             raise BadMessage("bad-time", f"{reading.t - arrived:.0f} s ahead of this device's clock")
         self._note_battery(reading)
         if reading.device_clock is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from operator import itemgetter
 
+import msgspec
 import numpy as np
 
 from edge_agent import grid
@@ -70,6 +71,7 @@ class Observations:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._numbers: dict[tuple[str, ...], int] = {}
+        self.machines: dict[str, str] = {}  # boot id of an agent -> the run of the machine it belongs to
         connection.forget.append(self._numbers.clear)
 
     def station(self, station: str, *, make: bool = False) -> int | None:
@@ -94,12 +96,15 @@ class Observations:
     def insert(self, series: int, judged: Judged) -> tuple[Fate, Added | None]:
         """Keep an observation, or the variables it adds to the row of the same series and time; None: it adds none."""
         o, c = judged.observation, self._connection
-        boot = _given(self._number(("boot", o.boot_id), "boots", {"boot_id": o.boot_id}, make=True))
+        boot = self._boot(o.boot_id)
         readings, flags = readings_text(judged), flags_text(judged)
         inserted = c.write(
-            "INSERT INTO observations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (series, o.t, readings, flags, boot, o.seq, o.clock, o.period_s, int(o.historical), o.rank),
-        )
+            "INSERT INTO observations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                series, o.t, readings, flags, boot, o.seq, o.clock, o.period_s, int(o.historical), o.rank,
+                None if o.steady_s is None else round(o.steady_s * 1000), int(o.stamped), o.restamped_from,
+            ),
+        )  # fmt: skip
         size = len(readings) + len(flags or "")
         if inserted:
             return Fate(frozenset(o.values)), Added(judged, grid_values(judged), size)
@@ -124,6 +129,7 @@ class Observations:
     def prune(self, before: int) -> int:
         """Delete rows with t < `before` that no destination waits for; their number. Commits between many."""
         c, gone, uncommitted = self._connection, 0, 0
+        c.write("DELETE FROM parts WHERE t < ?", (before,))
         for (series,) in c.read("SELECT id FROM series"):
             start = self._first(series, None)
             while start is not None and start < before:
@@ -161,9 +167,22 @@ class Observations:
             "UPDATE observations SET readings = ?, flags = ? WHERE series = ? AND t = ?",
             (readings_text(whole), flags_text(whole), series, o.t),
         )
+        if o.stamped and o.clock != "synced":
+            c.write(
+                "INSERT INTO parts VALUES (?, ?, ?, ?, ?)",
+                (boot, o.seq, series, o.t, msgspec.json.encode(sorted(names)).decode()),
+            )
         before = grid_values(earlier)
         entering = {name: value for name, value in grid_values(whole).items() if before.get(name) != value}
         return fate, Added(new, entering, size, Part(boot, o.seq, sorted(names)), tuple(there))
+
+    def _boot(self, boot_id: str) -> int:
+        """An agent's number, with the run of the machine where that is known."""
+        known = ("boot", boot_id) in self._numbers
+        number = _given(self._number(("boot", boot_id), "boots", {"boot_id": boot_id}, make=True))
+        if not known and boot_id in self.machines:
+            self._connection.write("UPDATE boots SET machine = ? WHERE id = ?", (self.machines[boot_id], number))
+        return number
 
     def _series_of(self, station: str) -> list[tuple[int, str]]:
         rows = self._connection.read(

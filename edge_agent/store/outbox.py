@@ -6,6 +6,7 @@ are one transaction.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,21 @@ class Part:
     names: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An observation that got another time, `old` -> `new`. `bytes`: of its values and flags; `parts`: the observations
+    that filled it up, and then `names`: the values it came with itself."""
+
+    old: int
+    new: int
+    bytes: int
+    parts: Sequence[Part] = ()
+    names: Sequence[str] | None = None
+
+
+_Identity = tuple[int, int] | None  # boot and seq of a part; None: the observation that came first
+
+
 class Outbox:
     """The rows and the books, in the connection's open transaction. `limit_bytes` for each destination."""
 
@@ -54,15 +70,18 @@ class Outbox:
         self._connection, self._limit = connection, limit_bytes
         self._last_key = 0  # never given twice, also where the transaction it was given in was lost
 
-    def put(self, destination: str, series: int, t: int, size: int, part: Part | None) -> None:
-        """Queue an observation, `size`: bytes of its values and flags. Beyond the limit the oldest rows are dropped."""
+    def put(
+        self, destination: str, series: int, t: int, size: int, part: Part | None, names: Sequence[str] | None = None
+    ) -> None:
+        """Queue an observation, `size`: bytes of its values and flags. Beyond the limit the oldest rows are dropped.
+        `names`: of the one that came first, the values it stands for; None = all."""
         c = self._connection
         size += ROW_BYTES
-        own = (part.boot, part.seq, msgspec.json.encode(list(part.names)).decode()) if part else (None, None, None)
-        ((given,),) = c.read("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'")
-        self._last_key = max(self._last_key, given) + 1
+        alone = part.names if part else names
+        text = None if alone is None else msgspec.json.encode(list(alone)).decode()
+        own = (part.boot, part.seq, text) if part else (None, None, text)
         c.write(
-            "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (self._last_key, destination, series, t, size, *own)
+            "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (self._next_key(), destination, series, t, size, *own)
         )
         c.write(
             "INSERT INTO outbox_totals (destination, accepted, bytes) VALUES (?, 1, ?) ON CONFLICT (destination)"
@@ -77,6 +96,21 @@ class Outbox:
         self._connection.write(
             "UPDATE outbox SET names = ? WHERE series = ? AND t = ? AND names IS NULL", (text, series, t)
         )
+
+    def move(self, destination: str, series: int, moved: Sequence[Moved]) -> None:
+        """Observations got other times. What waits goes by them, under new keys, as the broker may be about to
+        acknowledge the old time; what has left is queued once more, and counts as accepted once more."""
+        c, waiting = self._connection, defaultdict[tuple[int, _Identity], list[int]](list)
+        query = "SELECT id, t, boot, seq FROM outbox WHERE series = ? AND destination = ? ORDER BY id"
+        for key, t, boot, seq in c.read(query, (series, destination)):
+            waiting[t, None if boot is None else (boot, seq)].append(key)
+        for m in moved:
+            for part in (None, *m.parts):
+                keys = waiting.get((m.old, None if part is None else (part.boot, part.seq)), [])
+                for key in keys:
+                    self._renew(key, m.new)
+                if not keys:
+                    self.put(destination, series, m.new, m.bytes, part, m.names if part is None else None)
 
     def queued(self, destination: str, limit: int, after: int = 0) -> list[Queued]:
         """The oldest rows, in the order in which they were accepted. `after`: only those with a larger key."""
@@ -129,6 +163,19 @@ class Outbox:
     def destinations(self) -> list[str]:
         """Every destination that ever had a row."""
         return [row[0] for row in self._connection.read("SELECT destination FROM outbox_totals ORDER BY destination")]
+
+    def _renew(self, key: int, t: int) -> None:
+        """The same row under a new key, and at another time."""
+        self._connection.write(
+            "INSERT INTO outbox SELECT ?, destination, series, ?, bytes, boot, seq, names FROM outbox WHERE id = ?",
+            (self._next_key(), t, key),
+        )
+        self._connection.write("DELETE FROM outbox WHERE id = ?", (key,))
+
+    def _next_key(self) -> int:
+        ((given,),) = self._connection.read("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'")
+        self._last_key = max(self._last_key, given) + 1
+        return self._last_key
 
     def _keep_bound(self, destination: str) -> None:
         c = self._connection

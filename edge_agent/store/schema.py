@@ -100,8 +100,27 @@ def rain_totals(db: Database) -> None:
     )
 
 
+def times_of_arrival(db: Database) -> None:
+    """When an observation arrived on the steady clock of which run of the machine, so that a time nobody knew then can
+    be told later. `stamped`: 1 = its `t` is from that clock; `was`: the `t` it had before. `parts`: observations that
+    filled up an earlier one while the time was not known: what was published of them has ids of their own."""
+    db.execute("ALTER TABLE boots ADD COLUMN machine TEXT")
+    db.execute("ALTER TABLE observations ADD COLUMN steady_ms INTEGER")
+    db.execute("ALTER TABLE observations ADD COLUMN stamped INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE observations ADD COLUMN was INTEGER")
+    db.execute(
+        "CREATE INDEX observations_doubtful ON observations (series, steady_ms) WHERE stamped = 1 AND clock <> 'synced'"
+    )
+    db.execute(
+        "CREATE TABLE parts (boot INTEGER NOT NULL, seq INTEGER NOT NULL, series INTEGER NOT NULL, t INTEGER NOT NULL,"
+        " names TEXT NOT NULL, PRIMARY KEY (series, boot, seq)) WITHOUT ROWID"
+    )
+
+
 # In order; new ones at the end.
-_MIGRATIONS = (observations, grid_days, outbox, forecasts_and_scores, meta, small_forecasts, rain_totals)
+_MIGRATIONS = (
+    observations, grid_days, outbox, forecasts_and_scores, meta, small_forecasts, rain_totals, times_of_arrival,
+)  # fmt: skip
 for _migration in _MIGRATIONS:
     SCHEMA()(_migration)
 KNOWN = frozenset(_migration.__name__ for _migration in _MIGRATIONS)

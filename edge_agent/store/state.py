@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -72,6 +72,12 @@ class GridDays:
                 found |= {name: t for name, t in times.items() if t is not None}
                 wanted -= found.keys()
         return found
+
+    def renew(self, station: int, day: int) -> None:
+        """Begin a day anew, as if nothing had come in it."""
+        self._days.pop((station, day), None)
+        self._changed.discard((station, day))
+        self._connection.write("DELETE FROM grid_days WHERE station = ? AND day = ?", (station, day))
 
     def prune(self, before_day: int) -> int:
         """Delete days before that one; their number."""
@@ -148,6 +154,13 @@ class Newest:
                 state.newest[name] = (t, float(value), int(verdict.flag if verdict else Flag.NOT_EVALUATED))
         for name in grid_values:
             state.usable[name] = max(t, state.usable.get(name, t))
+        self._changed.add(station)
+
+    def renew(self, station: int, days: Collection[int]) -> None:
+        """Forget what is of these days; it is to be put again."""
+        state = self.of(station)
+        state.newest = {name: one for name, one in state.newest.items() if day_of(one[0]) not in days}
+        state.usable = {name: t for name, t in state.usable.items() if day_of(t) not in days}
         self._changed.add(station)
 
     def _write(self) -> None:

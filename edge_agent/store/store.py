@@ -19,6 +19,7 @@ from edge_agent.store.connection import Connection, connect
 from edge_agent.store.forecasts import Forecasts
 from edge_agent.store.observations import Fate, Observations, Series
 from edge_agent.store.outbox import Outbox, OutboxCounts, Queued
+from edge_agent.store.restamp import Doubtful, Restamp, Timeline
 from edge_agent.store.state import GridDays, Newest, RainTotals
 from edge_agent.verification import ScoreRow
 
@@ -51,6 +52,7 @@ class Store:
         self._rain = RainTotals(connection)
         self._forecasts = Forecasts(connection)
         self._outbox = Outbox(connection, outbox_bytes)
+        self._restamp = Restamp(connection, self._observations, self._grid, self._newest, self._outbox)
         self._usable: tuple[tuple[str, int, int], list[Series]] | None = None
         connection.forget.append(self._forget)
 
@@ -140,6 +142,20 @@ class Store:
         number = self._observations.station(station)
         return {} if number is None else dict(self._newest.of(number).newest)
 
+    def belongs(self, boot_id: str, machine: str) -> None:
+        """Observations of the agent run `boot_id` arrive on the steady clock of `machine`, a run of the machine."""
+        self._observations.machines[boot_id] = machine
+
+    def doubtful(self, doubtful: Doubtful) -> list[int]:
+        """The series with such observations, by number."""
+        return self._restamp.series(doubtful)
+
+    def restamp(self, series: int, doubtful: Doubtful, timeline: Timeline, destinations: Sequence[str] = ()) -> int:
+        """Give such observations of a series the time that `timeline` says, in grid, newest readings and outbox too;
+        what has left for a destination is queued for it once more. How many got another time."""
+        self._usable = None
+        return self._restamp.move(series, doubtful, timeline, destinations)
+
     def verifying(self, station: str, variable: str, valid_times: grid.Times) -> grid.Values:
         """What came at each valid time, [M] float64, NaN where nothing usable did; as `grid.verifying`. Where several
         sources measure the variable, the best one that has a value stands."""
@@ -205,6 +221,10 @@ class Store:
     def forget_baselines(self, until: int) -> None:
         """Let go of the baselines of all forecasts with an origin up to `until`."""
         self._forecasts.forget_baselines(until)
+
+    def forget_forecasts(self, since: int, until: int) -> None:
+        """Delete the forecasts of all stations from these origins on, and what stands beside them."""
+        self._forecasts.forget(since, until)
 
     def last_forecast(self, station: str) -> Forecast | None:
         """The forecast with the newest origin."""

@@ -33,10 +33,11 @@ PACE = 60.0
 
 def agent(folder: Path, seconds: float, start: int, fields: dict[str, str]) -> None:
     """Run the agent for so many real seconds and print its memory and the levels of its forecasts as JSON."""
-    from edge_agent.agent import Agent, Event
+    from edge_agent.agent import Agent
     from edge_agent.clock import ReplayClock
     from edge_agent.config import load
     from edge_agent.demo.scene import serial_line
+    from edge_agent.events import Event
 
     levels: list[str] = []
 
