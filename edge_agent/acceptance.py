@@ -76,10 +76,13 @@ class Acceptance:
         station = reading.station or self._config.station_of(sensor)
         assert station is not None  # an intake lets no message pass whose station it does not know
         self._seq[sensor.name] += 1
+        t = math.floor(arrived) if reading.t is None else reading.t
+        if steady is not None and reading.t is None:
+            t = self._store.free_second(station, sensor.name, t, steady, self._clock.boot_id)
         return Observation(
             station=station,
             source=sensor.name,
-            t=math.floor(arrived) if reading.t is None else reading.t,
+            t=t,
             values=self._with_owed(station, sensor, reading.values),
             boot_id=self._boot_id,
             seq=self._seq[sensor.name],

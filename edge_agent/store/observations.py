@@ -110,6 +110,23 @@ class Observations:
             return Fate(frozenset(o.values)), Added(judged, grid_values(judged), size)
         return self._fill_up(series, boot, judged, size)
 
+    def free_second(self, station: str, source: str, t: int, steady_s: float, machine: str) -> int:
+        """The first second from `t` on that holds no observation of another moment, as it does where the clock was set
+        back. The same moment: within a second on the steady clock of the same run of the machine."""
+        number = self.station(station)
+        names: dict[str, str | int] = {"station": number or 0, "source": source}
+        series = None if number is None else self._number(("series", str(number), source), "series", names, make=False)
+        while series is not None:
+            rows = self._connection.read(
+                "SELECT 1 FROM observations o JOIN boots b ON b.id = o.boot WHERE o.series = ? AND o.t = ?"
+                " AND o.stamped = 1 AND (b.machine IS NOT ? OR ABS(o.steady_ms - ?) >= 1000)",
+                (series, t, machine, round(steady_s * 1000)),
+            )
+            if not rows:
+                break
+            t += 1
+        return t
+
     def between(self, station: str, start: int | None, end: int | None) -> Iterator[Judged]:
         """A station's observations by time, then rank; `start` <= t <= `end`."""
         parts = [self._pages(series, start, end) for series, _ in self._series_of(station)]

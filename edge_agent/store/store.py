@@ -146,6 +146,11 @@ class Store:
         """Observations of the agent run `boot_id` arrive on the steady clock of `machine`, a run of the machine."""
         self._observations.machines[boot_id] = machine
 
+    def free_second(self, station: str, source: str, t: int, steady_s: float, machine: str) -> int:
+        """The first second from `t` on in which the source has no observation that arrived at another moment than
+        `steady_s` of `machine`'s steady clock."""
+        return self._observations.free_second(station, source, t, steady_s, machine)
+
     def doubtful(self, doubtful: Doubtful) -> list[int]:
         """The series with such observations, by number."""
         return self._restamp.series(doubtful)

@@ -117,9 +117,9 @@ class TimeSources:
                 return Believed(best)
             other = self._others[best.source]
             for report in accepted:
-                fresh = report.source in REFERENCES or report.steady_s >= other.since_s
-                if fresh and report.source not in self._others and report.source in (*REFERENCES, "operator"):
-                    return Believed(report)  # another one bears the old time out
+                firm = report.source not in self._others and report.source in (*REFERENCES, "operator")
+                if firm and self._heard_s.get(report.source, -math.inf) >= other.since_s:
+                    return Believed(report)  # it has borne the old time out since
             jump = other.report.offset_s - best.offset_s
             left = max(STANDS_S - (steady_s - other.since_s), 0.0)
             doubt = f"{best.source} jumped by {jump:+.0f} s, which is believed if it stands for {left:.0f} s"
