@@ -22,7 +22,7 @@ BELIEVED_AFTER = 7  # daily looks at a clock that is known: the device was off f
 
 @dataclass(slots=True)
 class Retention:
-    """Lets go of what is too old, once a day."""
+    """Lets go of what is too old, once a day. The first look only notes the time."""
 
     store: Store
     clock: StationClock
@@ -40,7 +40,7 @@ class Retention:
         text = self.store.get(PRUNED)
         known = self.clock.error_s() is not None
         if text is None:
-            return self._took(now) if known else False
+            return self._took(now)
         last = int(text) + passed
         if now - last <= STEP_S:
             if known or now >= last:

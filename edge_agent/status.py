@@ -235,10 +235,12 @@ def _render_station(report: StationReport) -> Iterator[str]:
     yield f"station {report.station}"
     if report.agent is not None and report.silent_s is not None:
         agent = report.agent
-        up = f"up {_span(agent.uptime_s)}, clock {agent.clock}, version {agent.version}"
+        up = f"up {_span(agent.uptime_s)}, clock {agent.clock}{_clock(agent)}, version {agent.version}"
         yield f"  agent     heard {_span(report.silent_s)} ago: {up}"
         for name, sensor in agent.sensors.items():
             yield f"  sensor    {name} ({sensor.driver}): {_sensor(sensor)}"
+        if agent.timekeeping is not None and agent.timekeeping.detail:
+            yield f"  clock     {agent.timekeeping.detail}"
         if agent.lost:
             yield f"  lost      {', '.join(f'{n} {reason}' for reason, n in sorted(agent.lost.items()))}"
         if agent.broker is not None:
@@ -285,6 +287,14 @@ def _sensor(sensor: SensorStatus) -> str:
     if sensor.detail:
         parts.append(sensor.detail)
     return "; ".join(parts)
+
+
+def _clock(agent: StatusPayload) -> str:
+    """Whose time it is, and how far it may be off."""
+    kept = agent.timekeeping
+    if kept is None:
+        return ""
+    return f" ({kept.source}, {'unknown bound' if kept.error_s is None else f'within {kept.error_s:g} s'})"
 
 
 def _start(config: Path) -> str:

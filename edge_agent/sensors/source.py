@@ -160,7 +160,8 @@ class Intake:
         if reading.t is None and retained:
             raise BadMessage("retained-without-time", "the broker kept it, and it does not say since when")
         # a device without a battery starts in the past; its own time is then no measure for a sensor's
-        if reading.t is not None and reading.t > arrived + AHEAD_S and self._clock.state() != "unsynced":
+        told = arrived > EARLIEST and self._clock.state() != "unsynced"
+        if reading.t is not None and reading.t > arrived + AHEAD_S and told:
             raise BadMessage("bad-time", f"{reading.t - arrived:.0f} s ahead of this device's clock")
         self._note_battery(reading)
         if reading.device_clock is not None:
