@@ -204,7 +204,7 @@ def status(config: Path, json_: bool) -> None:
 
 
 @main.group(invoke_without_command=True)
-@click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_context
 def clock(context: click.Context, config: Path, json_: bool) -> None:
@@ -221,17 +221,18 @@ def clock(context: click.Context, config: Path, json_: bool) -> None:
 
 
 @clock.command()
-@click.option("--config", type=FILE, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--config", type=PATH, help="The agent's configuration.  [default: agent.toml]")
 @click.option("--time", help="What time it is (RFC 3339 with zone, or epoch seconds); default: this device's clock.")
-def confirm(config: Path, time: str | None) -> None:
+@click.pass_context
+def confirm(context: click.Context, config: Path | None, time: str | None) -> None:
     """Say that the time is right, to a minute, where nothing else does.
 
-    A running agent takes it up within a second, and gives readings of this run of the machine their times. Waits for
-    the agent's next commit, a minute at most with [store] commit_s as it is.
+    A running agent takes it up within a second, and gives what it read since the machine was started its time. Waits
+    for the agent's next commit: [store] commit_s, a minute unless set otherwise.
     """
     from edge_agent.timekeeping.command import confirm_command
 
-    confirm_command(config, time)
+    confirm_command(config or (context.parent.params["config"] if context.parent else Path("agent.toml")), time)
 
 
 @main.command()

@@ -101,8 +101,11 @@ class Outbox:
         """Observations got other times. What waits goes by them, under new keys, as the broker may be about to
         acknowledge the old time; what has left is queued once more, and counts as accepted once more."""
         c, waiting = self._connection, defaultdict[tuple[int, _Identity], list[int]](list)
-        query = "SELECT id, t, boot, seq FROM outbox WHERE series = ? AND destination = ? ORDER BY id"
-        for key, t, boot, seq in c.read(query, (series, destination)):
+        span = min(m.old for m in moved), max(m.old for m in moved)
+        query = (
+            "SELECT id, t, boot, seq FROM outbox WHERE series = ? AND t BETWEEN ? AND ? AND destination = ? ORDER BY id"
+        )
+        for key, t, boot, seq in c.read(query, (series, *span, destination)):
             waiting[t, None if boot is None else (boot, seq)].append(key)
         for m in moved:
             for part in (None, *m.parts):

@@ -1,32 +1,36 @@
 """Observations that were stamped while nobody knew the time, put where they belong once it is known.
 
 A row keeps its identity and its values; its time follows from when it arrived on the steady clock. What was published
-is published again under its id. Every series is moved in one go, or not at all.
+is published again under its id. A few thousand rows are moved at once, or none of them.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import msgspec
 
 from edge_agent import grid
-from edge_agent.store.cells import DAY_S, day_of
+from edge_agent.observation import Judged
+from edge_agent.store.cells import DAY_S
 from edge_agent.store.connection import Connection
 from edge_agent.store.observations import Observations
 from edge_agent.store.outbox import Moved, Outbox, Part
-from edge_agent.store.rows import grid_values
+from edge_agent.store.rows import OBSERVATION_COLUMNS, OBSERVATION_TABLES, grid_values, judged_of
 from edge_agent.store.state import GridDays, Newest
 
+SLICE_ROWS = 2_000  # moved at once: about a second on a small device
 PARKED_S = 2**40  # taken off the times of rows on the move, so that none meets one that has not moved yet
 
+_TO_STEP = grid.STEP_S - 1  # seconds before a midnight belong to its step, and so to its day
+_STEADY_MS = 11  # of `OBSERVATION_COLUMNS`
 _DOUBTFUL = (
     "FROM observations o WHERE o.boot IN (SELECT id FROM boots WHERE machine = ?) AND o.stamped = 1"
-    " AND o.clock <> 'synced' AND o.steady_ms <= ?"
+    " AND o.clock <> 'synced' AND o.steady_ms > ? AND o.steady_ms <= ?"
 )
 
 
@@ -41,32 +45,44 @@ class Timeline(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Doubtful:
-    """Which rows: those this machine (`boot_id` of its clock) stamped by `until_s` of its steady clock, while its clock
-    was in one of `states`."""
+    """Which rows: those this machine (`boot_id` of its clock) stamped after `since_ms` and by `until_ms` of its steady
+    clock, while its clock was in one of `states`."""
 
     machine: str
-    until_s: float
+    until_ms: int = 2**50
     states: tuple[str, ...] = ("unsynced",)
+    since_ms: int = -1
+
+    def where(self) -> tuple[str, tuple[object, ...]]:
+        """The end of a query for them, and its parameters."""
+        marks = ", ".join("?" * len(self.states))
+        return f"{_DOUBTFUL} AND o.clock IN ({marks})", (self.machine, self.since_ms, self.until_ms, *self.states)
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    t: int
+    judged: Judged
     steady_s: float
-    readings: str
-    flag_bytes: int
+    bytes: int
     new: int = 0
+
+    @property
+    def t(self) -> int:
+        return self.judged.observation.t
 
     def state(self, timeline: Timeline) -> str:
         return timeline.state_at(self.steady_s)
 
+    def there(self) -> Judged:
+        """The observation where it belongs."""
+        return replace(self.judged, observation=replace(self.judged.observation, t=self.new))
+
     def moved(self, parts: Sequence[Part]) -> Moved:
-        size = len(self.readings) + self.flag_bytes
         if not parts:
-            return Moved(self.t, self.new, size)
+            return Moved(self.t, self.new, self.bytes)
         theirs = {name for part in parts for name in part.names}
-        own = sorted(msgspec.json.decode(self.readings, type=dict[str, float | None]).keys() - theirs)
-        return Moved(self.t, self.new, size, parts, own)
+        own = sorted(self.judged.observation.values.keys() - theirs)
+        return Moved(self.t, self.new, self.bytes, parts, own)
 
 
 class Restamp:
@@ -80,17 +96,41 @@ class Restamp:
 
     def series(self, doubtful: Doubtful) -> list[int]:
         """The series that have such rows."""
-        states, marks = doubtful.states, ", ".join("?" * len(doubtful.states))
-        rows = self._connection.read(
-            f"SELECT DISTINCT o.series {_DOUBTFUL} AND o.clock IN ({marks}) ORDER BY o.series",
-            (doubtful.machine, int(doubtful.until_s * 1000), *states),
-        )
+        where, parameters = doubtful.where()
+        rows = self._connection.read(f"SELECT DISTINCT o.series {where} ORDER BY o.series", parameters)
         return [int(row[0]) for row in rows]
 
-    def move(self, series: int, doubtful: Doubtful, timeline: Timeline, destinations: Sequence[str]) -> int:
-        """Give such rows of a series their time; how many got another one than they had."""
+    def take_out(self, series: int, doubtful: Doubtful) -> None:
+        """Make the grid, and what is newest, as if such rows of a series had never come: before they are moved."""
+        c, (where, parameters) = self._connection, doubtful.where()
+        ((number,),) = c.read("SELECT station FROM series WHERE id = ?", (series,))
+        found = c.read(
+            f"SELECT DISTINCT (o.t + ?) / ? {where} AND o.series = ?", (_TO_STEP, DAY_S, *parameters, series)
+        )
+        days = sorted(int(row[0]) for row in found)
+        self._newest.of(number)
+        self._newest.renew(number, days)
+        marks = ", ".join("?" * len(doubtful.states))
+        others = (
+            f"SELECT {OBSERVATION_COLUMNS} FROM {OBSERVATION_TABLES} WHERE s.station = ? AND o.t BETWEEN ? AND ?"
+            " AND NOT (o.series = ? AND o.stamped = 1 AND b.machine IS ? AND o.steady_ms > ? AND o.steady_ms <= ?"
+            f" AND o.clock IN ({marks})) ORDER BY o.t, o.rank"
+        )
+        for day in days:
+            self._days.renew(number, day)
+            start = day * DAY_S - _TO_STEP
+            for row in c.read(others, (number, start, start + DAY_S - 1, series, *parameters)):
+                self._put(number, judged_of(row))
+
+    def move(
+        self, series: int, doubtful: Doubtful, timeline: Timeline, destinations: Sequence[str]
+    ) -> tuple[int, Doubtful | None]:
+        """Give a slice of such rows of a series, which were taken out, their time; how many got another one than they
+        had, and which are left, None = none."""
+        ((number,),) = self._connection.read("SELECT station FROM series WHERE id = ?", (series,))
         with self._connection.together():
-            rows = self._placed(series, self._parked(series, doubtful), timeline)
+            slice_, rest = self._slice(series, doubtful, timeline)
+            rows = self._placed(series, self._parked(series, slice_), timeline)
             self._connection.write_many(
                 "UPDATE observations SET t = ?, clock = ?, was = COALESCE(?, was) WHERE series = ? AND t = ?",
                 [
@@ -102,18 +142,36 @@ class Restamp:
             moved = [row.moved(parts[row.t]) for row in rows if row.new != row.t]
             for destination in destinations if moved else ():
                 self._outbox.move(destination, series, moved)
-        self._rebuild(series, {day_of(t) for one in moved for t in (one.old, one.new)})
-        return len(moved)
+        for row in rows:
+            self._put(number, row.there())
+        return len(moved), rest
+
+    def _slice(self, series: int, doubtful: Doubtful, timeline: Timeline) -> tuple[Doubtful, Doubtful | None]:
+        """Which rows to move now and which later: the last ones first where time goes forward, so that none comes to
+        stand where another one has not left yet."""
+        where, parameters = doubtful.where()
+        query = f"SELECT o.steady_ms, o.t {where} AND o.series = ? ORDER BY o.steady_ms"
+        first = self._connection.read(f"{query} LIMIT 1", (*parameters, series))
+        forward = bool(first) and first[0][0] / 1000 + timeline.offset_s >= first[0][1]
+        order = "DESC" if forward else "ASC"
+        edge = self._connection.read(f"{query} {order} LIMIT 1 OFFSET ?", (*parameters, series, SLICE_ROWS - 1))
+        if not edge:
+            return doubtful, None
+        at = int(edge[0][0])
+        if forward:
+            return replace(doubtful, since_ms=at - 1), replace(doubtful, until_ms=at - 1)
+        return replace(doubtful, until_ms=at), replace(doubtful, since_ms=at)
 
     def _parked(self, series: int, doubtful: Doubtful) -> list[_Row]:
         """The rows, in the order in which they came, taken out of the way."""
-        c, marks = self._connection, ", ".join("?" * len(doubtful.states))
+        c, (where, parameters) = self._connection, doubtful.where()
         found = c.read(
-            f"SELECT o.t, o.steady_ms, o.readings, COALESCE(LENGTH(o.flags), 0) {_DOUBTFUL}"
-            f" AND o.clock IN ({marks}) AND o.series = ? ORDER BY o.steady_ms, o.t",
-            (doubtful.machine, int(doubtful.until_s * 1000), *doubtful.states, series),
+            f"SELECT {OBSERVATION_COLUMNS}, LENGTH(o.readings) + COALESCE(LENGTH(o.flags), 0)"
+            f" FROM {OBSERVATION_TABLES} WHERE (o.series, o.t) IN (SELECT o.series, o.t {where} AND o.series = ?)"
+            " ORDER BY o.steady_ms, o.t",
+            (*parameters, series),
         )
-        rows = [_Row(t, steady_ms / 1000, readings, flags) for t, steady_ms, readings, flags in found]
+        rows = [_Row(judged_of(tuple(row)), row[_STEADY_MS] / 1000, size) for *row, size in found]
         c.write_many(
             "UPDATE observations SET t = t - ? WHERE series = ? AND t = ?",
             [(PARKED_S, series, row.t) for row in rows],
@@ -154,19 +212,9 @@ class Restamp:
         )
         return {int(row[0]) for row in rows}
 
-    def _rebuild(self, series: int, days: Collection[int]) -> None:
-        """The grid of these days, and what is newest, from the rows that are there now."""
-        if not days:
-            return
-        ((number, station),) = self._connection.read(
-            "SELECT st.id, st.station FROM series s JOIN stations st ON st.id = s.station WHERE s.id = ?", (series,)
-        )
-        self._newest.renew(number, days)
-        for day in sorted(days):
-            self._days.renew(number, day)
-            start = day * DAY_S - grid.STEP_S + 1
-            for judged in self._observations.between(station, start, start + DAY_S - 1):
-                t, values = judged.observation.t, grid_values(judged)
-                self._days.load(number, t)
-                self._days.put(number, t, values, judged.observation.rank)
-                self._newest.put(number, judged, values)
+    def _put(self, number: int, judged: Judged) -> None:
+        """An observation into the grid and the newest readings of a station."""
+        t, values = judged.observation.t, grid_values(judged)
+        self._days.load(number, t)
+        self._days.put(number, t, values, judged.observation.rank)
+        self._newest.put(number, judged, values)

@@ -155,9 +155,18 @@ class Store:
         """The series with such observations, by number."""
         return self._restamp.series(doubtful)
 
-    def restamp(self, series: int, doubtful: Doubtful, timeline: Timeline, destinations: Sequence[str] = ()) -> int:
-        """Give such observations of a series the time that `timeline` says, in grid, newest readings and outbox too;
-        what has left for a destination is queued for it once more. How many got another time."""
+    def take_out(self, series: int, doubtful: Doubtful) -> None:
+        """The first step of putting such observations of a series right: grid and newest readings are as if they had
+        never come, until `restamp` has put them where they belong."""
+        self._usable = None
+        self._restamp.take_out(series, doubtful)
+
+    def restamp(
+        self, series: int, doubtful: Doubtful, timeline: Timeline, destinations: Sequence[str] = ()
+    ) -> tuple[int, Doubtful | None]:
+        """Give some of such observations of a series, which were taken out, the time that `timeline` says, in grid,
+        newest readings and outbox too; what has left for a destination is queued for it once more. How many got another
+        time, and which are left: None = none."""
         self._usable = None
         return self._restamp.move(series, doubtful, timeline, destinations)
 

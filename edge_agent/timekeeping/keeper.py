@@ -61,8 +61,8 @@ class Boot(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct):
-    """All that is kept. `words`: of the sources, in the latest run; `owed`: earlier runs whose time became known, while
-    observations still wait for it; `good_s`: UTC seconds when the clock was last synchronised; `rtc_right`: when the
+    """All that is kept. `words`: of the sources, in the latest run; `owed`: runs whose time became known, while observations
+    still wait for it; `good_s`: UTC seconds when the clock was last synchronised; `rtc_right`: when the
     battery-backed clock was last seen right, and within what; `doubtful`: first and last origin of forecasts issued at
     unknown times."""
 
@@ -85,11 +85,12 @@ class Confirmation(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Job:
-    """Observations to be put right, series by series."""
+    """Observations to be put right, series by series; `rest`: which of the first one are left, None = all of them."""
 
     doubtful: Doubtful
     known: Known
     series: list[int] | None = None
+    rest: Doubtful | None = None
 
 
 @dataclass(slots=True)
@@ -107,6 +108,7 @@ class Timekeeper:
     _heard: dict[str, float] = field(default_factory=dict)
     _confirmed: str = ""
     _told: int = 0
+    _rollbacks: int = 0
     _written: bytes = b""
     _written_at: float = float("-inf")
 
@@ -127,7 +129,8 @@ class Timekeeper:
         clock.look()
         self._kept = before or Kept(self._boot(synced=False))
         self._kept.boot = self._boot(synced=same and self._kept.boot.synced)
-        for boot in self._kept.owed:
+        self._rollbacks = self.store.rollbacks
+        for boot in list(self._kept.owed):
             self._owe(boot.known(), boot.machine, float("inf"), ("unsynced", "holdover"))
         self._after(Known("", 0.0, 0.0, None))
 
@@ -143,6 +146,8 @@ class Timekeeper:
                 source, late_s, error_s = DEVICES.get(health.driver, OTHER_DEVICE)
                 self._heard[health.name] = steady_s
                 self.clock.sources.report(source, utc_s + late_s, steady_s, error_s)
+        if self._rollbacks != self.store.rollbacks:
+            self._begin_anew()
         self._hear_person()
         before, was = self.clock.known, self.clock.state()
         self.clock.look()
@@ -151,7 +156,7 @@ class Timekeeper:
         return self.clock.state() != was
 
     def restamp(self, budget_s: float = BUDGET_S) -> bool:
-        """Put right what is owed, at least one series and for `budget_s` real seconds; whether there is more to do.
+        """Put right what is owed: a slice at least, and for `budget_s` real seconds; whether there is more to do.
 
         Raises:
             StoreError: it could not be done, and will be tried again.
@@ -167,8 +172,13 @@ class Timekeeper:
         if job.series is None:
             job.series = self.store.doubtful(job.doubtful)
         if job.series:
-            self.restamped += self.store.restamp(job.series[0], job.doubtful, job.known, self.destinations)
-            del job.series[0]
+            if job.rest is None:
+                self.store.take_out(job.series[0], job.doubtful)
+            which = job.rest or job.doubtful
+            moved, job.rest = self.store.restamp(job.series[0], which, job.known, self.destinations)
+            self.restamped += moved
+            if job.rest is None:
+                del job.series[0]
         if not job.series:
             self._finish(self._jobs.pop(0))
 
@@ -204,12 +214,24 @@ class Timekeeper:
             self._kept.rtc_right = (clock.now(), within_s) if right else None
             clock.trust_rtc(self._kept.rtc_right)
 
+    def _begin_anew(self) -> None:
+        """A transaction was lost, and with it perhaps observations that were put right."""
+        self._rollbacks, self._written = self.store.rollbacks, b""
+        for job in self._jobs:
+            job.series = job.rest = None
+        if self.clock.error_s() is not None:
+            self._owe(self.clock.known, self.clock.boot_id, self.clock.monotonic(), ("unsynced", "holdover"))
+
     def _owe(self, known: Known, machine: str, until_s: float, states: tuple[str, ...]) -> None:
-        until_s = min(until_s, 2.0**40)
-        self._jobs.append(_Job(Doubtful(machine, until_s, states), known))
+        if all(boot.machine != machine for boot in self._kept.owed):
+            self._kept.owed.append(Boot(machine, known.source, known.offset_s, known.steady_s, known.error_s))
+        until_ms = int(min(until_s * 1000, 2**50))
+        self._jobs.append(_Job(Doubtful(machine, until_ms, states), known))
 
     def _finish(self, job: _Job) -> None:
-        self._kept.owed = [boot for boot in self._kept.owed if boot.machine != job.doubtful.machine]
+        machine = job.doubtful.machine
+        if all(other.doubtful.machine != machine for other in self._jobs):
+            self._kept.owed = [boot for boot in self._kept.owed if boot.machine != machine]
         if self._jobs or self.clock.error_s() is None:
             return
         if self._kept.doubtful is not None:
