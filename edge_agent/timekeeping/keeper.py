@@ -61,8 +61,8 @@ class Boot(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct):
-    """All that is kept. `words`: of the sources, in the latest run; `owed`: runs whose time became known, while observations
-    still wait for it; `good_s`: UTC seconds when the clock was last synchronised; `rtc_right`: when the
+    """All that is kept. `words`: of the sources, in the latest run; `owed`: runs whose time became known, while
+    observations still wait for it; `good_s`: UTC seconds when the clock was last synchronised; `rtc_right`: when the
     battery-backed clock was last seen right, and within what; `doubtful`: first and last origin of forecasts issued at
     unknown times."""
 
