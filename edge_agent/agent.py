@@ -165,6 +165,7 @@ class Agent:
         self._publisher.stop()
         self._pump()
         self._guard("status", partial(self._say, whole=True))
+        self._guard("store", lambda: self._store.commit(self._clock.now()))
         log.info("stopped")
 
     # --- readings -----------------------------------------------------------------------------------------------------

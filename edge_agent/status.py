@@ -21,6 +21,8 @@ from edge_agent.observation import Flag
 from edge_agent.publish.structs import SensorStatus, StatusPayload
 from edge_agent.store import Store
 from edge_agent.store.cells import DAY_S
+from edge_agent.timekeeping.command import clock_of
+from edge_agent.timekeeping.keeper import read_kept
 from edge_agent.transfer import open_store
 from edge_agent.variables import VARIABLES
 from edge_agent.verification import ScoreRow
@@ -108,13 +110,14 @@ def status_command(config: Path, json_: bool) -> None:
         ConfigError: the configuration; StoreError: the store cannot be read.
     """
     settings = load(config)
-    now = SystemClock().now()
+    machine = SystemClock()
     if Path(settings.store.path).exists():
         with open_store(settings, read_only=True) as store:
+            now = clock_of(machine, read_kept(store), store.as_of()).now()  # the system's may stand in 1970
             report = report_of(settings, store, now, config)
     else:
         hint = f"No store yet: the agent has not run here. {_start(config)} `edge-agent import HISTORY.csv` seeds it."
-        report = Report(format_time(now), None, None, settings.store.path, None, {}, [], [hint])
+        report = Report(format_time(machine.now()), None, None, settings.store.path, None, {}, [], [hint])
     if json_:
         click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
     else:

@@ -234,10 +234,10 @@ class Intake:
         return self._rain[key]
 
     def _shift_s(self, then: float) -> float:
-        """What brings a UTC time of the last run to this run's monotonic clock. After a boot this device's clock may
-        stand before its own past: then it is not known how long it was off."""
-        now = self._clock.now()
-        age_s = now - then if EARLIEST <= then <= now else UNKNOWN_AGE_S
+        """What brings a UTC time of the last run to this run's monotonic clock. After a boot this device may not know
+        the time: then it is not known how long it was off."""
+        now, known = self._clock.now(), self._clock.state() != "unsynced"
+        age_s = now - then if known and EARLIEST <= then <= now else UNKNOWN_AGE_S
         return self._clock.monotonic() - age_s - then
 
 

@@ -17,7 +17,7 @@ from edge_agent.errors import DataError, StoreError
 from edge_agent.store import Store
 from edge_agent.timekeeping import kernel
 from edge_agent.timekeeping.keeper import CONFIRMED, OPERATOR_ERROR_S, Confirmation, Kept, read_kept
-from edge_agent.timekeeping.sources import RELEASED, Report
+from edge_agent.timekeeping.sources import RELEASED
 from edge_agent.timekeeping.station_clock import StationClock
 from edge_agent.transfer import open_store
 
@@ -95,16 +95,8 @@ def confirm(store: Store, clock: Clock, utc_s: float, steady_s: float) -> None:
 def report_of(machine: Clock, kept: Kept | None, newest: int | None = None) -> ClockReport:
     """How well the time is known on this machine. `kept`: what an agent kept; `newest`: UTC seconds of its last
     commit."""
-    clock = StationClock(machine)
+    clock = clock_of(machine, kept, newest)
     running = kept is not None and kept.boot.machine == machine.boot_id
-    if kept is not None:
-        clock.trust_rtc(kept.rtc_right)
-        if running:
-            words = [Report(word.source, word.utc_s, word.steady_s, word.error_s) for word in kept.words]
-            clock.go_on(words, kept.boot.offset_s)
-    if newest is not None and not running:
-        clock.not_before(newest)
-    clock.look()
     steady, error_s = machine.monotonic(), clock.error_s()
     discipline = kernel.discipline()
     says = discipline.why if discipline.error_s is None else f"synchronised, within {discipline.error_s:.1f} s"
@@ -128,6 +120,20 @@ def report_of(machine: Clock, kept: Kept | None, newest: int | None = None) -> C
             for told in clock.sources.all(steady)
         ],
     )
+
+
+def clock_of(machine: Clock, kept: Kept | None, newest: int | None) -> StationClock:
+    """The station's clock as an agent on this machine would have it. Arguments as in `report_of`."""
+    clock = StationClock(machine)
+    running = kept is not None and kept.boot.machine == machine.boot_id
+    if kept is not None:
+        clock.trust_rtc(kept.rtc_right)
+        if running:
+            clock.go_on([word.report() for word in kept.words], kept.boot.offset_s)
+    if newest is not None and not running:
+        clock.not_before(newest)
+    clock.look()
+    return clock
 
 
 def render(report: ClockReport) -> Iterator[str]:

@@ -45,6 +45,9 @@ class Word(msgspec.Struct, frozen=True):
     steady_s: float
     error_s: float
 
+    def report(self) -> Report:
+        return Report(self.source, self.utc_s, self.steady_s, self.error_s)
+
 
 class Boot(msgspec.Struct, frozen=True):
     """What was known of the time in a run of the machine, as in `Known`."""
@@ -118,12 +121,11 @@ class Timekeeper:
         newest = self.store.as_of()
         if before is not None:
             clock.trust_rtc(before.rtc_right)
-            clock.sources.floor_s = before.good_s or clock.sources.floor_s
             if same:
-                words = [Report(w.source, w.utc_s, w.steady_s, w.error_s) for w in before.words]
-                clock.go_on(words, before.boot.offset_s)
-            elif before.boot.error_s is not None:
-                before.owed.append(before.boot)
+                clock.go_on([word.report() for word in before.words], before.boot.offset_s)
+            else:
+                clock.sources.floor_s = before.good_s or clock.sources.floor_s
+                before.owed += [before.boot] if before.boot.error_s is not None else []
         if newest is not None and not same:
             clock.not_before(newest)
         clock.look()
@@ -207,7 +209,7 @@ class Timekeeper:
                 self._owe(known, clock.boot_id, steady, ("unsynced",))
         self._kept.boot = self._boot(synced=synced or self._kept.boot.synced)
         if synced:
-            self._kept.good_s = clock.sources.floor_s = clock.now()
+            self._kept.good_s = clock.now()
         if clock.rtc_ahead_s is not None and (synced or known.source == "operator") and not known.doubt:
             within_s = abs(clock.rtc_ahead_s) + (error_s or 0.0)
             right = abs(clock.rtc_ahead_s) <= RTC_RIGHT_S + (error_s or 0.0)

@@ -75,7 +75,7 @@ class TimeSources:
     """What all sources said last. May be told from any thread."""
 
     def __init__(self) -> None:
-        self.floor_s = -math.inf  # UTC seconds that have passed for certain
+        self.floor_s = -math.inf  # UTC seconds that had passed for certain when the machine was started
         self._held: dict[str, Report] = {}
         self._heard_s: dict[str, float] = {}  # steady seconds of the last word, also of one that was not taken
         self._others: dict[str, _Other] = {}
