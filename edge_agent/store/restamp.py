@@ -60,6 +60,14 @@ class Doubtful:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """Rows of a series that are moved at once; `after`: the second of the one before them."""
+
+    rows: Doubtful
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Row:
     judged: Judged
     steady_s: float
@@ -100,14 +108,14 @@ class Restamp:
         rows = self._connection.read(f"SELECT DISTINCT o.series {where} ORDER BY o.series", parameters)
         return [int(row[0]) for row in rows]
 
-    def take_out(self, series: int, doubtful: Doubtful) -> None:
-        """Make the grid, and what is newest, as if such rows of a series had never come: before they are moved."""
+    def take_out(self, series: int, doubtful: Doubtful, timeline: Timeline) -> list[Slice]:
+        """Make the grid, and what is newest, as if such rows of a series had never come; the slices in which they are
+        to be moved, in this order: the last rows first where time goes forward, so that none comes to stand where
+        another one has not left yet."""
         c, (where, parameters) = self._connection, doubtful.where()
         ((number,),) = c.read("SELECT station FROM series WHERE id = ?", (series,))
-        found = c.read(
-            f"SELECT DISTINCT (o.t + ?) / ? {where} AND o.series = ?", (_TO_STEP, DAY_S, *parameters, series)
-        )
-        days = sorted(int(row[0]) for row in found)
+        query = f"SELECT DISTINCT (o.t + {_TO_STEP}) / {DAY_S} {where} AND o.series = ?"
+        days = sorted(int(row[0]) for row in c.read(query, (*parameters, series)))
         self._newest.of(number)
         self._newest.renew(number, days)
         marks = ", ".join("?" * len(doubtful.states))
@@ -121,16 +129,13 @@ class Restamp:
             start = day * DAY_S - _TO_STEP
             for row in c.read(others, (number, start, start + DAY_S - 1, series, *parameters)):
                 self._put(number, judged_of(row))
+        return self._slices(series, doubtful, timeline)
 
-    def move(
-        self, series: int, doubtful: Doubtful, timeline: Timeline, destinations: Sequence[str]
-    ) -> tuple[int, Doubtful | None]:
-        """Give a slice of such rows of a series, which were taken out, their time; how many got another one than they
-        had, and which are left, None = none."""
+    def move(self, series: int, slice_: Slice, timeline: Timeline, destinations: Sequence[str]) -> int:
+        """Give a slice of the rows that were taken out their time; how many got another one than they had."""
         ((number,),) = self._connection.read("SELECT station FROM series WHERE id = ?", (series,))
         with self._connection.together():
-            slice_, rest = self._slice(series, doubtful, timeline)
-            rows = self._placed(series, self._parked(series, slice_), timeline)
+            rows = self._placed(series, self._parked(series, slice_.rows), timeline, slice_.after)
             self._connection.write_many(
                 "UPDATE observations SET t = ?, clock = ?, was = COALESCE(?, was) WHERE series = ? AND t = ?",
                 [
@@ -144,23 +149,25 @@ class Restamp:
                 self._outbox.move(destination, series, moved)
         for row in rows:
             self._put(number, row.there())
-        return len(moved), rest
+        return len(moved)
 
-    def _slice(self, series: int, doubtful: Doubtful, timeline: Timeline) -> tuple[Doubtful, Doubtful | None]:
-        """Which rows to move now and which later: the last ones first where time goes forward, so that none comes to
-        stand where another one has not left yet."""
-        where, parameters = doubtful.where()
-        query = f"SELECT o.steady_ms, o.t {where} AND o.series = ? ORDER BY o.steady_ms"
-        first = self._connection.read(f"{query} LIMIT 1", (*parameters, series))
-        forward = bool(first) and first[0][0] / 1000 + timeline.offset_s >= first[0][1]
-        order = "DESC" if forward else "ASC"
-        edge = self._connection.read(f"{query} {order} LIMIT 1 OFFSET ?", (*parameters, series, SLICE_ROWS - 1))
-        if not edge:
-            return doubtful, None
-        at = int(edge[0][0])
-        if forward:
-            return replace(doubtful, since_ms=at - 1), replace(doubtful, until_ms=at - 1)
-        return replace(doubtful, until_ms=at), replace(doubtful, since_ms=at)
+    def _slices(self, series: int, doubtful: Doubtful, timeline: Timeline) -> list[Slice]:
+        """In order of time, or against it. Each knows the second that the row before it will have."""
+        found: list[Slice] = []
+        left, after, forward = doubtful, None, True
+        while True:
+            where, parameters = left.where()
+            query = f"SELECT o.steady_ms, o.t {where} AND o.series = ? ORDER BY o.steady_ms LIMIT ?"
+            rows = self._connection.read(query, (*parameters, series, SLICE_ROWS))
+            if not rows:
+                return found[::-1] if forward else found
+            if not found:
+                forward = second_of(rows[0][0] / 1000, timeline) >= rows[0][1]
+            until = int(rows[-1][0])
+            found.append(Slice(replace(left, until_ms=until), after))
+            left = replace(left, since_ms=until)
+            for steady_ms, _ in rows:
+                after = next_second(second_of(steady_ms / 1000, timeline), after)
 
     def _parked(self, series: int, doubtful: Doubtful) -> list[_Row]:
         """The rows, in the order in which they came, taken out of the way."""
@@ -193,17 +200,17 @@ class Restamp:
                     c.write("UPDATE parts SET t = ? WHERE series = ? AND boot = ? AND seq = ?", (row.new, *key))
         return found
 
-    def _placed(self, series: int, rows: Sequence[_Row], timeline: Timeline) -> list[_Row]:
+    def _placed(self, series: int, rows: Sequence[_Row], timeline: Timeline, after: int | None) -> list[_Row]:
         """Each row at the second in which it came or, where that is taken, at the next free one: never more than a
         second from the truth among themselves, as no two of them had the same second before."""
-        seconds = [math.floor(row.steady_s + timeline.offset_s) for row in rows]
+        seconds = [second_of(row.steady_s, timeline) for row in rows]
         taken = self._taken(series, min(seconds), max(seconds) + len(rows)) if rows else set()
         placed: list[_Row] = []
         for row, second in zip(rows, seconds, strict=True):
-            t = max(second, placed[-1].new + 1) if placed else second
-            while t in taken:
-                t += 1
-            placed.append(replace(row, new=t))
+            after = next_second(second, after)
+            while after in taken:
+                after += 1
+            placed.append(replace(row, new=after))
         return placed
 
     def _taken(self, series: int, first: int, last: int) -> set[int]:
@@ -218,3 +225,13 @@ class Restamp:
         self._days.load(number, t)
         self._days.put(number, t, values, judged.observation.rank)
         self._newest.put(number, judged, values)
+
+
+def second_of(steady_s: float, timeline: Timeline) -> int:
+    """The second, UTC, in which something came."""
+    return math.floor(steady_s + timeline.offset_s)
+
+
+def next_second(second: int, after: int | None) -> int:
+    """It, or the first one after the one before."""
+    return second if after is None else max(second, after + 1)

@@ -109,7 +109,8 @@ def times_of_arrival(db: Database) -> None:
     db.execute("ALTER TABLE observations ADD COLUMN stamped INTEGER NOT NULL DEFAULT 0")
     db.execute("ALTER TABLE observations ADD COLUMN was INTEGER")
     db.execute(
-        "CREATE INDEX observations_doubtful ON observations (series, steady_ms) WHERE stamped = 1 AND clock <> 'synced'"
+        "CREATE INDEX observations_doubtful ON observations (series, steady_ms, boot, clock)"
+        " WHERE stamped = 1 AND clock <> 'synced'"
     )
     db.execute(
         "CREATE TABLE parts (boot INTEGER NOT NULL, seq INTEGER NOT NULL, series INTEGER NOT NULL, t INTEGER NOT NULL,"

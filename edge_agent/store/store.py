@@ -19,7 +19,7 @@ from edge_agent.store.connection import Connection, connect
 from edge_agent.store.forecasts import Forecasts
 from edge_agent.store.observations import Fate, Observations, Series
 from edge_agent.store.outbox import Outbox, OutboxCounts, Queued
-from edge_agent.store.restamp import Doubtful, Restamp, Timeline
+from edge_agent.store.restamp import Doubtful, Restamp, Slice, Timeline
 from edge_agent.store.state import GridDays, Newest, RainTotals
 from edge_agent.verification import ScoreRow
 
@@ -155,20 +155,17 @@ class Store:
         """The series with such observations, by number."""
         return self._restamp.series(doubtful)
 
-    def take_out(self, series: int, doubtful: Doubtful) -> None:
+    def take_out(self, series: int, doubtful: Doubtful, timeline: Timeline) -> list[Slice]:
         """The first step of putting such observations of a series right: grid and newest readings are as if they had
-        never come, until `restamp` has put them where they belong."""
+        never come. The slices in which `restamp` puts them where they belong, in this order."""
         self._usable = None
-        self._restamp.take_out(series, doubtful)
+        return self._restamp.take_out(series, doubtful, timeline)
 
-    def restamp(
-        self, series: int, doubtful: Doubtful, timeline: Timeline, destinations: Sequence[str] = ()
-    ) -> tuple[int, Doubtful | None]:
-        """Give some of such observations of a series, which were taken out, the time that `timeline` says, in grid,
-        newest readings and outbox too; what has left for a destination is queued for it once more. How many got another
-        time, and which are left: None = none."""
+    def restamp(self, series: int, slice_: Slice, timeline: Timeline, destinations: Sequence[str] = ()) -> int:
+        """Give a slice of the observations that were taken out the time that `timeline` says, in grid, newest readings
+        and outbox too; what has left for a destination is queued for it once more. How many got another time."""
         self._usable = None
-        return self._restamp.move(series, doubtful, timeline, destinations)
+        return self._restamp.move(series, slice_, timeline, destinations)
 
     def verifying(self, station: str, variable: str, valid_times: grid.Times) -> grid.Values:
         """What came at each valid time, [M] float64, NaN where nothing usable did; as `grid.verifying`. Where several

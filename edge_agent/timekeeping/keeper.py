@@ -19,7 +19,7 @@ from edge_agent.publish.payloads import clock_status
 from edge_agent.publish.structs import ClockStatus
 from edge_agent.sensors import Health
 from edge_agent.store import Store
-from edge_agent.store.restamp import Doubtful
+from edge_agent.store.restamp import Doubtful, Slice
 from edge_agent.timekeeping.sources import Report
 from edge_agent.timekeeping.station_clock import Known, StationClock
 
@@ -88,12 +88,12 @@ class Confirmation(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Job:
-    """Observations to be put right, series by series; `rest`: which of the first one are left, None = all of them."""
+    """Observations to be put right, series by series; `slices`: of the first one, None = it was not taken out yet."""
 
     doubtful: Doubtful
     known: Known
     series: list[int] | None = None
-    rest: Doubtful | None = None
+    slices: list[Slice] | None = None
 
 
 @dataclass(slots=True)
@@ -174,12 +174,13 @@ class Timekeeper:
         if job.series is None:
             job.series = self.store.doubtful(job.doubtful)
         if job.series:
-            if job.rest is None:
-                self.store.take_out(job.series[0], job.doubtful)
-            which = job.rest or job.doubtful
-            moved, job.rest = self.store.restamp(job.series[0], which, job.known, self.destinations)
-            self.restamped += moved
-            if job.rest is None:
+            if job.slices is None:
+                job.slices = self.store.take_out(job.series[0], job.doubtful, job.known)
+            if job.slices:
+                self.restamped += self.store.restamp(job.series[0], job.slices[0], job.known, self.destinations)
+                del job.slices[0]
+            if not job.slices:
+                job.slices = None
                 del job.series[0]
         if not job.series:
             self._finish(self._jobs.pop(0))
@@ -220,7 +221,7 @@ class Timekeeper:
         """A transaction was lost, and with it perhaps observations that were put right."""
         self._rollbacks, self._written = self.store.rollbacks, b""
         for job in self._jobs:
-            job.series = job.rest = None
+            job.series = job.slices = None
         if self.clock.error_s() is not None:
             self._owe(self.clock.known, self.clock.boot_id, self.clock.monotonic(), ("unsynced", "holdover"))
 
