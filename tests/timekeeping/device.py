@@ -25,7 +25,7 @@ class Device:
     """Goes through boots and power cuts with one store. `truth`: the time it really is; `ppm`: how much too fast the
     machine's crystal is. `came`: id of each committed observation -> the truth at its arrival; `sink`: id -> what a
     receiver that keeps to docs/mqtt.md has, time and values; `issued`: truth, origin and why not above persistence, of
-    each forecast."""
+    each forecast; `starts`: of the agent."""
 
     def __init__(self, path: Path, truth: float = START, ppm: float = 0.0, cadence_s: float = 10.0) -> None:
         self.path, self.truth, self.ppm, self.cadence_s = path, truth, ppm, cadence_s
@@ -34,6 +34,7 @@ class Device:
         self.came: dict[str, float] = {}
         self.sink: dict[str, tuple[float, dict[str, float]]] = {}
         self.issued: list[tuple[float, int, str]] = []
+        self.starts: list[float] = []
         self.broker = True
         self.seen = 0
         self._uncommitted: dict[str, float] = {}
@@ -46,6 +47,7 @@ class Device:
 
     def start(self) -> None:
         """The agent starts."""
+        self.starts.append(self.truth)
         self.store = Store.open(self.path)
         self.clock = StationClock(self.machine)
         self.keeper = Timekeeper(self.clock, self.store, DESTINATIONS, lambda: self.acceptance.forget())
