@@ -199,8 +199,9 @@ class Roles:
                 shock[name] = found
         if not shock or max(shock.values()) < limits.ROLE_SURPRISED:
             return
-        if len(shock) > 1:
-            self._swap(t, columns, shock)
+        own = {name: size for name, size in shock.items() if name in columns}  # others are believed from elsewhere
+        if len(own) > 1:
+            self._swap(t, columns, own)
         for name, size in shock.items():
             if self._role(name) is None and size > limits.ROLE_SURPRISED:
                 self._slip(t, name, columns[name], size)
