@@ -48,7 +48,14 @@ def run_checks(config: Path, offline: bool) -> int:
     if offline:
         return 0
     logging.disable(logging.WARNING)  # what goes wrong is told in the lines below, once
-    checks = dict(_checks(found, SystemClock()))
+    try:
+        return int(_all(dict(_checks(found, SystemClock()))))
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _all(checks: dict[str, Check]) -> bool:
+    """Make all checks at once and print their lines; whether one failed."""
     failed = False
     with ThreadPoolExecutor(min(len(checks), MAX_AT_ONCE)) as pool:
         running = {what: pool.submit(_line, what, check) for what, check in checks.items()}
@@ -56,7 +63,7 @@ def run_checks(config: Path, offline: bool) -> int:
             line = waiting.result()
             failed |= line.startswith("FAIL")
             click.echo(line)
-    return int(failed)
+    return failed
 
 
 def check_clock(clock: Clock) -> str:
