@@ -11,6 +11,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fuzz.seeds import seeds_of
@@ -35,6 +37,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(sorted(targets()))}; default: all")
     parser.add_argument("--runs", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=int, default=0, help="at most so long a target; 0 = as long as it takes")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--split", type=int, default=1, help="processes of a target, each with its own seed")
     parser.add_argument("--out", type=Path, default=Path("build/fuzz"), help="where findings are kept")
     parser.add_argument("--input", type=Path, help="run one target on this file only, without the fuzzer")
     chosen = parser.parse_args()
@@ -42,29 +46,55 @@ def main() -> int:
         targets()[chosen.names[0]](chosen.input.read_bytes())
         return 0
     chosen.out.mkdir(parents=True, exist_ok=True)
-    stood = [fuzz(name, chosen.runs, chosen.seconds, chosen.out) for name in chosen.names or sorted(targets())]
+    names = chosen.names or sorted(targets())
+    runs = -(-chosen.runs // chosen.split)
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        going = {
+            name: [pool.submit(fuzz, name, runs, chosen.seconds, chosen.out, seed + 1) for seed in range(chosen.split)]
+            for name in names
+        }
+        stood = [told(name, [one.result() for one in parts]) for name, parts in going.items()]
     return 0 if all(stood) else 1
 
 
-def fuzz(name: str, runs: int, seconds: int, out: Path) -> bool:
-    """Whether a target stood; its line is printed."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How one process went: inputs tried, edges found, most memory in MB, the exit status and what it printed."""
+
+    executed: int
+    edges: int
+    peak_mb: int
+    status: int
+    text: str
+
+
+def fuzz(name: str, runs: int, seconds: int, out: Path, seed: int) -> Run:
+    """One target in a process of its own."""
     with tempfile.TemporaryDirectory() as corpus:
-        for n, seed in enumerate(seeds_of(name)):
-            (Path(corpus) / f"seed-{n}").write_bytes(seed)
+        for n, known in enumerate(seeds_of(name)):
+            (Path(corpus) / f"seed-{n}").write_bytes(known)
         bounds = [f"-runs={runs}", f"-max_total_time={seconds}", f"-timeout={INPUT_S}", f"-rss_limit_mb={MEMORY_MB}"]
         kept = [f"-max_len={min(MOST, 4096)}", f"-artifact_prefix={out}/{name}-", "-print_final_stats=1"]
-        command = [sys.executable, "-W", "ignore", "-c", CHILD, name, corpus, *bounds, *kept]
+        command = [sys.executable, "-W", "ignore", "-c", CHILD, name, corpus, *bounds, *kept, f"-seed={seed}"]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    told = done.stdout + done.stderr
-    executed = re.findall(r"stat::number_of_executed_units:\s*(\d+)", told)
-    edges = re.findall(r"cov: (\d+)", told)
-    peak = re.findall(r"stat::peak_rss_mb:\s*(\d+)", told)
-    ended = "stood" if done.returncode == 0 else f"FELL (exit {done.returncode}), see {out}/{name}-*"
-    print(f"{name:24} {executed[-1] if executed else '?':>9} runs, {edges[-1] if edges else '?':>5} edges, "
-          f"{peak[-1] if peak else '?':>4} MB: {ended}", flush=True)  # fmt: skip
-    if done.returncode:
-        print(told[-3000:], file=sys.stderr)
-    return done.returncode == 0
+    text = done.stdout + done.stderr
+
+    def last(pattern: str) -> int:
+        return int(([0, *re.findall(pattern, text)])[-1])
+
+    executed, peak = last(r"stat::number_of_executed_units:\s*(\d+)"), last(r"stat::peak_rss_mb:\s*(\d+)")
+    return Run(executed, last(r"cov: (\d+)"), peak, done.returncode, text)
+
+
+def told(name: str, parts: list[Run]) -> bool:
+    """Whether a target stood; its line is printed."""
+    fell = [part for part in parts if part.status]
+    ended = f"FELL ({len(fell)} of {len(parts)})" if fell else "stood"
+    print(f"{name:24} {sum(part.executed for part in parts):>9} runs, {max(part.edges for part in parts):>5} edges, "
+          f"{max(part.peak_mb for part in parts):>4} MB: {ended}", flush=True)  # fmt: skip
+    if fell:
+        print(fell[0].text[-3000:], file=sys.stderr)
+    return not fell
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ SEEDS: Mapping[str, Sequence[bytes]] = {
     ],
     "driver-esphome": [b"\x2021.5"],
     "driver-zigbee2mqtt": [b'\x20{"temperature":20.1,"humidity":60,"pressure":1003,"battery":97,"linkquality":80}'],
+    "neighbour": [
+        b'{"id":"b:roof:7","t":"2023-11-14T22:10:00Z","period_s":60,"clock":"synced","historical":false,'
+        b'"v":{"temperature":21.5},"qc":{"temperature":{"flag":1}},"src":"roof",'
+        b'"at":{"temperature":"2023-11-14T22:10:00Z"}}'
+    ],
     "history": [
         b"time,temperature,rain\n2024-05-01T00:00:00Z,20,0\n1714521900,20.1,0.2\n",
         b"\xef\xbb\xbftime;temperature\r\n",

@@ -22,6 +22,7 @@ from edge_agent.history import read_history
 from edge_agent.observation import Reading
 from edge_agent.sensors import DRIVERS
 from edge_agent.sensors.framing import Refusal
+from edge_agent.sensors.neighbour import LastObservation
 from edge_agent.sensors.source import Intake
 from edge_agent.variables import VARIABLES
 
@@ -49,6 +50,7 @@ def targets() -> dict[str, Target]:
         "bundle": partial(in_a_file, read_bundle, "a.bundle"),
         "onnx": _onnx,
         "agent-toml": _configuration,
+        "neighbour": _neighbour,
     }
 
 
@@ -86,6 +88,14 @@ def _onnx(data: bytes) -> None:
 
 def _configuration(data: bytes) -> None:
     _expecting(lambda: parse(data.decode("utf-8", "replace"), Path("agent.toml")))
+
+
+def _neighbour(data: bytes) -> None:
+    sensor = Sensor(name="neighbour:west", driver="neighbour", station="west")
+    taken: list[Reading] = []
+    intake = Intake(sensor, LastObservation("west"), partial(_take, taken), ManualClock(NOW), ("west",))
+    intake.message(data)
+    assert all(_sound(reading) for reading in taken)
 
 
 def _expecting(work: Callable[[], object]) -> None:
