@@ -6,6 +6,7 @@ Built-in maps are the files in `register_maps/`; an operator's own is a file of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -112,6 +113,11 @@ def read_map(name: str) -> RegisterMap:
     """
     if "/" in name or name.endswith(".toml"):
         return _parse(_text(Path(name)), name)
+    return _built_in(name)
+
+
+@cache
+def _built_in(name: str) -> RegisterMap:
     known = built_in()
     if name not in known:
         raise ConfigError(f'no register map "{name[:60]}"{nearest(name, known)}; a file of your own ends in .toml')

@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=0, help="at most so long a target; 0 = as long as it takes")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--split", type=int, default=1, help="processes of a target, each with its own seed")
+    parser.add_argument("--seed", type=int, default=1, help="of the first process; the others count on from it")
     parser.add_argument("--out", type=Path, default=Path("build/fuzz"), help="where findings are kept")
     parser.add_argument("--input", type=Path, help="run one target on this file only, without the fuzzer")
     chosen = parser.parse_args()
@@ -50,7 +51,9 @@ def main() -> int:
     runs = -(-chosen.runs // chosen.split)
     with ThreadPoolExecutor(chosen.jobs) as pool:
         going = {
-            name: [pool.submit(fuzz, name, runs, chosen.seconds, chosen.out, seed + 1) for seed in range(chosen.split)]
+            name: [
+                pool.submit(fuzz, name, runs, chosen.seconds, chosen.out, chosen.seed + n) for n in range(chosen.split)
+            ]
             for name in names
         }
         stood = [told(name, [one.result() for one in parts]) for name, parts in going.items()]
