@@ -112,6 +112,11 @@ class Feed:
         self._publish_last()
         return sent
 
+    def forget(self) -> None:
+        """What was sent so far is of no use for `obs/last`: its times were wrong."""
+        self._latest.clear()
+        self._touched.clear()
+
     def _settle(self, outbox: Outbox) -> None:
         hopeless: dict[str, list[int]] = {}
         for outcome in self._link.outcomes():
@@ -207,5 +212,7 @@ class Feed:
 
 
 def is_late(observation: Observation, now: float) -> bool:
-    """True if an observation is history by now: imported, or older than two minutes and two of its periods."""
-    return observation.historical or now - observation.t > max(2 * (observation.period_s or 0), LATE_S)
+    """True if an observation is history by now: imported, put right, or older than two minutes and two of its
+    periods."""
+    late = now - observation.t > max(2 * (observation.period_s or 0), LATE_S)
+    return late or observation.historical or observation.restamped_from is not None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from edge_agent import __version__
 from edge_agent.clock import format_time
@@ -25,6 +26,7 @@ from edge_agent.publish.structs import (
     BrokerStatus,
     BundleInfo,
     ClockState,
+    ClockStatus,
     EventSeries,
     ForecastPayload,
     ForecastStatus,
@@ -166,6 +168,7 @@ def observation_payload(judged: Judged, historical: bool) -> ObservationPayload:
         v=values,
         qc=quality,
         src=observation.source,
+        restamped_from=UNSET if observation.restamped_from is None else format_time(observation.restamped_from),
     )
 
 
@@ -247,6 +250,7 @@ def status_payload(
     mode: Mode = "normal",
     board: BoardStatus | None = None,
     store: Keeper | None = None,
+    timekeeping: ClockStatus | None = None,
 ) -> StatusPayload:
     """The state of a station at `t`. `outbox`: books by destination; `flags`: values by verdict since the start;
     `lost`: what could not be kept or done, by reason;
@@ -267,6 +271,7 @@ def status_payload(
         "mode": mode,
         "board": None if board is None else msgspec.to_builtins(board),
         "store": None if store is None else _store_status(store),
+        "timekeeping": timekeeping,
     }
     return msgspec.convert(document, StatusPayload)
 
@@ -281,8 +286,21 @@ def forecast_status(forecast: Forecast) -> ForecastStatus:
     )
 
 
+def clock_status(state: str, source: str, error_s: float | None, detail: str, restamped: int) -> ClockStatus:
+    """Where the time comes from. `error_s`: how far it may be off, None = not known."""
+    error_s = None if error_s is None else rounded(error_s, 1)
+    return ClockStatus(
+        state=cast(ClockState, state), source=source, error_s=error_s, detail=detail[:MAX_TEXT], restamped=restamped
+    )
+
+
 def info_payload(
-    station: Station, variables: Sequence[str], bundle: str | None, digest: str = "", mode: Mode = "normal"
+    station: Station,
+    variables: Sequence[str],
+    bundle: str | None,
+    digest: str = "",
+    mode: Mode = "normal",
+    timekeeping: ClockStatus | None = None,
 ) -> InfoPayload:
     """What a station runs. `bundle`, `digest`: name and SHA-256 of the bundle in use; None = persistence only."""
     return InfoPayload(
@@ -293,6 +311,7 @@ def info_payload(
         bundle=None if bundle is None else BundleInfo(name=bundle, digest=digest),
         variables={name: variable(name).unit for name in variables},
         mode=mode,
+        timekeeping=timekeeping,
     )
 
 

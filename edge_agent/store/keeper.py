@@ -22,6 +22,7 @@ from edge_agent.observation import Flag, Judged, RainState, Revision
 from edge_agent.store.observations import Fate, fate_of
 from edge_agent.store.outbox import OutboxCounts, Queued
 from edge_agent.store.refuge import Refuge
+from edge_agent.store.restamp import Doubtful, Slice, Timeline
 from edge_agent.store.revisions import Recorded
 from edge_agent.store.rows import only
 from edge_agent.store.salvage import Salvaged
@@ -145,6 +146,30 @@ class Keeper:
         """As `Store.revisions_published`; not noted while the disk fails: they are then published once more."""
         self._refuge.on_disk(lambda store: store.revisions_published(keys), None)
 
+    def free_second(self, station: str, source: str, t: int, steady_s: float, machine: str) -> int:
+        """As `Store.free_second`, on the disk and in memory."""
+        while True:
+            free = self._refuge.look(lambda store, t=t: store.free_second(station, source, t, steady_s, machine), t)  # type: ignore[misc]
+            if self._refuge.memory is None:
+                return free
+            t = self._refuge.memory.free_second(station, source, free, steady_s, machine)
+            if t == free:
+                return t
+
+    def doubtful(self, doubtful: Doubtful) -> list[int]:
+        """As `Store.doubtful`, of what is on the disk."""
+        nothing: list[int] = []
+        return self._refuge.look(lambda store: store.doubtful(doubtful), nothing)
+
+    def slices(self, series: int, doubtful: Doubtful, timeline: Timeline) -> list[Slice]:
+        """As `Store.slices`, of what is on the disk."""
+        nothing: list[Slice] = []
+        return self._refuge.look(lambda store: store.slices(series, doubtful, timeline), nothing)
+
+    def restamp(self, series: int, slice_: Slice, timeline: Timeline, destinations: Sequence[str] = ()) -> int:
+        """As `Store.restamp`; nothing while the disk fails."""
+        return self._refuge.on_disk(lambda store: store.restamp(series, slice_, timeline, destinations), 0)
+
     def rain_totals(self) -> dict[str, dict[tuple[str, str], RainState]]:
         """As `Store.rain_totals`."""
         nothing: dict[str, dict[tuple[str, str], RainState]] = {}
@@ -181,6 +206,10 @@ class Keeper:
     def add_forecast(self, forecast: Forecast, baselines: Sequence[Forecast] = ()) -> None:
         """As `Store.add_forecast`."""
         self._refuge.do(lambda store: store.add_forecast(forecast, baselines))
+
+    def forget_forecasts(self, since: int, until: int) -> None:
+        """As `Store.forget_forecasts`."""
+        self._refuge.do(lambda store: store.forget_forecasts(since, until))
 
     def forecasts(self, station: str, *, since: int, until: int) -> Iterator[Forecast]:
         """As `Store.forecasts`, of what is on the disk."""
@@ -255,6 +284,10 @@ class Keeper:
     def set(self, key: str, value: str) -> None:
         """As `Store.set`."""
         self._refuge.do(lambda store: store.set(key, value))
+
+    def as_of(self) -> int | None:
+        """As `Store.as_of`, of what is on the disk."""
+        return self._refuge.look(lambda store: store.as_of(), None)
 
     def prune(self, now: float) -> Pruned:
         """As `Store.prune`; nothing while the disk fails."""

@@ -1,0 +1,167 @@
+"""Observations that get their time later: once each, in their place, under their own ids, and told again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_agent.observation import Judged
+from edge_agent.store import Store, restamp
+from edge_agent.store.restamp import Doubtful
+from tests.store.readings import DAY, judged
+
+MACHINE = "this run of the machine"
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What time it turned out to be."""
+
+    offset_s: float
+    state: str = "synced"
+
+    def state_at(self, steady_s: float) -> str:
+        return self.state
+
+
+def arrived(
+    steady: float,
+    values: dict[str, float],
+    offset: float = 0.0,
+    clock: str = "unsynced",
+    machine: str = MACHINE,
+    **more: object,
+) -> Judged:
+    """An observation that came at `steady` and was stamped with an offset that nobody knew to be right."""
+    one = judged(int(steady + offset // 1), values, seq=int(steady * 1000), **more)  # type: ignore[arg-type]
+    return replace(
+        one, observation=replace(one.observation, clock=clock, machine=machine, steady_s=steady, stamped=True)
+    )
+
+
+def put_right(store: Store, timeline: Timeline, until: float = 10**6, **more: tuple[str, ...]) -> int:
+    doubtful, moved = Doubtful(MACHINE, int(until * 1000), **more), 0
+    for series in store.doubtful(doubtful):
+        for slice_ in store.slices(series, doubtful, timeline):
+            moved += store.restamp(series, slice_, timeline, ["mqtt"])
+    return moved
+
+
+def test_what_has_left_is_queued_again_and_what_waits_moves(store: Store) -> None:
+    for steady in (100.0, 110.0, 120.0):
+        store.add(arrived(steady, {"temperature": steady}), ["mqtt"])
+    first, second, third = store.queued("mqtt", 9)
+    store.acknowledge("mqtt", [first.key])  # second is on its way, third has not been sent
+    assert put_right(store, Timeline(DAY)) == 3
+    assert store.acknowledge("mqtt", [second.key]) == 0  # the broker took its old time: that is not it
+    rows = store.queued("mqtt", 9)
+    assert [row.judged.observation.t - DAY for row in rows] == [100, 110, 120]
+    assert [row.judged.observation.id for row in rows] == [q.judged.observation.id for q in (first, second, third)]
+    assert [row.judged.observation.restamped_from for row in rows] == [100, 110, 120]
+    assert min(row.key for row in rows) > third.key
+    books = store.counts("mqtt")
+    assert (books.accepted, books.acknowledged, books.queued) == (4, 1, 3)
+
+
+def test_messages_that_filled_up_an_observation_keep_their_ids(store: Store) -> None:
+    store.add(arrived(100.0, {"temperature": 1.0}), ["mqtt"])
+    store.add(arrived(100.5, {"wind_speed": 2.0}), ["mqtt"])
+    store.add(arrived(100.7, {"rain": 0.2}), ["mqtt"])
+    sent = {row.judged.observation.id: row.judged.observation.values for row in store.queued("mqtt", 9)}
+    store.acknowledge("mqtt", [row.key for row in store.queued("mqtt", 9)][:2])
+    for offset, state in ((DAY, "holdover"), (DAY + 30, "synced")):  # a person's word, then a time server's
+        put_right(store, Timeline(offset, state), states=("unsynced", "holdover"))
+        rows = store.queued("mqtt", 9)
+        assert {row.judged.observation.id: row.judged.observation.values for row in rows} == sent
+        assert {row.judged.observation.t for row in rows} == {offset + 100}
+        store.acknowledge("mqtt", [row.key for row in rows])
+    assert put_right(store, Timeline(DAY + 60), states=("unsynced", "holdover")) == 0
+
+
+def test_a_restart_gives_no_key_of_the_outbox_twice(path: Path, store: Store) -> None:
+    store.add(arrived(100.0, {"temperature": 1.0}), ["mqtt"])
+    put_right(store, Timeline(DAY))
+    key = store.queued("mqtt", 1)[0].key
+    store.close()
+    with Store.open(path) as again:
+        again.add(judged(DAY + 500, {"temperature": 2.0}), ["mqtt"])
+        assert again.queued("mqtt", 9)[1].key > key
+
+
+def test_only_what_this_machine_stamped_without_knowing_is_moved(store: Store) -> None:
+    store.add(judged(50, {"temperature": 0.0}))  # a message's own time
+    store.add(arrived(100.0, {"temperature": 1.0}, boot_id="another machine's", machine="another"))
+    store.add(arrived(110.0, {"temperature": 2.0}, clock="synced"))
+    store.add(arrived(120.0, {"temperature": 3.0}, clock="holdover"))
+    store.add(arrived(130.0, {"temperature": 4.0}))
+    store.add(arrived(900.0, {"temperature": 5.0}))
+    assert put_right(store, Timeline(DAY), until=500) == 1
+    assert [j.observation.t for j in store.observations("roof")] == [50, 100, 110, 120, 900, DAY + 130]
+
+
+@given(
+    steps=st.lists(st.tuples(st.floats(0.05, 3000), st.sampled_from([0.0, 0.37, -5000.5])), min_size=1, max_size=25),
+    offset=st.floats(-200_000, 200_000),
+    rows=st.sampled_from([1, 3, restamp.SLICE_ROWS]),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_grid_newest_and_rows_are_as_if_the_time_had_been_known(
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: list[tuple[float, float]],
+    offset: float,
+    rows: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("stores")
+    monkeypatch.setattr(restamp, "SLICE_ROWS", rows)
+    if rows <= 3:  # clocks that were wrong in both directions meet each other, and may then be some seconds off
+        steps = [(wait, steps[0][1]) for wait, _ in steps]
+    with Store.open(folder / "late.sqlite") as late, Store.open(folder / "known.sqlite") as known:
+        steady, came = 0.0, {}
+        for n, (wait, jump) in enumerate(steps):
+            steady = round(steady + wait, 3)
+            one = arrived(steady, {"temperature": float(n), "rain": 0.1}, 10**6 + jump)
+            if late.add(replace(one, observation=replace(one.observation, seq=n))):
+                came[n] = steady
+        late.add(judged(10**6 - 1000, {"humidity": 50.0}, source="other"))
+        put_right(late, Timeline(10**6 + offset))
+        found = list(late.observations("roof"))
+        for o in (judged.observation for judged in found if judged.observation.source == "mast"):
+            assert abs(o.t - (came.pop(o.seq) + 10**6 + offset)) <= 1.0 + 1e-3
+        assert not came
+        for row in found:
+            known.add(row)
+        assert known.newest("roof") == late.newest("roof")
+        origin = (10**6 + 300_000) // 900 * 900
+        assert np.array_equal(known.history(["roof"], origin), late.history(["roof"], origin), equal_nan=True)
+        assert known.ages(["roof"], origin) == late.ages(["roof"], origin)
+
+
+def test_a_disk_that_fails_in_the_middle_moves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for steady in (100.0, 110.0):
+        store.add(arrived(steady, {"temperature": steady}), ["mqtt"])
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("in the middle")
+
+    before = [judged.observation.t for judged in store.observations("roof")]
+    monkeypatch.setattr(store._outbox, "move", fails)
+    with pytest.raises(RuntimeError):
+        put_right(store, Timeline(DAY))
+    monkeypatch.undo()
+    assert [judged.observation.t for judged in store.observations("roof")] == before
+    assert put_right(store, Timeline(DAY)) == 2
+
+
+def test_a_second_that_holds_another_moment_is_left_to_it(store: Store) -> None:
+    store.add(arrived(100.0, {"temperature": 1.0}, clock="synced"))
+    assert store.free_second("roof", "mast", 100, 100.4, MACHINE) == 100  # the same moment: it fills up
+    assert store.free_second("roof", "mast", 100, 3700.0, MACHINE) == 101
+    assert store.free_second("roof", "mast", 100, 100.0, "after a power cut") == 101
+    assert store.free_second("roof", "another", 100, 3700.0, MACHINE) == 100
+    assert store.free_second("yard", "mast", 100, 3700.0, MACHINE) == 100
