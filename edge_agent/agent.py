@@ -133,7 +133,7 @@ class Agent:
             begun(Path(self._config.store.path), normal=self._normal) as self._run,
         ):
             self._store = store
-            self._time = Timekeeper(self._clock, store, DESTINATIONS, self._past_moved)
+            self._time = Timekeeper(self._clock, store, DESTINATIONS, lambda: self._acceptance.forget())
             self._retention = Retention(store, self._clock)
             self._acceptance = Acceptance(self._config, self._clock, store)
             self._heartbeat = Heartbeat(store)
@@ -325,11 +325,6 @@ class Agent:
         for station in self._config.stations:
             payload = info_payload(station, names, bundle.name, bundle.digest, self._run.mode, told)
             self._publisher.info(station.id, payload)
-
-    def _past_moved(self) -> None:
-        """Readings have got other times: what is remembered of them is of no use."""
-        self._acceptance.forget()
-        self._publisher.forget()
 
     def _forecast_all(self, nowcaster: Nowcaster, origin: int) -> None:
         """A nowcast of every station, in chunks that bound the memory: all are published, then all are kept."""

@@ -112,11 +112,6 @@ class Feed:
         self._publish_last()
         return sent
 
-    def forget(self) -> None:
-        """What was sent so far is of no use for `obs/last`: its times were wrong."""
-        self._latest.clear()
-        self._touched.clear()
-
     def _settle(self, outbox: Outbox) -> None:
         hopeless: dict[str, list[int]] = {}
         for outcome in self._link.outcomes():
@@ -198,7 +193,7 @@ class Feed:
         payload = observation_payload(row.judged, historical)
         self._in_flight[row.key] = observation.station
         self._link.send(session, Message(topic(observation.station, kind), to_json(payload)), row.key)
-        if not historical:
+        if not historical or observation.restamped_from is not None:
             self._latest.setdefault(observation.station, Latest()).add(observation.t, payload)
             self._touched.add(observation.station)
 

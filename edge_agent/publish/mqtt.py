@@ -105,10 +105,6 @@ class Publisher:
         """Publish a day's scores of a station."""
         self._keep(station, "verify/daily", payload)
 
-    def forget(self) -> None:
-        """Observations have got other times: build each station's newest values from what is sent from now on."""
-        self._feed.forget()
-
     def health(self) -> PublisherHealth:
         """How the connection is doing."""
         c = self._connection

@@ -7,6 +7,7 @@ than a variable carries (`Variable.decimals`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
@@ -180,7 +181,12 @@ class Latest:
         self._parts: dict[str, tuple[int, ObservationPayload]] = {}
 
     def add(self, t: int, payload: ObservationPayload) -> None:
-        """Take up an observation, in whatever order they come. `t`: its time, UTC seconds."""
+        """Take up an observation, in whatever order they come. `t`: its time, UTC seconds. One whose time was put right
+        takes the place of itself."""
+        if payload.restamped_from is not UNSET:
+            self._parts = {name: part for name, part in self._parts.items() if part[1].id != payload.id}
+            if self._newest is not None and self._newest[1].id == payload.id:
+                self._newest = max(self._parts.values(), key=itemgetter(0), default=None)
         if self._newest is None or t >= self._newest[0]:
             self._newest = (t, payload)
         for name in payload.v:
