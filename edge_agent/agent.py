@@ -59,8 +59,10 @@ EXPIRE_S = 3600.0  # between looks at what has waited for too long
 SALVAGE_S = 0.2  # real seconds of a turn for what can be read of a damaged store
 LOOK_S = 1.0  # between looks at whether a sensor or the broker came or went
 PROMPT = 6, 120.0  # times at once, and one more each so many seconds, that this is committed at once: at most 726 a day
+MOVING_S = 300.0  # forecasts wait so long for readings that get their times; then they are persistence meanwhile
 CHUNK = 64  # stations whose histories are in memory at once
 DAY_CLOSES_S = 7 * 3600  # after midnight UTC: when a day's last forecasts have come due
+MOVING = "what was read before the time was known is being put right"
 NO_BOOKS = OutboxCounts(0, 0, 0, {})  # of a destination that never had a row
 SOURCES_STOP_S = 0.4  # real seconds; the publisher needs up to 1.3 more, and all must be over in 2
 
@@ -161,7 +163,7 @@ class Agent:
         return found
 
     def _start(self) -> None:
-        self._begun = begun = self._clock.monotonic()
+        self._begun = begun = self._moved_s = self._clock.monotonic()  # the last: when no reading waited for its time
         self._origins = Origins()
         self._time_due = Every(LOOK_S, begun)
         self._status_due = Every(STATUS_S, begun + FIRST_STATUS_S)
@@ -250,18 +252,18 @@ class Agent:
     def _keep_schedule(self) -> None:
         self._keep_time()
         now, steady = self._clock.now(), self._clock.monotonic()
-        moving = self._moving and self._store.on_disk  # in memory nothing can be moved: go on with what is there
+        wait = self._moving and self._store.on_disk and steady - self._moved_s < MOVING_S
         if self._run.lasted(steady - self._begun):
             log.warning("safe mode ends: the agent has run for an hour. The bundle is loaded again")
             self._begin_loading()
         if self._loaded is not None:
             self._nowcaster, self._loaded = self._take_up(self._loaded), None
-        if self._nowcaster is not None and not moving:
+        if self._nowcaster is not None and not wait:
             origin = self._origins.due(now, steady)
             if origin is not None:
                 self._forecast_all(self._nowcaster, origin)
                 self._scoring = True
-        if self._scoring and self._store.on_disk and not moving:
+        if self._scoring and self._store.on_disk and not self._moving:
             self._verify(now)
         self._guard("store", partial(self._store.salvage, SALVAGE_S))
         if self._expire_due.due(steady) and (by := self._retention.time()) is not None:
@@ -281,6 +283,8 @@ class Agent:
             self._moving = True
         if self._moving:
             self._moving = bool(self._guard("clock", self._time.restamp))
+        if not self._moving:
+            self._moved_s = self._clock.monotonic()
 
     def _guard(self, what: str, work: Callable[[], T]) -> T | None:
         """What `work` returns, or None where it failed: failures do not stop the agent. They are counted, and told the
@@ -329,7 +333,7 @@ class Agent:
     def _forecast_all(self, nowcaster: Nowcaster, origin: int) -> None:
         """A nowcast of every station, in chunks that bound the memory: all are published, then all are kept."""
         made: list[list[Forecast]] = []
-        unfit = self._clock.unfit()
+        unfit = self._clock.unfit() or (MOVING if self._moving else "")
         nowcaster = Nowcaster(None, unfit, CHUNK) if unfit else nowcaster
         self._time.issued(origin)
         for part in chunks(self._config.stations, CHUNK):

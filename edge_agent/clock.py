@@ -16,7 +16,7 @@ from typing import Protocol
 
 from edge_agent.errors import DataError
 from edge_agent.timekeeping import kernel
-from edge_agent.timekeeping.sources import Report
+from edge_agent.timekeeping.sources import RELEASED, Report
 
 _DATE = re.compile(r"(19|2[0-2])\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")  # 20240501
 
@@ -75,7 +75,9 @@ class SystemClock:
     def readings(self) -> Sequence[Report]:
         now, steady, found = self.now(), self.monotonic(), []
         error_s = kernel.discipline().error_s
-        if error_s is not None:
+        if now < RELEASED:
+            pass  # nothing that synchronises or hosts a machine would leave it there
+        elif error_s is not None:
             found.append(Report("ntp", now, steady, error_s))
         elif self._virtual:
             found.append(Report("host", now, steady, kernel.HOST_ERROR_S + kernel.DRIFT * steady))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import msgspec
@@ -140,19 +141,19 @@ class Outbox:
     def move(self, destination: str, series: int, moved: Sequence[Moved]) -> None:
         """Observations got other times. What waits goes by them, under new keys, as the broker may be about to
         acknowledge the old time; what has left is queued once more, and counts as accepted once more."""
-        c, waiting = self._connection, defaultdict[tuple[int, _Identity], list[int]](list)
+        c, waiting = self._connection, defaultdict[int, defaultdict[_Identity, list[int]]](lambda: defaultdict(list))
         span = min(m.old for m in moved), max(m.old for m in moved)
         query = (
             "SELECT id, t, boot, seq FROM outbox WHERE series = ? AND t BETWEEN ? AND ? AND destination = ? ORDER BY id"
         )
         for key, t, boot, seq in c.read(query, (series, *span, destination)):
-            waiting[t, None if boot is None else (boot, seq)].append(key)
+            waiting[t][None if boot is None else (boot, seq)].append(key)
         for m in moved:
+            here = waiting[m.old]
+            for key in chain.from_iterable(here.values()):
+                self._renew(key, m.new)
             for part in (None, *m.parts):
-                keys = waiting.get((m.old, None if part is None else (part.boot, part.seq)), [])
-                for key in keys:
-                    self._renew(key, m.new)
-                if not keys:
+                if not here[None if part is None else (part.boot, part.seq)]:
                     self.put(destination, series, m.new, m.bytes, part, m.priority, None if part else m.names)
 
     def queued(self, destination: str, limit: int, after: int = 0) -> list[Queued]:

@@ -24,10 +24,12 @@ from edge_agent.store.tables import Tables
 SLICE_ROWS = 2_000  # moved at once: about a second on a small device
 PARKED_S = 2**40  # taken off the times of rows on the move, so that none meets one that has not moved yet
 
-_DOUBTFUL = (
+_STAMPED = (
     "FROM observations o WHERE o.boot IN (SELECT id FROM boots WHERE machine = ?) AND o.stamped = 1"
-    " AND o.clock <> 'synced' AND o.steady_ms > ? AND o.steady_ms <= ?"
+    " AND o.steady_ms > ? AND o.steady_ms <= ?"
 )
+_DOUBTFUL = f"{_STAMPED} AND o.clock <> 'synced'"  # by an index of their own
+_ALL = f"{_STAMPED} AND o.series IN (SELECT id FROM series) AND o.t BETWEEN ? AND ?"  # by the table's
 
 
 class Timeline(Protocol):
@@ -42,15 +44,19 @@ class Timeline(Protocol):
 @dataclass(frozen=True, slots=True)
 class Doubtful:
     """Which rows: those this machine (`boot_id` of its clock) stamped after `since_ms` and by `until_ms` of its steady
-    clock, while its clock was in one of `states`."""
+    clock, while its clock was in one of `states`; or, with `times`, those that stand between two times, whatever its
+    state was."""
 
     machine: str
     until_ms: int = 2**50
     states: tuple[str, ...] = ("unsynced",)
     since_ms: int = -1
+    times: tuple[int, int] | None = None
 
     def where(self) -> tuple[str, tuple[object, ...]]:
         """The end of a query for them, and its parameters."""
+        if self.times is not None:
+            return _ALL, (self.machine, self.since_ms, self.until_ms, *self.times)
         marks = ", ".join("?" * len(self.states))
         return f"{_DOUBTFUL} AND o.clock IN ({marks})", (self.machine, self.since_ms, self.until_ms, *self.states)
 

@@ -7,6 +7,7 @@ Only for the thread that opened the store. Never waits, and never works for long
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from edge_agent.publish.structs import ClockStatus
 from edge_agent.sensors import Health
 from edge_agent.store import Keeper, Store
 from edge_agent.store.restamp import Doubtful, Slice
-from edge_agent.timekeeping.sources import Report
+from edge_agent.timekeeping.sources import AGREE_S, Report
 from edge_agent.timekeeping.station_clock import Known, StationClock
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 KEPT = "clock"  # in the store: what was known
 CONFIRMED = "clock-confirmed"  # and what a person said
 BUDGET_S = 0.2
+MOST_LEFT = 8  # times of one run of the machine that were known and are not believed any more
+MOST_RANGES = 50  # of origins; then they grow together
 KEEP_S = 300.0  # between writes of it where nothing changed
 OPERATOR_ERROR_S = 60.0  # of a person's word: a watch, a telephone, a minute spoken
 RTC_RIGHT_S = 5.0  # a battery-backed clock within this is right, and may be believed after the next power cut
@@ -66,15 +69,17 @@ class Boot(msgspec.Struct, frozen=True):
 class Kept(msgspec.Struct):
     """All that is kept. `words`: of the sources, in the latest run; `owed`: runs whose time became known, while
     observations still wait for it; `good_s`: UTC seconds when the clock was last synchronised; `rtc_right`: when the
-    battery-backed clock was last seen right, and within what; `doubtful`: first and last origin of forecasts issued at
-    unknown times."""
+    battery-backed clock was last seen right, and within what; `doubtful`: first and last origins of forecasts issued at
+    unknown or wrong times; `left`: what was known in this run of the machine before a source that jumped was believed,
+    until when (`steady_s`)."""
 
     boot: Boot
     words: list[Word] = []
     owed: list[Boot] = []
     good_s: float | None = None
     rtc_right: tuple[float, float] | None = None
-    doubtful: tuple[int, int] | None = None
+    doubtful: list[tuple[int, int]] = []
+    left: list[Boot] = []
 
 
 class Confirmation(msgspec.Struct, frozen=True):
@@ -108,6 +113,7 @@ class Timekeeper:
     restamped: int = 0
     _kept: Kept = field(init=False)
     _jobs: list[_Job] = field(default_factory=list)
+    _sure: tuple[Known, float] | None = None  # what was known when its error was for the last time, and when
     _heard: dict[str, float] = field(default_factory=dict)
     _confirmed: str = ""
     _told: int = 0
@@ -122,8 +128,10 @@ class Timekeeper:
         if before is not None:
             clock.trust_rtc(before.rtc_right)
             if same:
+                self._sure = None if before.boot.error_s is None else (before.boot.known(), clock.monotonic())
                 clock.go_on([word.report() for word in before.words], before.boot.offset_s)
             else:
+                before.left = []
                 clock.sources.floor_s = before.good_s or clock.sources.floor_s
                 before.owed += [before.boot] if before.boot.error_s is not None else []
         if newest is not None and not same:
@@ -193,8 +201,14 @@ class Timekeeper:
     def issued(self, origin: int) -> None:
         """Forecasts were issued from `origin` while nobody knew the time: they are not for verification."""
         if self.clock.error_s() is None:
-            first, last = self._kept.doubtful or (origin, origin)
-            self._kept.doubtful = min(first, origin), max(last, origin)
+            self._doubt(origin, origin)
+
+    def _doubt(self, first: int, last: int) -> None:
+        """Forecasts with these origins are to be forgotten."""
+        ranges = self._kept.doubtful
+        if ranges and (ranges[-1][0] <= first <= ranges[-1][1] + STEP_S or len(ranges) >= MOST_RANGES):
+            first, last = min(first, ranges[-1][0]), max(last, ranges.pop()[1])
+        ranges.append((first, last))
 
     def _after(self, before: Known) -> None:
         """What follows from what is known now."""
@@ -208,6 +222,7 @@ class Timekeeper:
                 self._owe(known, clock.boot_id, steady, ("unsynced", "holdover"))
             elif old_s is None:
                 self._owe(known, clock.boot_id, steady, ("unsynced",))
+            self._see_whether_it_jumped(known, steady, error_s)
         self._kept.boot = self._boot(synced=synced or self._kept.boot.synced)
         if synced:
             self._kept.good_s = clock.now()
@@ -216,6 +231,27 @@ class Timekeeper:
             right = abs(clock.rtc_ahead_s) <= RTC_RIGHT_S + (error_s or 0.0)
             self._kept.rtc_right = (clock.now(), within_s) if right else None
             clock.trust_rtc(self._kept.rtc_right)
+
+    def _see_whether_it_jumped(self, known: Known, steady: float, error_s: float) -> None:
+        """A source that jumped is believed now. Where it jumped back to what was known before, it was wrong in between:
+        what was stamped and forecast then is put right."""
+        sure, self._sure = self._sure, (known, steady)
+        if sure is None or not _apart(sure[0], known, steady, error_s):
+            return
+        left = self._kept.left
+        back = next((n for n, boot in enumerate(left) if not _apart(boot.known(), known, steady, error_s)), None)
+        before, at = sure
+        if back is None:
+            if len(left) < MOST_LEFT:
+                left.append(Boot(self.clock.boot_id, before.source, before.offset_s, at, before.error_at(at)))
+            return
+        since_s = left[back].steady_s
+        for offset_s in {before.offset_s, *(boot.offset_s for boot in left[back + 1 :])}:
+            times = math.floor(since_s + offset_s), math.ceil(steady + offset_s)
+            where = Doubtful(self.clock.boot_id, int(steady * 1000), since_ms=int(since_s * 1000), times=times)
+            self._jobs.append(_Job(where, known))
+            self._doubt(times[0] // STEP_S * STEP_S, times[1])
+        del left[back:]
 
     def _begin_anew(self) -> None:
         """A transaction was lost, and with it perhaps observations that were put right."""
@@ -237,10 +273,9 @@ class Timekeeper:
             self._kept.owed = [boot for boot in self._kept.owed if boot.machine != machine]
         if self._jobs or self.clock.error_s() is None:
             return
-        if self._kept.doubtful is not None:
-            first, last = self._kept.doubtful
-            self.store.forget_forecasts(first, last + STEP_S - 1)
-            self._kept.doubtful = None
+        for first, last in self._kept.doubtful:
+            self.store.forget_forecasts(first, last)
+        self._kept.doubtful = []
         if self.restamped > self._told:
             log.info("%d observations got their time", self.restamped - self._told)
             self._told = self.restamped
@@ -268,14 +303,19 @@ class Timekeeper:
         """Write what is known, where it changed or now and then: it becomes durable with the next commit."""
         steady = self.clock.monotonic()
         boot, kept = self._kept.boot, self._kept
-        news = (boot.source, round(boot.offset_s, 1), boot.error_s is None, boot.synced, kept.owed, kept.doubtful)
-        key = msgspec.json.encode(news)
+        known = boot.source, round(boot.offset_s, 1), boot.error_s is None, boot.synced
+        key = msgspec.json.encode((known, kept.owed, kept.doubtful, kept.left))
         if key == self._written and steady - self._written_at < KEEP_S:
             return
         told = self.clock.sources.all(steady)
         self._kept.words = [Word(t.report.source, t.report.utc_s, t.report.steady_s, t.report.error_s) for t in told]
         self.store.set(KEPT, msgspec.json.encode(self._kept).decode())
         self._written, self._written_at = key, steady
+
+
+def _apart(one: Known, other: Known, steady_s: float, error_s: float) -> bool:
+    """Whether two cannot both be right at a moment, when the other may be off by `error_s`."""
+    return abs(one.offset_s - other.offset_s) > (one.error_at(steady_s) or 0.0) + error_s + AGREE_S
 
 
 def read_kept(store: Store | Keeper) -> Kept | None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.schedule import GAP_S
+from tests.store.readings import forecast
 from tests.timekeeping.device import START, Device
 
 HOUR, DAY = 3600, 86_400
@@ -144,6 +145,29 @@ def test_a_jump_that_stays_is_believed_after_ten_minutes_and_the_readings_go_wit
         o = judged.observation
         wrong = jump if o.id in before else 0  # these were stamped by a clock that called itself synchronised
         assert abs(o.t - wrong - (device.came | device._uncommitted)[o.id]) <= 1
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("jump", [-HOUR, HOUR, 365 * DAY])
+def test_a_source_that_was_wrong_for_long_and_comes_back_leaves_nothing_behind(
+    device: Device, jump: int, restarts: bool
+) -> None:
+    device.boot(START, "synced")
+    device.run(2 * HOUR, 5)
+    device.machine.set(device.truth + jump)  # and its kernel says that it is synchronised
+    device.run(1800, 5)
+    assert device.clock.state() == "synced" and abs(device.clock.now() - device.truth - jump) < 1  # nobody can know
+    device.store.add_forecast(forecast(int(device.clock.now()) // 900 * 900))
+    if restarts:
+        device.stop()
+        device.start()
+    device.machine.set(device.truth)
+    device.run(700, 5)
+    assert device.clock.state() == "synced" and abs(device.clock.now() - device.truth) < 1
+    device.check()
+    assert not list(device.store.forecasts("roof", since=0, until=2**40))
+    device.run(HOUR, 5)
+    device.check()
 
 
 def test_an_hour_back_by_hand_changes_nothing_while_the_time_is_known(device: Device) -> None:
