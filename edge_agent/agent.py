@@ -119,7 +119,7 @@ class Agent:
         self._scoring = False  # forecasts may be due for verification
         self._told: frozenset[tuple[str, str, bool]] = frozenset()  # states as the last status has them
         self._said = False  # a first status was kept
-        self._moving = True  # readings may wait for the time they came at
+        self._resting = False  # readings could not get their times: not before the next look at the clock
 
     def run(self, stop: threading.Event) -> int:
         """Work until `stop` is set; returns 0. What sensors handed over before is then in the store.
@@ -252,7 +252,7 @@ class Agent:
     def _keep_schedule(self) -> None:
         self._keep_time()
         now, steady = self._clock.now(), self._clock.monotonic()
-        wait = self._moving and self._store.on_disk and steady - self._moved_s < MOVING_S
+        wait = self._time.owing and self._store.on_disk and steady - self._moved_s < MOVING_S
         if self._run.lasted(steady - self._begun):
             log.warning("safe mode ends: the agent has run for an hour. The bundle is loaded again")
             self._begin_loading()
@@ -263,7 +263,7 @@ class Agent:
             if origin is not None:
                 self._forecast_all(self._nowcaster, origin)
                 self._scoring = True
-        if self._scoring and self._store.on_disk and not self._moving:
+        if self._scoring and self._store.on_disk and not self._time.owing:
             self._verify(now)
         self._guard("store", partial(self._store.salvage, SALVAGE_S))
         if self._expire_due.due(steady) and (by := self._retention.time()) is not None:
@@ -280,10 +280,10 @@ class Agent:
         if self._time_due.due(self._clock.monotonic()):
             if self._guard("clock", partial(self._time.look, [source.health() for source in self._sources])):
                 self._tell_info()
-            self._moving = True
-        if self._moving:
-            self._moving = bool(self._guard("clock", self._time.restamp))
-        if not self._moving:
+            self._resting = False
+        if self._time.owing and self._store.on_disk and not self._resting:
+            self._resting = self._guard("clock", self._time.restamp) is None
+        if not self._time.owing:
             self._moved_s = self._clock.monotonic()
 
     def _guard(self, what: str, work: Callable[[], T]) -> T | None:
@@ -307,7 +307,7 @@ class Agent:
         return self._lost[what] == 1 or self._lost[what] % 1000 == 0
 
     def _pump(self) -> None:
-        self._guard("outbox", partial(self._publisher.pump, self._store, verdicts=not self._moving))
+        self._guard("outbox", partial(self._publisher.pump, self._store, verdicts=not self._time.owing))
 
     def _take_up(self, loaded: Loaded) -> Nowcaster:
         """The bundle has been tried: say which it is, and forecast with it from now on."""
@@ -333,7 +333,7 @@ class Agent:
     def _forecast_all(self, nowcaster: Nowcaster, origin: int) -> None:
         """A nowcast of every station, in chunks that bound the memory: all are published, then all are kept."""
         made: list[list[Forecast]] = []
-        unfit = self._clock.unfit() or (MOVING if self._moving else "")
+        unfit = self._clock.unfit() or (MOVING if self._time.owing else "")
         nowcaster = Nowcaster(None, unfit, CHUNK) if unfit else nowcaster
         self._time.issued(origin)
         for part in chunks(self._config.stations, CHUNK):

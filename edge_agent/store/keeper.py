@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge_agent import grid
 from edge_agent.clock import Clock
 from edge_agent.config import Store as Settings
+from edge_agent.errors import StoreError
 from edge_agent.forecast import Forecast
 from edge_agent.observation import Flag, Judged, RainState, Revision
 from edge_agent.store.observations import Fate, fate_of
@@ -33,7 +34,8 @@ MOST_SETTLED = 200_000  # rows of the file settled while it cannot be written; t
 
 
 class Keeper:
-    """As `Store`, for the running agent. No method fails because of the disk, but for opening and closing."""
+    """As `Store`, for the running agent. No method fails because of the disk, but for opening, closing and
+    `restamp`."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         """Raises StoreError: another agent works with it, another program's file, a newer schema, not permitted."""
@@ -167,8 +169,14 @@ class Keeper:
         return self._refuge.look(lambda store: store.slices(series, doubtful, timeline), nothing)
 
     def restamp(self, series: int, slice_: Slice, timeline: Timeline, destinations: Sequence[str] = ()) -> int:
-        """As `Store.restamp`; nothing while the disk fails."""
-        return self._refuge.on_disk(lambda store: store.restamp(series, slice_, timeline, destinations), 0)
+        """As `Store.restamp`.
+
+        Raises StoreError: the disk fails.
+        """
+        moved = self._refuge.on_disk(lambda store: store.restamp(series, slice_, timeline, destinations), None)
+        if moved is None:
+            raise StoreError(f"{self.trouble}: no observation gets its time meanwhile")
+        return moved
 
     def rain_totals(self) -> dict[str, dict[tuple[str, str], RainState]]:
         """As `Store.rain_totals`."""

@@ -58,11 +58,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """An observation that got another time, `old` -> `new`. `bytes`: of its values and flags; `priority`: as in
-    `put`; `parts`: the observations that filled it up, and then `names`: the values it came with itself."""
+    """An observation that got another time, `old` -> `new`. `own`: its boot and seq, by which a row may name it;
+    `bytes`: of its values and flags; `priority`: as in `put`; `parts`: the observations that filled it up, and then
+    `names`: the values it came with itself."""
 
     old: int
     new: int
+    own: tuple[int, int]
     bytes: int
     priority: int = 0
     parts: Sequence[Part] = ()
@@ -152,9 +154,11 @@ class Outbox:
             here = waiting[m.old]
             for key in chain.from_iterable(here.values()):
                 self._renew(key, m.new)
-            for part in (None, *m.parts):
-                if not here[None if part is None else (part.boot, part.seq)]:
-                    self.put(destination, series, m.new, m.bytes, part, m.priority, None if part else m.names)
+            if not (here[None] or here[m.own]):
+                self.put(destination, series, m.new, m.bytes, None, m.priority, m.names)
+            for part in m.parts:
+                if not here[part.boot, part.seq]:
+                    self.put(destination, series, m.new, m.bytes, part, m.priority)
 
     def queued(self, destination: str, limit: int, after: int = 0) -> list[Queued]:
         """The oldest rows, in the order in which they were accepted. `after`: only those with a larger key."""

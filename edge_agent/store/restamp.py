@@ -92,13 +92,13 @@ class _Row:
         """The observation where it belongs."""
         return replace(self.judged, observation=replace(self.judged.observation, t=self.new))
 
-    def moved(self, parts: Sequence[Part]) -> Moved:
-        priority = priority_of(self.judged)
+    def moved(self, boot: int, parts: Sequence[Part]) -> Moved:
+        own, priority = (boot, self.judged.observation.seq), priority_of(self.judged)
         if not parts:
-            return Moved(self.t, self.new, self.bytes, priority)
+            return Moved(self.t, self.new, own, self.bytes, priority)
         theirs = {name for part in parts for name in part.names}
-        own = sorted(self.judged.observation.values.keys() - theirs)
-        return Moved(self.t, self.new, self.bytes, priority, parts, own)
+        names = sorted(self.judged.observation.values.keys() - theirs)
+        return Moved(self.t, self.new, own, self.bytes, priority, parts, names)
 
 
 class Restamp:
@@ -150,9 +150,11 @@ class Restamp:
             )
             parts = self._move_parts(series, rows, timeline)
             went = [row for row in rows if row.new != row.t]
-            for destination in destinations if went else ():
-                self._t.outbox.move(destination, series, [row.moved(parts[row.t]) for row in went])
             if went:
+                boot = self._t.observations.boot
+                moved = [row.moved(boot(row.judged.observation.boot_id), parts[row.t]) for row in went]
+                for destination in destinations:
+                    self._t.outbox.move(destination, series, moved)
                 self._revisions.move(series, {row.t: row.new for row in went})
         if went:
             self._summarize(number, went)

@@ -165,6 +165,11 @@ class Timekeeper:
         self._keep()
         return self.clock.state() != was
 
+    @property
+    def owing(self) -> bool:
+        """Observations may wait for their time."""
+        return bool(self._jobs)
+
     def restamp(self, budget_s: float = BUDGET_S) -> bool:
         """Put right what is owed: a slice at least, and for `budget_s` real seconds; whether there is more to do.
 

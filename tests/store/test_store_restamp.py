@@ -10,9 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_agent.observation import Judged
-from edge_agent.store import Store, restamp
+from edge_agent.clock import ManualClock
+from edge_agent.config import Store as Settings
+from edge_agent.errors import StoreError
+from edge_agent.observation import Flag, Judged, Revision, Verdict
+from edge_agent.store import Keeper, Store, restamp
+from edge_agent.store.observations import PAGE_ROWS
 from edge_agent.store.restamp import Doubtful
+from edge_agent.store.revisions import OPERATOR
+from tests.store.disks import LimitedFiles
 from tests.store.readings import DAY, judged
 
 MACHINE = "this run of the machine"
@@ -44,7 +50,7 @@ def arrived(
     )
 
 
-def put_right(store: Store, timeline: Timeline, until: float = 10**6, **more: tuple[str, ...]) -> int:
+def put_right(store: Store | Keeper, timeline: Timeline, until: float = 10**6, **more: tuple[str, ...]) -> int:
     doubtful, moved = Doubtful(MACHINE, int(until * 1000), **more), 0
     for series in store.doubtful(doubtful):
         for slice_ in store.slices(series, doubtful, timeline):
@@ -165,3 +171,138 @@ def test_a_second_that_holds_another_moment_is_left_to_it(store: Store) -> None:
     assert store.free_second("roof", "mast", 100, 100.0, "after a power cut") == 101
     assert store.free_second("roof", "another", 100, 3700.0, MACHINE) == 100
     assert store.free_second("yard", "mast", 100, 3700.0, MACHINE) == 100
+
+
+def test_a_row_keeps_its_priority_in_the_outbox(path: Path) -> None:
+    with Store.open(path, outbox_policy="drop_lowest_priority") as store:
+        store.add(arrived(100.0, {"temperature": 1.0}, rank=7), ["mqtt"])
+        store.add(arrived(110.0, {"temperature": 2.0}, rank=7), ["mqtt"])
+        store.acknowledge("mqtt", [store.queued("mqtt", 1)[0].key])
+        put_right(store, Timeline(DAY))  # one goes by its row, the other is queued anew
+        assert store.tables.connection.read("SELECT priority FROM outbox") == [(7,), (7,)]
+
+
+def test_later_verdicts_go_with_the_rows_that_they_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restamp, "SLICE_ROWS", 3)
+    for n in range(10):
+        store.add(arrived(100.0 + 10 * n, {"temperature": float(n)}), ["mqtt"])
+    doubt = Revision("roof", "mast", "temperature", 120, 170, Verdict(Flag.FAIL, "spike", "a test", 2.0))
+    store.revise(doubt, DAY)
+    put_right(store, Timeline(DAY))
+    (record,) = store.unpublished_revisions(9)
+    assert (record.revision.start, record.revision.end, record.rows) == (DAY + 120, DAY + 170, 6)
+    failed = [j.observation.t - DAY for j in store.observations("roof") if j.verdicts["temperature"].flag is Flag.FAIL]
+    assert failed == [120, 130, 140, 150, 160, 170]
+    word = Revision("roof", "mast", "temperature", DAY + 120, DAY + 170, Verdict(Flag.GOOD, OPERATOR, "it was hot"))
+    assert store.revise(word, DAY) == {Flag.FAIL: 6}
+
+
+def test_rows_of_a_clock_that_was_taken_for_right_are_moved_where_their_times_are_named(store: Store) -> None:
+    for n in range(4):
+        store.add(arrived(100.0 + 10 * n, {"temperature": float(n)}, DAY, "synced"), ["mqtt"])
+    for n in range(4, 8):
+        store.add(arrived(100.0 + 10 * n, {"temperature": float(n)}, DAY + 86_400, "synced"), ["mqtt"])
+    named = Doubtful(MACHINE, 10**9, since_ms=120_000, times=(DAY + 86_400, DAY + 87_000))
+    for series in store.doubtful(named):
+        for slice_ in store.slices(series, named, Timeline(DAY)):
+            assert store.restamp(series, slice_, Timeline(DAY), ["mqtt"]) == 4
+    assert [j.observation.t - DAY for j in store.observations("roof")] == [100 + 10 * n for n in range(8)]
+    assert store.newest("roof")["temperature"][:2] == (DAY + 170, 7.0)
+
+
+def test_a_block_of_taken_seconds_is_passed_whole(store: Store) -> None:
+    for n in range(2 * PAGE_ROWS + 5):
+        store.add(arrived(100.0 + n, {"temperature": 1.0}))
+    assert store.free_second("roof", "mast", 150, 9e6, MACHINE) == 100 + 2 * PAGE_ROWS + 5
+
+
+# --- where the store is not what it was -------------------------------------------------------------------------------
+
+
+def told(store: Store | Keeper) -> list[Judged]:
+    return list(store.observations("roof"))
+
+
+def test_what_came_while_the_disk_was_full_is_put_right_when_it_works_again(tmp_path: Path) -> None:
+    disk = LimitedFiles(tmp_path)
+    with Keeper(Settings(str(tmp_path / "store.sqlite")), ManualClock(DAY)) as store:
+        store.add(arrived(100.0, {"temperature": 1.0}), ["mqtt"])
+        store.commit(100)
+        disk.fill()
+        for steady in (110.0, 110.2, 120.0):  # the second one fills up the first
+            values = {"wind_speed": 2.0} if steady == 110.2 else {"temperature": steady}
+            t = store.free_second("roof", "mast", int(steady), steady, MACHINE)
+            assert t == int(steady) and store.add(arrived(steady, values), ["mqtt"])
+        assert store.free_second("roof", "mast", 100, 9000.0, MACHINE) == 101  # the disk's
+        assert store.free_second("roof", "mast", 110, 9000.0, MACHINE) == 111  # the memory's
+        store.commit(160)
+        assert not store.on_disk
+        with pytest.raises(StoreError, match="no observation gets its time meanwhile"):
+            put_right(store, Timeline(DAY))
+        before = told(store)
+        disk.free()
+        store.commit(220)
+        assert store.on_disk and told(store) == before
+        ids = {row.judged.observation.id for row in store.queued("mqtt", 9)}
+        assert put_right(store, Timeline(DAY)) == 3
+        assert [one.observation.t - DAY for one in told(store)] == [100, 110, 120]
+        rows = store.queued("mqtt", 9)
+        assert {row.judged.observation.id for row in rows} == ids and len(rows) == 4
+        assert store.newest("roof")["temperature"] == (DAY + 120, 120.0, 1)
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_a_damaged_file_gives_the_times_of_arrival_too(tmp_path: Path, header: bool) -> None:
+    path = tmp_path / "store.sqlite"
+    with Store.open(path) as store:
+        for n in range(200):
+            store.add(arrived(100.0 + 10 * n, {"temperature": float(n % 20)}), ["mqtt"])
+        store.add(arrived(110.3, {"wind_speed": 2.0}), ["mqtt"])
+        put_right(store, Timeline(1000, "holdover"), until=500)  # some have been moved once
+        before, ids = told(store), [row.judged.observation.id for row in store.queued("mqtt", 1000)]
+    with path.open("r+b") as file:  # the header: row by row from its pages; else what follows it: as a database
+        file.seek(0 if header else 4096 * 3)
+        file.write(b"\x00" * 4096)
+    clock = ManualClock(DAY)
+    with Keeper(Settings(str(path)), clock) as salvaged:
+        while salvaged.salvaged is None:
+            salvaged.commit(DAY)
+        while salvaged.salvage(1.0):
+            pass
+        after = told(salvaged)
+        assert len(after) > 150 and all(one in before for one in after)
+        queued = [row.judged.observation.id for row in salvaged.queued("mqtt", 1000)]
+        assert put_right(salvaged, Timeline(DAY), states=("unsynced", "holdover")) == len(after)
+        assert [one.observation.t - DAY for one in told(salvaged)] == sorted(
+            int(one.observation.steady_s or 0) for one in after
+        )
+        again = [row.judged.observation.id for row in salvaged.queued("mqtt", 1000)]
+        assert sorted(again) == sorted(queued) and set(again) <= set(ids)
+
+
+def test_rows_of_an_older_schema_are_taken_from_the_pages_of_a_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with Store.open(path) as store:
+        c = store.tables.connection
+        for n in range(100):
+            store.add(judged(DAY + n, {"temperature": 1.0}))
+        c.commit()
+        for sql in (
+            "DROP INDEX observations_doubtful",
+            *(f"ALTER TABLE observations DROP COLUMN {name}" for name in ("steady_ms", "stamped", "was")),
+            "ALTER TABLE boots DROP COLUMN machine",
+            "DROP TABLE parts",
+        ):
+            c.raw.execute(sql)
+        expected = [DAY + n for n in range(100)]
+        c.raw.close()
+    with path.open("r+b") as file:
+        file.write(b"\x00" * 100)
+    with Keeper(Settings(str(path)), ManualClock(DAY)) as salvaged:
+        while salvaged.salvage(1.0):
+            pass
+        found = told(salvaged)
+        assert [one.observation.t for one in found] == expected
+        assert {(one.observation.boot_id, one.observation.machine, one.observation.stamped) for one in found} == {
+            ("boot", "", False)
+        }

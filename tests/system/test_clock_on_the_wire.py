@@ -6,6 +6,9 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import reduce
+from operator import xor
 from pathlib import Path
 
 import pytest
@@ -125,6 +128,38 @@ def test_a_device_that_woke_in_1970_tells_again_what_it_told_wrong(mosquitto, bo
     assert parse_time(said(live, "obs/last")["t"]) >= TRUTH, format_time(TRUTH)
     for message in live.received:
         validate(kind_of(message.topic), message.payload)
+
+
+def sentence(t: float) -> bytes:
+    """What a GPS receiver with a fix sends at that time."""
+    body = datetime.fromtimestamp(t, UTC).strftime("GPRMC,%H%M%S.00,A,4722.8,N,00832.4,E,0.0,,%d%m%y,,,A")
+    return f"${body}*{reduce(xor, body.encode()):02X}\r\n".encode()
+
+
+def test_a_gps_on_a_serial_line_tells_a_device_without_a_network_the_time(mosquitto, board, tmp_path):
+    gps = Board(tmp_path / "usb-gps")
+    gps.plug()
+    receiver = f'\n[[sensor]]\nname = "gps"\ndriver = "nmea"\nport = "{gps.path}"\n'
+    config = write_config(tmp_path, sensor("roof", board), receiver, port=mosquitto.port)
+    clock = ManualClock(30.0, "unsynced")
+    agent = Running(config, clock).reads()
+    try:
+        for n in range(5):
+            board.prints(b'{"t": %d, "h": 60}\n' % (10 + n))
+            until(lambda n=n: len(agent.seen("roof")) == n + 1, "the reading")
+            clock.advance(60)
+        assert {o.clock for o in agent.seen("roof")} == {"unsynced"}
+        gps.prints(sentence(TRUTH + 300))
+        until(lambda: agent._agent._sources[1].health().device_clock, "the receiver's time")
+        clock.advance(2)
+        until(lambda: agent._agent._clock.state() == "synced", "the time")
+        until(lambda: not agent._agent._time.owing, "the readings to have it")
+    finally:
+        kept = agent.stop()
+        gps.unplug()
+    times = [j.observation.t for j in kept.observations["home"]]
+    assert all(abs(t - TRUTH - 60 * n) <= 1 for n, t in enumerate(times)) and len(times) == 5
+    assert kept.status["home"]["timekeeping"]["source"] == "gps"
 
 
 def told(live: Subscriber, kind: str) -> list[dict[str, object]]:
