@@ -90,3 +90,15 @@ def test_a_clock_set_back_deletes_nothing_when_it_comes_back(years: Years) -> No
     years.jump(NOW + 2 * DAY, "synced")
     years.pass_days(2)
     assert years.left == 80
+
+
+def test_what_waits_goes_by_the_time_that_has_passed_and_not_by_a_clock_that_jumps(years: Years) -> None:
+    years.pass_days(1)
+    years.machine.advance(3600)
+    years.clock.look()
+    assert years.retention.time() == pytest.approx(NOW + DAY + 3600, abs=1)
+    years.jump(years.machine.now() + 365 * DAY)
+    assert years.clock.now() > NOW + 365 * DAY
+    years.machine.advance(3600)
+    by = years.retention.time()
+    assert by is not None and by < NOW + 2 * DAY

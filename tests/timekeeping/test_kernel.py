@@ -12,6 +12,7 @@ import pytest
 from edge_agent.clock import SystemClock
 from edge_agent.timekeeping import kernel
 from edge_agent.timekeeping.kernel import Places, discipline, is_virtual, judge, rtc_time
+from edge_agent.timekeeping.sources import RELEASED
 
 
 def timex(max_error_us: int, status: int) -> bytes:
@@ -78,3 +79,12 @@ def test_a_raspberry_pi_is_no_virtual_machine(places: Places) -> None:
     assert not is_virtual(places)
     places.clocksources.write_text("kvm-clock tsc acpi_pm\n")
     assert is_virtual(places)
+
+
+def test_a_system_clock_before_this_program_was_made_is_synchronised_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "discipline", lambda: kernel.Discipline(0.2))
+    clock = SystemClock()
+    monkeypatch.setattr(clock, "now", lambda: 30.0)  # whatever the kernel says of it
+    assert {word.source for word in clock.readings()} <= {"rtc"}
+    monkeypatch.setattr(clock, "now", lambda: RELEASED + 1.0)
+    assert next(iter(clock.readings())).source == "ntp"
