@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from edge_agent.observation import Judged
-from edge_agent.store.cells import day_of
+from edge_agent.store.cells import step_of
 from edge_agent.store.outbox import Moved, Part, priority_of
 from edge_agent.store.revisions import Revisions
 from edge_agent.store.rows import OBSERVATION_COLUMNS, OBSERVATION_TABLES, judged_of
@@ -162,10 +162,10 @@ class Restamp:
 
     def _summarize(self, number: int, went: Sequence[_Row]) -> None:
         """Have grid and newest readings of a station follow its rows."""
-        times = {t for row in went for t in (row.t, row.new)}
-        for t in times:
-            self._t.open_steps.add(number, t)
-        self._t.grid.drop((number, day) for day in {day_of(t) for t in times})
+        steps = sorted({step_of(t) for row in went for t in (row.t, row.new)})
+        for step in steps:
+            self._t.open_steps.add(number, step)
+        self._t.grid.renew(number, steps)
         self._t.newest.move(number, {row.t: row.judged for row in went}, [row.there() for row in went])
 
     def _parked(self, series: int, doubtful: Doubtful) -> list[_Row]:

@@ -96,6 +96,16 @@ class GridDays:
         """Whether there is anything of a day."""
         return (station, day) in self._days or bool(self._written(station, day, day))
 
+    def renew(self, station: int, steps: Iterable[int]) -> None:
+        """Make open steps again from the observations that are in them now."""
+        for step in steps:
+            key = (station, step // DAY_S)
+            if key in self._days:
+                self._make_again(self._days[key], station, step)
+                self._changed.add(key)
+            else:
+                self._load(*key)
+
     def drop(self, keys: Iterable[tuple[int, int]]) -> None:
         """Forget (station, day) in memory: they are read, and their open steps made, again."""
         for key in keys:

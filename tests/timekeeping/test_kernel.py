@@ -81,7 +81,7 @@ def test_a_raspberry_pi_is_no_virtual_machine(places: Places) -> None:
     assert is_virtual(places)
 
 
-def test_a_system_clock_before_this_program_was_made_is_synchronised_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_before_this_program_was_made_is_synchronised_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "discipline", lambda: kernel.Discipline(0.2))
     clock = SystemClock()
     monkeypatch.setattr(clock, "now", lambda: 30.0)  # whatever the kernel says of it
