@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +35,8 @@ MOST_SETTLED = 200_000  # rows of the file settled while it cannot be written; t
 
 
 class Keeper:
-    """As `Store`, for the running agent. No method fails because of the disk, but for opening, closing and
-    `restamp`."""
+    """As `Store`, for the running agent. No method fails because of the disk, but for opening, closing,
+    `doubtful`, `slices` and `restamp`."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         """Raises StoreError: another agent works with it, another program's file, a newer schema, not permitted."""
@@ -159,14 +160,20 @@ class Keeper:
                 return t
 
     def doubtful(self, doubtful: Doubtful) -> list[int]:
-        """As `Store.doubtful`, of what is on the disk."""
-        nothing: list[int] = []
-        return self._refuge.look(lambda store: store.doubtful(doubtful), nothing)
+        """As `Store.doubtful`.
+
+        Raises StoreError: the disk fails.
+        """
+        found = self._refuge.on_disk(lambda store: store.doubtful(doubtful), None)
+        return self._moved_later() if found is None else found
 
     def slices(self, series: int, doubtful: Doubtful, timeline: Timeline) -> list[Slice]:
-        """As `Store.slices`, of what is on the disk."""
-        nothing: list[Slice] = []
-        return self._refuge.look(lambda store: store.slices(series, doubtful, timeline), nothing)
+        """As `Store.slices`.
+
+        Raises StoreError: the disk fails.
+        """
+        found = self._refuge.on_disk(lambda store: store.slices(series, doubtful, timeline), None)
+        return self._moved_later() if found is None else found
 
     def restamp(self, series: int, slice_: Slice, timeline: Timeline, destinations: Sequence[str] = ()) -> int:
         """As `Store.restamp`.
@@ -174,9 +181,10 @@ class Keeper:
         Raises StoreError: the disk fails.
         """
         moved = self._refuge.on_disk(lambda store: store.restamp(series, slice_, timeline, destinations), None)
-        if moved is None:
-            raise StoreError(f"{self.trouble}: no observation gets its time meanwhile")
-        return moved
+        return self._moved_later() if moved is None else moved
+
+    def _moved_later(self) -> NoReturn:
+        raise StoreError(f"{self.trouble}: no observation gets its time meanwhile")
 
     def rain_totals(self) -> dict[str, dict[tuple[str, str], RainState]]:
         """As `Store.rain_totals`."""

@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.clock import format_time
+from edge_agent.acceptance import DESTINATIONS, Acceptance
+from edge_agent.clock import ManualClock, format_time
+from edge_agent.config import Config, Station
+from edge_agent.config import Store as StoreSection
+from edge_agent.errors import StoreError
+from edge_agent.observation import Reading
 from edge_agent.sensors import Health
+from edge_agent.store import Keeper
 from edge_agent.timekeeping.command import confirm
-from edge_agent.timekeeping.keeper import KEEP_S, read_kept
+from edge_agent.timekeeping.keeper import KEEP_S, Timekeeper, read_kept
 from edge_agent.timekeeping.sources import Report
-from tests.timekeeping.device import START, Device
+from edge_agent.timekeeping.station_clock import StationClock
+from tests.store.disks import LimitedFiles
+from tests.timekeeping.device import SENSOR, START, Device
 
 DAY = 86_400
 
@@ -143,3 +151,36 @@ def test_a_kept_state_of_another_version_is_as_none(device: Device) -> None:
     device.sync()
     device.run(30)
     assert device.clock.state() == "synced", format_time(device.clock.now())
+
+
+def test_while_the_disk_fails_readings_wait_for_their_time_and_have_it_when_it_works_again(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    disk = LimitedFiles(tmp_path)
+    request.addfinalizer(disk.free)
+    machine = ManualClock(30.0, "unsynced")
+    clock = StationClock(machine)
+    config = Config(Station("roof", 47, 8, 400), StoreSection(str(tmp_path / "store.sqlite")), sensor=[SENSOR])
+    with Keeper(config.store, clock) as store:
+        time, acceptance = Timekeeper(clock, store, DESTINATIONS), Acceptance(config, clock, store)
+        for n in range(6):
+            if n == 3:
+                disk.fill()
+                store.commit(clock.now())
+            steady = clock.monotonic()
+            assert acceptance.take(SENSOR, Reading({"temperature": 1.0 + n}), clock.at(steady), steady).kept
+            machine.advance(10)
+        store.commit(clock.now())
+        machine.set(START, "synced")
+        assert not store.on_disk and time.look() and time.owing
+        with pytest.raises(StoreError, match="no observation gets its time meanwhile"):
+            time.restamp()
+        assert time.owing
+        disk.free()
+        store.commit(clock.now())
+        time.look()
+        while time.restamp():
+            pass
+        assert store.on_disk and not time.owing and time.restamped == 6
+        came = [judged.observation.t for judged in store.observations("roof")]
+        assert all(abs(t - (START - 60 + 10 * n)) <= 1 for n, t in enumerate(came)) and len(came) == 6
