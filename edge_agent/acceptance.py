@@ -6,6 +6,7 @@ comes with the next one.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -51,13 +52,14 @@ class Acceptance:
         self._seq: Counter[str] = Counter()
         self._owed: dict[tuple[str, str], dict[str, float]] = {}  # (station, sensor) -> sums for its next reading
 
-    def take(self, sensor: Sensor, reading: Reading, arrived: float) -> Taken:
-        """Judge a reading, keep it and queue it for the broker. `arrived`: UTC seconds, its time where it has none.
+    def take(self, sensor: Sensor, reading: Reading, arrived: float, steady: float | None = None) -> Taken:
+        """Judge a reading, keep it and queue it for the broker. `arrived`: UTC seconds, its time where it has none;
+        `steady`: the same on the steady clock.
 
         Raises:
             StoreError: it could not be kept.
         """
-        observation = self._observation(sensor, reading, arrived)
+        observation = self._observation(sensor, reading, arrived, steady)
         self._remind(observation.station)
         judged = self._quality.judge(observation)
         fate = self._store.add(judged, DESTINATIONS, reading.gauges)
@@ -69,6 +71,11 @@ class Acceptance:
         if fate.other - owed:
             return Taken(judged, bool(fate), "same-second")
         return Taken(judged, bool(fate), "" if fate else "duplicate")
+
+    def forget(self) -> None:
+        """The past has got other times: remember it anew from the store."""
+        self._quality = QualityControl(self._config.stations, self._config.neighbour)
+        self._reminded.clear()
 
     def hear(self, reading: Reading) -> None:
         """A neighbour's reading, to compare with: of good values only, and never kept."""
@@ -84,14 +91,17 @@ class Acceptance:
         self.flags[revision.station].subtract(before)
         self.flags[revision.station][revision.verdict.flag] += before.total()
 
-    def _observation(self, sensor: Sensor, reading: Reading, arrived: float) -> Observation:
+    def _observation(self, sensor: Sensor, reading: Reading, arrived: float, steady: float | None) -> Observation:
         station = reading.station or self._config.station_of(sensor)
         assert station is not None  # an intake lets no message pass whose station it does not know
         self._seq[sensor.name] += 1
+        t = math.floor(arrived) if reading.t is None else reading.t
+        if steady is not None and reading.t is None:
+            t = self._store.free_second(station, sensor.name, t, steady, self._clock.boot_id)
         return Observation(
             station=station,
             source=sensor.name,
-            t=int(arrived) if reading.t is None else reading.t,
+            t=t,
             values=self._with_owed(station, sensor, reading.values),
             boot_id=self._boot_id,
             seq=self._seq[sensor.name],
@@ -100,6 +110,9 @@ class Acceptance:
             historical=reading.historical,
             rank=self._ranks[sensor.name],
             gathered_s=reading.gathered_s,
+            machine="" if steady is None else self._clock.boot_id,
+            steady_s=None if steady is None else round(steady, 3),
+            stamped=steady is not None and reading.t is None,
         )
 
     def _owe(self, sensor: Sensor, reading: Reading, observation: Observation, names: frozenset[str]) -> set[str]:

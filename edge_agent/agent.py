@@ -37,11 +37,14 @@ from edge_agent.observation import Reading
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
 from edge_agent.publish.structs import StatusPayload
+from edge_agent.retention import Retention
 from edge_agent.runs import begun
 from edge_agent.schedule import Allowance, Every, Origins
 from edge_agent.sensors import Health, Past, open_sources
 from edge_agent.service import ServiceManager, summary
 from edge_agent.store import Keeper, OutboxCounts
+from edge_agent.timekeeping.keeper import Timekeeper
+from edge_agent.timekeeping.station_clock import StationClock
 from edge_agent.verification import score_due, scored_leads
 
 log = logging.getLogger(__name__)
@@ -56,10 +59,10 @@ EXPIRE_S = 3600.0  # between looks at what has waited for too long
 SALVAGE_S = 0.2  # real seconds of a turn for what can be read of a damaged store
 LOOK_S = 1.0  # between looks at whether a sensor or the broker came or went
 PROMPT = 6, 120.0  # times at once, and one more each so many seconds, that this is committed at once: at most 726 a day
+MOVING_S = 300.0  # forecasts wait so long for readings that get their times; then they are persistence meanwhile
 CHUNK = 64  # stations whose histories are in memory at once
 DAY_CLOSES_S = 7 * 3600  # after midnight UTC: when a day's last forecasts have come due
-PRUNED = "pruned-at"  # in the store: what the clock said when the past was last pruned
-PRUNE_STEP_S = 3 * 86_400  # so far a clock that nothing disciplines may go on from there and be believed
+MOVING = "what was read before the time was known is being put right"
 NO_BOOKS = OutboxCounts(0, 0, 0, {})  # of a destination that never had a row
 SOURCES_STOP_S = 0.4  # real seconds; the publisher needs up to 1.3 more, and all must be over in 2
 
@@ -98,7 +101,7 @@ class Agent:
         manager: ServiceManager | None = None,
         normal: bool = False,
     ) -> None:
-        self._config, self._clock, self._normal = config, clock, normal
+        self._config, self._clock, self._normal = config, StationClock(clock), normal
         self._manager = manager or ServiceManager({})
         self._board = Board(Path(config.store.path))
         self._tell = on_event or (lambda event: None)
@@ -108,13 +111,15 @@ class Agent:
         self._queue: queue.Queue[tuple[Sensor, Reading, float]] = queue.Queue(QUEUE)
         self._lost: Counter[str] = Counter()  # what the agent itself could not keep or do, by reason
         self._last: dict[str, Forecast] = {}
-        self._loaded: Loaded | None = None
+        self._loaded: Loaded | None = None  # not taken up yet
+        self._bundle = Loaded(None)  # what is taken up
         self._nowcaster: Nowcaster | None = None  # none before the bundle has been tried
         self._stand_in = ""  # why it is not the configured bundle's
         self._day = ""
         self._scoring = False  # forecasts may be due for verification
         self._told: frozenset[tuple[str, str, bool]] = frozenset()  # states as the last status has them
         self._said = False  # a first status was kept
+        self._resting = False  # readings could not get their times: not before the next look at the clock
 
     def run(self, stop: threading.Event) -> int:
         """Work until `stop` is set; returns 0. What sensors handed over before is then in the store.
@@ -130,6 +135,8 @@ class Agent:
             begun(Path(self._config.store.path), normal=self._normal) as self._run,
         ):
             self._store = store
+            self._time = Timekeeper(self._clock, store, DESTINATIONS, lambda: self._acceptance.forget())
+            self._retention = Retention(store, self._clock)
             self._acceptance = Acceptance(self._config, self._clock, store)
             self._heartbeat = Heartbeat(store)
             self._publisher = Publisher(self._config, self._clock)
@@ -156,8 +163,9 @@ class Agent:
         return found
 
     def _start(self) -> None:
-        self._begun = begun = self._clock.monotonic()
+        self._begun = begun = self._moved_s = self._clock.monotonic()  # the last: when no reading waited for its time
         self._origins = Origins()
+        self._time_due = Every(LOOK_S, begun)
         self._status_due = Every(STATUS_S, begun + FIRST_STATUS_S)
         self._commit_due = Every(self._config.store.commit_s, begun + FIRST_STATUS_S)
         self._look_due = Every(LOOK_S, begun + FIRST_STATUS_S)
@@ -205,9 +213,10 @@ class Agent:
     # --- readings -----------------------------------------------------------------------------------------------------
 
     def _take(self, sensor: Sensor, reading: Reading, arrived: float) -> bool:
-        """Called from the sources' threads."""
+        """Called from the sources' threads. When it came is told on the steady clock: what that is in UTC may be known
+        better when its turn comes."""
         try:
-            self._queue.put_nowait((sensor, reading, arrived))
+            self._queue.put_nowait((sensor, reading, self._clock.monotonic()))
         except queue.Full:
             return False
         return True
@@ -222,13 +231,14 @@ class Agent:
 
     def _take_one(self, block_s: float) -> bool:
         try:
-            sensor, reading, arrived = self._queue.get(block=block_s > 0, timeout=block_s or None)
+            sensor, reading, steady = self._queue.get(block=block_s > 0, timeout=block_s or None)
         except queue.Empty:
             return False
         if sensor.name not in self._sensors:  # a neighbour's
             self._guard("neighbour", partial(self._acceptance.hear, reading))
             return True
-        took = self._guard("store", partial(self._acceptance.take, sensor, reading, arrived))
+        arrived = self._clock.at(steady)
+        took = self._guard("store", partial(self._acceptance.take, sensor, reading, arrived, steady))
         if took is None:
             self._lost["readings"] += 1
             return True
@@ -240,28 +250,41 @@ class Agent:
     # --- the schedule -------------------------------------------------------------------------------------------------
 
     def _keep_schedule(self) -> None:
+        self._keep_time()
         now, steady = self._clock.now(), self._clock.monotonic()
+        wait = self._time.owing and self._store.on_disk and steady - self._moved_s < MOVING_S
         if self._run.lasted(steady - self._begun):
             log.warning("safe mode ends: the agent has run for an hour. The bundle is loaded again")
             self._begin_loading()
         if self._loaded is not None:
             self._nowcaster, self._loaded = self._take_up(self._loaded), None
-        if self._nowcaster is not None:
+        if self._nowcaster is not None and not wait:
             origin = self._origins.due(now, steady)
             if origin is not None:
                 self._forecast_all(self._nowcaster, origin)
                 self._scoring = True
-        if self._scoring and self._store.on_disk:
+        if self._scoring and self._store.on_disk and not self._time.owing:
             self._verify(now)
         self._guard("store", partial(self._store.salvage, SALVAGE_S))
-        if self._expire_due.due(steady) and self._believed(now):
-            self._guard("store", partial(self._store.expire, now, self._config.store.outbox_days))
+        if self._expire_due.due(steady) and (by := self._retention.time()) is not None:
+            self._guard("store", partial(self._store.expire, by, self._config.store.outbox_days))
         changed = self._look_due.due(steady) and self._states() != self._told
         if self._status_due.due(steady) or changed:
             self._guard("status", partial(self._say, whole=not self._said))
             self._said = True
         if self._commit_due.due(steady) or (changed and self._prompt.take(steady)):
             self._guard("store", partial(self._store.commit, now))
+
+    def _keep_time(self) -> None:
+        """Learn what time it is, and put right what was stamped without knowing it."""
+        if self._time_due.due(self._clock.monotonic()):
+            if self._guard("clock", partial(self._time.look, [source.health() for source in self._sources])):
+                self._tell_info()
+            self._resting = False
+        if self._time.owing and self._store.on_disk and not self._resting:
+            self._resting = self._guard("clock", self._time.restamp) is None
+        if not self._time.owing:
+            self._moved_s = self._clock.monotonic()
 
     def _guard(self, what: str, work: Callable[[], T]) -> T | None:
         """What `work` returns, or None where it failed: failures do not stop the agent. They are counted, and told the
@@ -284,14 +307,13 @@ class Agent:
         return self._lost[what] == 1 or self._lost[what] % 1000 == 0
 
     def _pump(self) -> None:
-        self._guard("outbox", partial(self._publisher.pump, self._store))
+        self._guard("outbox", partial(self._publisher.pump, self._store, verdicts=not self._time.owing))
 
     def _take_up(self, loaded: Loaded) -> Nowcaster:
         """The bundle has been tried: say which it is, and forecast with it from now on."""
-        nowcaster = Nowcaster(loaded.session, loaded.why, CHUNK)
-        for station in self._config.stations:
-            payload = info_payload(station, nowcaster.variables, loaded.name, loaded.digest, self._run.mode)
-            self._publisher.info(station.id, payload)
+        nowcaster = self._nowcaster = Nowcaster(loaded.session, loaded.why, CHUNK)
+        self._bundle = loaded
+        self._tell_info()
         if loaded.why:
             log.error("%s", loaded.why)
         if loaded.session is not None:
@@ -299,9 +321,21 @@ class Agent:
         self._tell(Event("bundle", text=loaded.why or f"{loaded.name} is ready"))
         return nowcaster
 
+    def _tell_info(self) -> None:
+        """What runs here, and how well it knows the time."""
+        if self._nowcaster is None:
+            return
+        names, bundle, told = self._nowcaster.variables, self._bundle, self._time.told()
+        for station in self._config.stations:
+            payload = info_payload(station, names, bundle.name, bundle.digest, self._run.mode, told)
+            self._publisher.info(station.id, payload)
+
     def _forecast_all(self, nowcaster: Nowcaster, origin: int) -> None:
         """A nowcast of every station, in chunks that bound the memory: all are published, then all are kept."""
         made: list[list[Forecast]] = []
+        unfit = self._clock.unfit() or (MOVING if self._time.owing else "")
+        nowcaster = Nowcaster(None, unfit, CHUNK) if unfit else nowcaster
+        self._time.issued(origin)
         for part in chunks(self._config.stations, CHUNK):
             if self._stop.is_set():
                 break
@@ -335,8 +369,9 @@ class Agent:
 
     def _verify(self, now: float) -> None:
         """Score what is due, a part of it a turn so that readings need not wait; then see whether a day is over."""
+        known = self._clock.error_s() is not None  # else readings stand where they do not belong
         score = partial(score_due, self._store, self._config.stations, now)
-        self._scoring = bool(self._guard("verification", score))
+        self._scoring = known and bool(self._guard("verification", score))
         if not self._scoring:
             self._guard("daily", partial(self._close_day, now))
 
@@ -352,24 +387,8 @@ class Agent:
             rows = [row for row in self._store.scores(station, day) if row.day == day]
             if rows:
                 self._publisher.verify_daily(station, verify_payload(day, rows))
-        self._prune(now)
+        self._retention.look()
         self._store.set("verified-day", day)
-
-    def _prune(self, now: float) -> None:
-        """Delete what is too old, by a clock that is synchronised or goes on from where it was at the last time: one
-        that is wrong into the future would delete the past."""
-        if self._believed(now):
-            self._store.prune(now)
-        elif (last := self._store.get(PRUNED)) is not None:
-            days = (now - int(last)) / 86_400
-            log.warning("nothing old is deleted: the clock is %.0f days ahead of the last time: synchronise it", days)
-            return
-        self._store.set(PRUNED, str(int(now)))
-
-    def _believed(self, now: float) -> bool:
-        """Whether what is old may be deleted by this time."""
-        last = self._store.get(PRUNED)
-        return self._clock.state() == "synced" or (last is not None and now - int(last) <= PRUNE_STEP_S)
 
     def _states(self) -> frozenset[tuple[str, str, bool]]:
         """What sensors, broker and store do, and whether something is wrong: a change is worth a status at once."""
@@ -384,7 +403,7 @@ class Agent:
         self._told = self._states()
         healths = {source.name: source.health() for source in self._sources}
         broker, books = self._publisher.health(), self._store.books()
-        board, said = self._board.status(), dict[str, StatusPayload]()
+        board, told, said = self._board.status(), self._time.told(), dict[str, StatusPayload]()
         for name, station in self._stations.items():
             said[name] = status_payload(
                 self._clock.now(),
@@ -401,6 +420,7 @@ class Agent:
                 mode=self._run.mode,
                 board=board,
                 store=self._store,
+                timekeeping=told,
             )
             self._publisher.status(name, said[name])
         self._manager.status(summary([h.state for h in healths.values()], broker.connected, self._run.mode))

@@ -317,6 +317,38 @@ def status(config: Path, json_: bool) -> None:
     status_command(config, json_=json_)
 
 
+@main.group(invoke_without_command=True)
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_context
+def clock(context: click.Context, config: Path, json_: bool) -> None:
+    """What time it is, who says so, and how far it may be off.
+
+    Sources, best first: ntp (the kernel's clock is disciplined), gps, operator (`confirm`), host (of a virtual
+    machine), console, rtc; without any, what the store last knew. What GPS receivers and consoles say is told as of the
+    agent's last commit.
+    """
+    if context.invoked_subcommand is None:
+        from edge_agent.timekeeping.command import clock_command
+
+        clock_command(config, json_)
+
+
+@clock.command()
+@click.option("--config", type=PATH, help="The agent's configuration.  [default: agent.toml]")
+@click.option("--time", help="What time it is (RFC 3339 with zone, or epoch seconds); default: this device's clock.")
+@click.pass_context
+def confirm(context: click.Context, config: Path | None, time: str | None) -> None:
+    """Say that the time is right, to a minute, where nothing else does.
+
+    A running agent takes it up within a second, and gives what it read since the machine was started its time. Waits
+    for the agent's next commit: [store] commit_s, a minute unless set otherwise.
+    """
+    from edge_agent.timekeeping.command import confirm_command
+
+    confirm_command(config or (context.parent.params["config"] if context.parent else Path("agent.toml")), time)
+
+
 @main.command()
 @click.option("--once", is_flag=True, help="Stop with exit 0 after two checked forecasts and one flagged line.")
 @click.option("--speed", type=float, default=120.0, show_default=True, help="How many times faster than recorded.")

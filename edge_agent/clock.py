@@ -1,23 +1,32 @@
 """All time comes from here, so that tests and replays can move it.
 
 `now` is UTC seconds; `monotonic` never jumps; `wall` turns a span of this clock into seconds a thread really waits.
+The clocks here are what a machine has. What the agent makes of them, with a GPS, a console or a person beside them, is
+`timekeeping.station_clock`.
 """
 
 from __future__ import annotations
 
-import ctypes
 import re
+import secrets
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
 from edge_agent.errors import DataError
+from edge_agent.timekeeping import kernel
+from edge_agent.timekeeping.sources import RELEASED, Report
 
 _DATE = re.compile(r"(19|2[0-2])\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")  # 20240501
 
 
 class Clock(Protocol):
     """A source of time."""
+
+    @property
+    def boot_id(self) -> str:
+        """Names the span in which `monotonic` counts on: the same for all processes of one run of the machine."""
 
     def now(self) -> float:
         """UTC seconds since 1970."""
@@ -31,9 +40,25 @@ class Clock(Protocol):
     def state(self) -> str:
         """`synced`, `holdover` or `unsynced`."""
 
+    def readings(self) -> Sequence[Report]:
+        """What the machine's own keepers of time (`ntp`, `host`, `rtc`) say; none where nothing keeps it."""
+
 
 class SystemClock:
-    """The device's own clock; its state is what the kernel's time discipline says."""
+    """The device's own clock; its state is what the kernel's time discipline says. `monotonic` counts since the machine
+    was started."""
+
+    RTC_EVERY_S = 60.0  # a battery-backed clock hangs on a slow bus
+
+    def __init__(self) -> None:
+        self._boot_id = kernel.boot_id() or secrets.token_hex(16)
+        self._virtual = kernel.is_virtual()
+        self._rtc: tuple[float, float] | None = None  # UTC and monotonic seconds of its last reading
+        self._rtc_at = float("-inf")
+
+    @property
+    def boot_id(self) -> str:
+        return self._boot_id
 
     def now(self) -> float:
         return time.time()
@@ -45,7 +70,23 @@ class SystemClock:
         return max(span_s, 0.0)
 
     def state(self) -> str:
-        return "synced" if _kernel_synchronised() else "unsynced"
+        return "unsynced" if kernel.discipline().error_s is None else "synced"
+
+    def readings(self) -> Sequence[Report]:
+        now, steady, found = self.now(), self.monotonic(), []
+        error_s = kernel.discipline().error_s
+        if now < RELEASED:
+            pass  # nothing that synchronises or hosts a machine would leave it there
+        elif error_s is not None:
+            found.append(Report("ntp", now, steady, error_s))
+        elif self._virtual:
+            found.append(Report("host", now, steady, kernel.HOST_ERROR_S + kernel.DRIFT * steady))
+        if steady - self._rtc_at >= self.RTC_EVERY_S:
+            self._rtc_at, utc = steady, kernel.rtc_time()
+            self._rtc = None if utc is None else (utc, steady)
+        if self._rtc is not None:
+            found.append(Report("rtc", *self._rtc, kernel.RTC_ERROR_S))
+        return found
 
 
 class ReplayClock:
@@ -54,6 +95,7 @@ class ReplayClock:
     def __init__(self, start: float, speed: float = 1.0) -> None:
         self._start, self._speed = float(start), float(speed)
         self._origin = time.monotonic()
+        self.boot_id = secrets.token_hex(16)
 
     def now(self) -> float:
         return self._start + self.monotonic()
@@ -67,12 +109,17 @@ class ReplayClock:
     def state(self) -> str:
         return "synced"
 
+    def readings(self) -> Sequence[Report]:
+        steady = self.monotonic()
+        return (Report("ntp", self._start + steady, steady, kernel.LEAST_ERROR_S),)
+
 
 class ManualClock:
-    """Time that stands still until told: for tests."""
+    """Time that stands still until told: for tests. `monotonic` begins at 0, as after a start of the machine."""
 
     def __init__(self, now: float, state: str = "synced") -> None:
         self._now, self._elapsed, self._state = float(now), 0.0, state
+        self.boot_id = secrets.token_hex(16)
 
     def now(self) -> float:
         return self._now
@@ -86,25 +133,19 @@ class ManualClock:
     def state(self) -> str:
         return self._state
 
+    def readings(self) -> Sequence[Report]:
+        synced = Report("ntp", self._now, self._elapsed, kernel.LEAST_ERROR_S)
+        return (synced,) if self._state == "synced" else ()
+
     def advance(self, span_s: float) -> None:
         """Let time pass."""
         self._now += span_s
         self._elapsed += span_s
 
-    def set(self, now: float) -> None:
-        """Be set to another time; `monotonic` does not notice."""
+    def set(self, now: float, state: str | None = None) -> None:
+        """Be set to another time, and `synced` or `unsynced` from now on; `monotonic` does not notice."""
         self._now = float(now)
-
-
-def _kernel_synchronised() -> bool:
-    """True if the kernel's clock is disciplined (adjtimex(2) does not report TIME_ERROR)."""
-    time_error = 5
-    timex = ctypes.create_string_buffer(512)  # larger than struct timex; modes = 0 only reads
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        return 0 <= int(libc.adjtimex(timex)) < time_error
-    except (OSError, AttributeError):
-        return False
+        self._state = state or self._state
 
 
 def format_time(t: float) -> str:

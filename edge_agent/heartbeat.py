@@ -14,6 +14,7 @@ from edge_agent.publish.payloads import forecast_status
 from edge_agent.publish.structs import (
     BoardStatus,
     BrokerStatus,
+    ClockStatus,
     FlagName,
     Mode,
     OutboxStatus,
@@ -45,6 +46,7 @@ class _Agent(msgspec.Struct):
     mode: Mode = "normal"
     board: BoardStatus | None = None
     store: StoreStatus | None = None
+    timekeeping: ClockStatus | None = None
 
 
 class _Station(msgspec.Struct):

@@ -77,7 +77,9 @@ class Observation:
     `unsynced`; `historical`: arrived by import or catch-up, not live. `rank`: position of the source among the
     station's sources (0 = preferred) for variables that several sources measure. `gathered_s`: sums in it fell over so
     many seconds, because nobody listened meanwhile; None = over its ordinary interval. It is for quality control and
-    not kept.
+    not kept. `steady_s`: when it arrived on the steady clock of `machine`, a run of the machine (empty = not known), to
+    a millisecond; `stamped`: `t` is from there, and not the message's own. `restamped_from`: the `t` it had, and may
+    have been published with, before the time was known.
     """
 
     station: str
@@ -91,6 +93,10 @@ class Observation:
     historical: bool = False
     rank: int = 0
     gathered_s: int | None = None
+    machine: str = ""
+    steady_s: float | None = None
+    stamped: bool = False
+    restamped_from: int | None = None
 
     @property
     def id(self) -> str:

@@ -24,6 +24,8 @@ from edge_agent.store import Salvaged, Store
 from edge_agent.store.cells import DAY_S
 from edge_agent.store.lock import holder
 from edge_agent.store.salvage import last_salvage
+from edge_agent.timekeeping.command import clock_of
+from edge_agent.timekeeping.keeper import read_kept
 from edge_agent.transfer import open_store
 from edge_agent.variables import VARIABLES
 from edge_agent.verification import ScoreRow
@@ -117,18 +119,19 @@ def status_command(config: Path, json_: bool) -> None:
         ConfigError: the configuration; StoreError: the store cannot be read.
     """
     settings = load(config)
-    now = SystemClock().now()
+    machine = SystemClock()
     path = Path(settings.store.path)
     if path.exists():
         try:
             with open_store(settings, read_only=True) as store:
+                now = clock_of(machine, read_kept(store), store.as_of()).now()  # the system's may stand in 1970
                 report = report_of(settings, store, now, config)
         except StoreError as error:
             raise StoreError(". ".join([error.what, *_unheard(path)]), reason=error.reason) from error
     else:
         hint = f"No store yet: the agent has not run here. {_start(config)} `edge-agent import HISTORY.csv` seeds it."
         hint = " ".join(_unheard(path)) or hint
-        report = Report(format_time(now), None, None, settings.store.path, None, {}, [], [hint])
+        report = Report(format_time(machine.now()), None, None, settings.store.path, None, {}, [], [hint])
     if json_:
         click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
     else:
@@ -251,7 +254,7 @@ def _render_station(report: StationReport) -> Iterator[str]:
     yield f"station {report.station}"
     if report.agent is not None and report.silent_s is not None:
         agent = report.agent
-        up = f"up {_span(agent.uptime_s)}, clock {agent.clock}, version {agent.version}"
+        up = f"up {_span(agent.uptime_s)}, clock {agent.clock}{_clock(agent)}, version {agent.version}"
         yield f"  agent     heard {_span(report.silent_s)} ago: {up}"
         if agent.mode == "safe":
             yield f"  mode      {SAFE_MODE}"
@@ -259,6 +262,8 @@ def _render_station(report: StationReport) -> Iterator[str]:
             yield from (f"  board     {line}" for line in _board(agent.board))
         for name, sensor in agent.sensors.items():
             yield f"  sensor    {name} ({sensor.driver}): {_sensor(sensor)}"
+        if agent.timekeeping is not None and agent.timekeeping.detail:
+            yield f"  clock     {agent.timekeeping.detail}"
         if agent.lost:
             yield f"  lost      {', '.join(f'{n} {reason}' for reason, n in sorted(agent.lost.items()))}"
         if agent.store is not None and agent.store.detail:
@@ -331,6 +336,14 @@ def _sensor(sensor: SensorStatus) -> str:
     if sensor.detail:
         parts.append(sensor.detail)
     return "; ".join(parts)
+
+
+def _clock(agent: StatusPayload) -> str:
+    """Whose time it is, and how far it may be off."""
+    kept = agent.timekeeping
+    if kept is None:
+        return ""
+    return f" ({kept.source}, {'unknown bound' if kept.error_s is None else f'within {kept.error_s:g} s'})"
 
 
 def _board(board: BoardStatus) -> Iterator[str]:

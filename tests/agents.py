@@ -13,13 +13,14 @@ import msgspec
 import pytest
 
 from edge_agent.agent import Agent
-from edge_agent.clock import Clock
+from edge_agent.clock import Clock, SystemClock
 from edge_agent.config import load
 from edge_agent.events import Event
 from edge_agent.forecast import Forecast
 from edge_agent.heartbeat import last_said
 from edge_agent.observation import Judged, Observation
 from edge_agent.store import Store
+from edge_agent.timekeeping.command import confirm
 from tests.board import Board
 
 PATIENCE_S = 30.0
@@ -70,6 +71,13 @@ def fill(store: Path, end: int, hours: int, station: str = "home") -> None:
         for n, t in enumerate(range(end - hours * 3600, end + 1, 900)):
             values = {"temperature": 10.0 + n % 96 / 24, "humidity": 60.0 + n % 7}
             opened.add(Judged(Observation(station, "import", t, values, "past", n, historical=True, rank=250)))
+
+
+def tell_time(store: Path) -> None:
+    """A person's word that this machine's clock is right, for agents on it: nothing else may keep it."""
+    machine = SystemClock()
+    with Store.open(store) as opened:
+        confirm(opened, machine, machine.now(), machine.monotonic())
 
 
 class Kept:

@@ -26,6 +26,7 @@ from edge_agent.publish.structs import InfoPayload, StatusPayload
 from edge_agent.quality import QualityControl
 from edge_agent.sensors.serial import SerialSource
 from edge_agent.store import Store
+from edge_agent.timekeeping.keeper import Timekeeper
 from tests.agents import HOME, Kept, Running, fill, sensor, until, write_config
 from tests.board import Board
 from tests.tiny_bundle import make_tiny_bundle, tiny_model
@@ -302,8 +303,11 @@ def test_ranks_count_the_sensors_that_serve_all_stations_for_each(tmp_path: Path
 
 
 def test_a_forecast_at_the_start_and_each_quarter_hour_also_when_the_clock_is_set(
-    tmp_path: Path, run_agent: RunAgent, tiny: Path
+    tmp_path: Path, run_agent: RunAgent, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looks: list[bool] = []
+    look = Timekeeper.look
+    monkeypatch.setattr(Timekeeper, "look", lambda self, healths=(): looks.append(look(self, healths)) or looks[-1])
     fill(tmp_path / "store.sqlite", NOON + 7200, hours=48)
     clock = ManualClock(NOON + 100)
     agent = run_agent(write_config(tmp_path, bundle=str(tiny), allow_unsigned=True), clock)
@@ -314,18 +318,30 @@ def test_a_forecast_at_the_start_and_each_quarter_hour_also_when_the_clock_is_se
         until(lambda: len(agent.forecasts()) > before, "the next forecast")
         return agent.forecasts()[-1].origin
 
+    def believes(origin: int) -> None:
+        for _ in range(21):
+            before = len(looks)
+            clock.advance(30)
+            until(lambda before=before: len(looks) > before, "a look at the clock")
+        until(lambda: agent.forecasts()[-1].origin == origin, "a forecast for the time it says now")
+
     until(agent.forecasts, "the first forecast")
     first = agent.forecasts()[0]
     assert (first.origin, first.level, first.bundle) == (NOON, Level.NOWCAST_ONLY, "tiny 0.0.1")
     assert next_origin(806) == NOON + 900
     assert next_origin(900) == NOON + 1800
-    clock.set(clock.now() - 3600)  # back ...
-    assert next_origin(30) == NOON - 1800
+    clock.set(clock.now() - 3600)  # back: doubted, and then believed ...
+    assert next_origin(900) == NOON + 2700
+    assert agent.forecasts()[-1].level is Level.PERSISTENCE and "jumped by -3600 s" in agent.forecasts()[-1].why
+    believes(NOON - 900)
     clock.set(clock.now() + 7200)  # ... and forward
-    assert next_origin(30) == NOON + 5400
-    assert len(agent.forecasts()) == 5
+    assert next_origin(900) == NOON
+    believes(NOON + 8100)
+    assert len(agent.forecasts()) == 8  # one for each quarter hour that began, and one for each time that was believed
     kept = agent.stop()
-    assert [forecast.origin for forecast in kept.forecasts["home"]] == sorted(f.origin for f in agent.forecasts())
+    last = {forecast.origin: forecast.level for forecast in agent.forecasts()}
+    known = sorted(origin for origin, level in last.items() if level is Level.NOWCAST_ONLY)
+    assert [forecast.origin for forecast in kept.forecasts["home"]] == known  # the others are not for verification
     assert kept.status["home"]["forecast"]["level"] == "nowcast-only"
 
 
@@ -354,16 +370,18 @@ def test_readings_are_taken_while_verification_has_work_for_hours(
     assert agent.stop().values("roof") == [1]
 
 
-@pytest.mark.parametrize(("state", "days", "left"), [("unsynced", 2, 0), ("unsynced", 200, 49), ("synced", 200, 0)])
-def test_the_past_is_deleted_by_a_clock_that_can_be_believed(
-    tmp_path: Path, run_agent: RunAgent, monkeypatch: pytest.MonkeyPatch, state: str, days: int, left: int
+@pytest.mark.parametrize(("passes", "jumps", "left"), [(2, 0, 0), (2, 300, 49), (200, 0, 0)])
+def test_the_past_is_deleted_when_time_has_passed_and_not_when_a_clock_jumps(
+    tmp_path: Path, run_agent: RunAgent, monkeypatch: pytest.MonkeyPatch, passes: int, jumps: int, left: int
 ) -> None:
     monkeypatch.setattr("edge_agent.agent.load_session", lambda config: Loaded(None, why="a test"))
-    fill(tmp_path / "store.sqlite", NOON - 89 * 86_400, hours=12)
-    clock = ManualClock(NOON + 100, state)
+    fill(tmp_path / "store.sqlite", NOON - (0 if jumps else 89) * 86_400, hours=12)
+    clock = ManualClock(NOON + 100, "unsynced")
     agent = run_agent(write_config(tmp_path), clock)
-    for n, span in enumerate((0, 900, days * 86_400, 900, 900), start=1):
+    for n, span in enumerate((0, 900, passes * 86_400, 900, 900), start=1):
         clock.advance(span)
+        if n == 3:
+            clock.set(clock.now() + jumps * 86_400)
         until(lambda n=n: len(agent.forecasts()) == n, "the next forecast")
     assert len(agent.stop().observations.get("home", [])) == left
 

@@ -6,10 +6,12 @@ import socket
 import ssl
 from datetime import UTC, datetime
 
+from edge_agent.clock import Clock
 from edge_agent.config import Mqtt
 from edge_agent.wire import SESSION_TAKEN_OVER, UNSUPPORTED_VERSION
 
 NOT_YET_VALID, EXPIRED, HOST_MISMATCH, ADDRESS_MISMATCH = 9, 10, 62, 64  # OpenSSL verification results
+CLOCK_OFF_S = 120.0  # so far the system's clock and the agent's may lie apart
 
 TOPIC_INVALID = 0x90
 PACKET_TOO_LARGE = 0x95
@@ -19,11 +21,12 @@ PAYLOAD_INVALID = 0x99
 HOPELESS = frozenset({TOPIC_INVALID, PACKET_TOO_LARGE, PAYLOAD_INVALID})
 
 
-def of_error(error: OSError, settings: Mqtt, now: float) -> str:
-    """Why no connection came about. `now`: UTC seconds, to show the device's clock where certificates depend on it."""
+def of_error(error: OSError, settings: Mqtt, now: float, clock: Clock | None = None) -> str:
+    """Why no connection came about. `now`: UTC seconds of the system's clock, by which certificates are judged;
+    `clock`: the agent's, which may know better."""
     where = f"{settings.host}:{settings.port}"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{where}: TLS: {_certificate(error, settings, now)}"
+        return f"{where}: TLS: {_certificate(error, settings, now, clock)}"
     if isinstance(error, ssl.SSLError):
         reason = getattr(error, "reason", None) or ""
         return f"{where}: TLS failed ({reason or error}): {_handshake(reason)}"
@@ -91,8 +94,16 @@ def of_silence(settings: Mqtt, version: str, logged: str) -> str:
     )
 
 
-def _certificate(error: ssl.SSLCertVerificationError, settings: Mqtt, now: float) -> str:
+def _certificate(error: ssl.SSLCertVerificationError, settings: Mqtt, now: float, clock: Clock | None) -> str:
     today = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if clock is not None and error.verify_code in (NOT_YET_VALID, EXPIRED):
+        what = "is not valid yet" if error.verify_code == NOT_YET_VALID else "has expired"
+        wrong = f"clock: the broker's certificate {what} by this device's clock, which says {today}"
+        if clock.state() == "unsynced":
+            return f"{wrong} and is not synchronised: set it (timedatectl set-ntp true); `edge-agent clock` says more"
+        if abs(clock.now() - now) > CLOCK_OFF_S:
+            right = datetime.fromtimestamp(clock.now(), UTC).strftime("%Y-%m-%d %H:%M UTC")
+            return f"{wrong}, where the agent knows that it is {right}: set the system's clock, TLS goes by it"
     if error.verify_code == NOT_YET_VALID:
         return f"the broker's certificate is not valid yet. This device's clock says {today}: set it if that is wrong"
     if error.verify_code == EXPIRED:

@@ -139,7 +139,7 @@ class Connection:
             if self._stopping.is_set():
                 self._say_farewell(session)
         except OSError as error:
-            session.end, session.detail = "lost", advice.of_error(error, self._settings, self._clock.now())
+            session.end, session.detail = "lost", advice.of_error(error, self._settings, time.time(), self._clock)
         except StationcastError as error:
             session.end, session.detail = "refused", str(error)
         except Exception as error:  # a thread's top loop: publishing goes on after what nobody foresaw

@@ -193,7 +193,7 @@ class Feed:
         payload = observation_payload(row.judged, historical)
         self._in_flight[row.key] = observation.station
         self._link.send(session, Message(topic(observation.station, kind), to_json(payload)), row.key)
-        if not historical:
+        if not historical or observation.restamped_from is not None:
             self._latest.setdefault(observation.station, Latest()).add(observation.t, payload)
             self._touched.add(observation.station)
 
@@ -207,5 +207,7 @@ class Feed:
 
 
 def is_late(observation: Observation, now: float) -> bool:
-    """True if an observation is history by now: imported, or older than two minutes and two of its periods."""
-    return observation.historical or now - observation.t > max(2 * (observation.period_s or 0), LATE_S)
+    """True if an observation is history by now: imported, put right, or older than two minutes and two of its
+    periods."""
+    late = now - observation.t > max(2 * (observation.period_s or 0), LATE_S)
+    return late or observation.historical or observation.restamped_from is not None

@@ -71,15 +71,16 @@ class Publisher:
         what the broker acknowledged at the end."""
         self._connection.stop([_availability(s, "stopped") for s in self._stations], STOP_WAIT_S)
 
-    def pump(self, store: Kept) -> int:
-        """Send what waits in the outbox, and later verdicts on what went out; settle what has arrived. The number of
-        rows sent. Takes milliseconds.
+    def pump(self, store: Kept, *, verdicts: bool = True) -> int:
+        """Send what waits in the outbox, and later verdicts on what went out unless there are to be none now; settle
+        what has arrived. The number of rows sent. Takes milliseconds.
 
         Raises:
             StoreError: the store failed.
         """
         sent = self._feed.pump(store)
-        self._corrections.pump(store)
+        if verdicts:
+            self._corrections.pump(store)
         return sent
 
     def forecast(self, forecast: Forecast) -> None:

@@ -7,10 +7,12 @@ than a variable carries (`Variable.decimals`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from edge_agent import __version__
 from edge_agent.clock import format_time
@@ -25,6 +27,7 @@ from edge_agent.publish.structs import (
     BrokerStatus,
     BundleInfo,
     ClockState,
+    ClockStatus,
     EventSeries,
     ForecastPayload,
     ForecastStatus,
@@ -166,6 +169,7 @@ def observation_payload(judged: Judged, historical: bool) -> ObservationPayload:
         v=values,
         qc=quality,
         src=observation.source,
+        restamped_from=UNSET if observation.restamped_from is None else format_time(observation.restamped_from),
     )
 
 
@@ -177,7 +181,12 @@ class Latest:
         self._parts: dict[str, tuple[int, ObservationPayload]] = {}
 
     def add(self, t: int, payload: ObservationPayload) -> None:
-        """Take up an observation, in whatever order they come. `t`: its time, UTC seconds."""
+        """Take up an observation, in whatever order they come. `t`: its time, UTC seconds. One whose time was put right
+        takes the place of itself."""
+        if payload.restamped_from is not UNSET:
+            self._parts = {name: part for name, part in self._parts.items() if part[1].id != payload.id}
+            if self._newest is not None and self._newest[1].id == payload.id:
+                self._newest = max(self._parts.values(), key=itemgetter(0), default=None)
         if self._newest is None or t >= self._newest[0]:
             self._newest = (t, payload)
         for name in payload.v:
@@ -247,6 +256,7 @@ def status_payload(
     mode: Mode = "normal",
     board: BoardStatus | None = None,
     store: Keeper | None = None,
+    timekeeping: ClockStatus | None = None,
 ) -> StatusPayload:
     """The state of a station at `t`. `outbox`: books by destination; `flags`: values by verdict since the start;
     `lost`: what could not be kept or done, by reason;
@@ -267,6 +277,7 @@ def status_payload(
         "mode": mode,
         "board": None if board is None else msgspec.to_builtins(board),
         "store": None if store is None else _store_status(store),
+        "timekeeping": timekeeping,
     }
     return msgspec.convert(document, StatusPayload)
 
@@ -281,8 +292,21 @@ def forecast_status(forecast: Forecast) -> ForecastStatus:
     )
 
 
+def clock_status(state: str, source: str, error_s: float | None, detail: str, restamped: int) -> ClockStatus:
+    """Where the time comes from. `error_s`: how far it may be off, None = not known."""
+    error_s = None if error_s is None else rounded(error_s, 1)
+    return ClockStatus(
+        state=cast(ClockState, state), source=source, error_s=error_s, detail=detail[:MAX_TEXT], restamped=restamped
+    )
+
+
 def info_payload(
-    station: Station, variables: Sequence[str], bundle: str | None, digest: str = "", mode: Mode = "normal"
+    station: Station,
+    variables: Sequence[str],
+    bundle: str | None,
+    digest: str = "",
+    mode: Mode = "normal",
+    timekeeping: ClockStatus | None = None,
 ) -> InfoPayload:
     """What a station runs. `bundle`, `digest`: name and SHA-256 of the bundle in use; None = persistence only."""
     return InfoPayload(
@@ -293,6 +317,7 @@ def info_payload(
         bundle=None if bundle is None else BundleInfo(name=bundle, digest=digest),
         variables={name: variable(name).unit for name in variables},
         mode=mode,
+        timekeeping=timekeeping,
     )
 
 

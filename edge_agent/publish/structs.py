@@ -48,9 +48,10 @@ class Quality(Payload, frozen=True, omit_defaults=True):
     why: Text = ""
 
 
-class ObservationPayload(Payload, frozen=True):
+class ObservationPayload(Payload, frozen=True, kw_only=True):
     """One observation. Receivers deduplicate on `id`. `t`: end of its interval; `v`: values as measured, whatever the
-    verdict in `qc`; a missing value stands in `qc` only."""
+    verdict in `qc`; a missing value stands in `qc` only. `restamped_from`: the `t` it had before the time was known;
+    with it, it replaces what came under its `id`."""
 
     id: Annotated[str, Meta(pattern=r"^[^:]+:.+:[0-9]+$", max_length=200)]
     t: Time
@@ -60,6 +61,7 @@ class ObservationPayload(Payload, frozen=True):
     v: dict[Name, float]
     qc: dict[Name, Quality]
     src: Word
+    restamped_from: Time | msgspec.UnsetType = msgspec.UNSET
 
 
 class LastObservationPayload(ObservationPayload, frozen=True):
@@ -229,6 +231,17 @@ class StoreStatus(Payload, frozen=True):
     salvage: SalvageStatus | None = None
 
 
+class ClockStatus(Payload, frozen=True):
+    """Where the time comes from, and how good it is. `error_s`: how far it may be off, null = not known; `detail`: what
+    is wrong and what to do; `restamped`: observations since the agent's start that got another time."""
+
+    state: ClockState
+    source: Word
+    error_s: float | None
+    detail: Text
+    restamped: Count
+
+
 class StatusPayload(Payload, frozen=True):
     """How the agent is doing at `t`. `flags`: values judged since its start, by verdict. `lost`: what the agent itself
     could not keep or do since then, by reason, duplicates included. The outbox, store, memory and lost figures are
@@ -250,6 +263,7 @@ class StatusPayload(Payload, frozen=True):
     mode: Mode = "normal"
     board: BoardStatus | None = None
     store: StoreStatus | None = None
+    timekeeping: ClockStatus | None = None
 
 
 class BundleInfo(Payload, frozen=True):
@@ -280,6 +294,7 @@ class InfoPayload(Payload, frozen=True):
     bundle: BundleInfo | None
     variables: dict[Name, Word]
     mode: Mode = "normal"
+    timekeeping: ClockStatus | None = None
 
 
 class ScoreSeries(Payload, frozen=True):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from edge_agent.sensors.framing import Refusal
 from edge_agent.sensors.recording import Piece, Readable, pieces
 from edge_agent.sensors.registry import find
 from edge_agent.sensors.source import Intake
+from edge_agent.timekeeping.sources import Report
 
 MAX_FILE = 10_000_000_000  # bytes, unpacked
 STEP_S = 1.0  # between messages that were recorded without their times
@@ -38,6 +39,7 @@ class RecordingClock:
 
     def __init__(self, now: float) -> None:
         self._now, self._elapsed = now, 0.0
+        self.boot_id = "recording"
         self.told = False  # the newest message's line has said its time
 
     def now(self) -> float:
@@ -51,6 +53,9 @@ class RecordingClock:
 
     def state(self) -> str:
         return "synced"
+
+    def readings(self) -> Sequence[Report]:
+        return ()
 
     def arrive(self, piece: Piece) -> None:
         """Go on to when a piece came."""

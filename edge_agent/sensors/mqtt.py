@@ -22,7 +22,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_agent.clock import Clock
+from edge_agent.clock import Clock, format_time
 from edge_agent.config import Config, Mqtt, read_secret
 from edge_agent.errors import ConfigError, NetworkError
 from edge_agent.sensors.source import Health, Intake
@@ -37,6 +37,7 @@ _LOOP_S = 0.25  # how soon `stop` is heard
 _ANSWER_S = 5.0  # real seconds a broker may take to answer; some say nothing to a version they do not know
 _LASTING_S = 60.0  # a connection that stood so long was a good one; a message is no proof: some brokers keep one for us
 _QUIET_S = 900.0
+_OF_THE_CLOCK = (9, 10)  # OpenSSL's verification results for a certificate that is not valid yet, or no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Subscriber:
                 if self._clock.monotonic() - began > _LASTING_S:
                     self.supervisor.progress()
         except OSError as error:
-            raise NetworkError(f"{where} {_why(error)}") from None
+            raise NetworkError(f"{where} {_why(error, self._clock)}") from None
         finally:
             client.disconnect()
 
@@ -321,8 +322,11 @@ def _identifier(topic: str) -> int:
     return zlib.crc32(topic.encode()) % 268_435_455 + 1
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError, clock: Clock) -> str:
     """Why there is no connection, and the remedy."""
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _OF_THE_CLOCK:
+        wrong = f"cannot be trusted: {error.verify_message} by this device's clock ({format_time(time.time())})"
+        return f"{wrong}, which is {clock.state()}. Set the clock, or renew the certificate."
     if isinstance(error, ssl.SSLError):
         authority = "Does tls_ca hold the authority that signed its certificate, and is the port its TLS port?"
         return f"cannot be trusted ({error.reason or error}). {authority}"

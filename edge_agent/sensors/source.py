@@ -207,8 +207,9 @@ class Intake:
         """Raises BadMessage."""
         if reading.t is None and retained:
             raise BadMessage("retained-without-time", "the broker kept it, and it does not say since when")
-        # a device without a battery starts in 1970; its own time is then no measure for a sensor's
-        if reading.t is not None and reading.t > arrived + AHEAD_S and arrived > EARLIEST:
+        # a device without a battery starts in the past; its own time is then no measure for a sensor's
+        told = arrived > EARLIEST and self._clock.state() != "unsynced"
+        if reading.t is not None and reading.t > arrived + AHEAD_S and told:
             raise BadMessage("bad-time", f"{reading.t - arrived:.0f} s ahead of this device's clock")
         self._note_battery(reading)
         if reading.device_clock is not None:
@@ -320,10 +321,10 @@ class Intake:
         return self._rain[key]
 
     def _shift_s(self, then: float) -> float:
-        """What brings a UTC time of the last run to this run's monotonic clock. After a boot this device's clock may
-        stand before its own past: then it is not known how long it was off."""
-        now = self._clock.now()
-        age_s = now - then if EARLIEST <= then <= now else UNKNOWN_AGE_S
+        """What brings a UTC time of the last run to this run's monotonic clock. After a boot this device may not know
+        the time: then it is not known how long it was off."""
+        now, known = self._clock.now(), self._clock.state() != "unsynced"
+        age_s = now - then if known and EARLIEST <= then <= now else UNKNOWN_AGE_S
         return self._clock.monotonic() - age_s - then
 
 

@@ -19,12 +19,13 @@ import click
 from edge_agent.clock import Clock, SystemClock, format_time
 from edge_agent.config import Config, Mqtt, Sensor, load
 from edge_agent.errors import ConfigError, NetworkError, StationcastError, StoreError
+from edge_agent.timekeeping.sources import RELEASED
+from edge_agent.timekeeping.station_clock import StationClock
 
 PROBE_S = 10.0
 LONGEST_PROBE_S = 75.0  # for sensors that say they speak less often
 MAX_AT_ONCE = 32
 MIN_FREE_MB = 100.0
-EARLIEST_NOW = 1_735_689_600  # 2025-01-01: a clock before it was never set
 
 Check = Callable[[], str]  # says what is fine, or raises what is wrong and what to do
 
@@ -68,14 +69,18 @@ def _all(checks: dict[str, Check]) -> bool:
 
 def check_clock(clock: Clock) -> str:
     """The device's time, and whether it is kept right."""
-    now, state = clock.now(), clock.state()
-    if now < EARLIEST_NOW:
+    station = StationClock(clock)
+    station.look()
+    now, state, error_s = clock.now(), station.state(), station.error_s()
+    if now < RELEASED:
         raise ConfigError(
             f"it says {format_time(now)}: set it (timedatectl set-ntp true), or add a battery-backed clock"
         )
     if state != "synced":
+        bound = "off by an unknown time" if error_s is None else f"within {error_s:.0f} s by {station.known.source}"
         advice = "the agent works and marks its readings so; timedatectl set-ntp true keeps it right"
-        raise _Note(f"{format_time(now)}, {state}: {advice}")
+        limits = "" if error_s is not None else ", and forecasts are persistence until then (`edge-agent clock`)"
+        raise _Note(f"{format_time(now)}, {state}, {bound}: {advice}{limits}")
     return f"{format_time(now)}, synced"
 
 
@@ -207,4 +212,4 @@ def _why(error: OSError, settings: Mqtt, clock: Clock) -> str:
     if settings.tls_ca and isinstance(error, ConnectionResetError):
         where = f"{settings.host}:{settings.port}"
         return f"{where}: closed during the TLS handshake: is this the broker's TLS port (often 8883)?"
-    return of_error(error, settings, clock.now())
+    return of_error(error, settings, clock.now(), clock)

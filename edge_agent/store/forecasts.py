@@ -128,6 +128,11 @@ class Forecasts:
         """Let go of the baselines with an origin up to `until`."""
         self._connection.write("DELETE FROM baselines WHERE origin <= ?", (until,))
 
+    def forget(self, since: int, until: int) -> None:
+        """Delete forecasts and what stands beside them; `since` <= origin <= `until`."""
+        for table in ("forecasts", "forecast_quantiles", "baselines"):
+            self._connection.write(f"DELETE FROM {table} WHERE origin BETWEEN ? AND ?", (since, until))
+
     def add_scores(self, rows: Iterable[ScoreRow]) -> None:
         """Add sums to those of the same station, day, source, variable and lead, all or none of them."""
         adding = ", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 from edge_agent import grid
 from edge_agent.clock import Clock
 from edge_agent.config import Store as Settings
+from edge_agent.errors import StoreError
 from edge_agent.forecast import Forecast
 from edge_agent.observation import Flag, Judged, RainState, Revision
 from edge_agent.store.observations import Fate, fate_of
 from edge_agent.store.outbox import OutboxCounts, Queued
 from edge_agent.store.refuge import Refuge
+from edge_agent.store.restamp import Doubtful, Slice, Timeline
 from edge_agent.store.revisions import Recorded
 from edge_agent.store.rows import only
 from edge_agent.store.salvage import Salvaged
@@ -32,7 +35,8 @@ MOST_SETTLED = 200_000  # rows of the file settled while it cannot be written; t
 
 
 class Keeper:
-    """As `Store`, for the running agent. No method fails because of the disk, but for opening and closing."""
+    """As `Store`, for the running agent. No method fails because of the disk, but for opening, closing,
+    `doubtful`, `slices` and `restamp`."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         """Raises StoreError: another agent works with it, another program's file, a newer schema, not permitted."""
@@ -145,6 +149,43 @@ class Keeper:
         """As `Store.revisions_published`; not noted while the disk fails: they are then published once more."""
         self._refuge.on_disk(lambda store: store.revisions_published(keys), None)
 
+    def free_second(self, station: str, source: str, t: int, steady_s: float, machine: str) -> int:
+        """As `Store.free_second`, on the disk and in memory."""
+        while True:
+            free = self._refuge.look(lambda store, t=t: store.free_second(station, source, t, steady_s, machine), t)  # type: ignore[misc]
+            if self._refuge.memory is None:
+                return free
+            t = self._refuge.memory.free_second(station, source, free, steady_s, machine)
+            if t == free:
+                return t
+
+    def doubtful(self, doubtful: Doubtful) -> list[int]:
+        """As `Store.doubtful`.
+
+        Raises StoreError: the disk fails.
+        """
+        found = self._refuge.on_disk(lambda store: store.doubtful(doubtful), None)
+        return self._moved_later() if found is None else found
+
+    def slices(self, series: int, doubtful: Doubtful, timeline: Timeline) -> list[Slice]:
+        """As `Store.slices`.
+
+        Raises StoreError: the disk fails.
+        """
+        found = self._refuge.on_disk(lambda store: store.slices(series, doubtful, timeline), None)
+        return self._moved_later() if found is None else found
+
+    def restamp(self, series: int, slice_: Slice, timeline: Timeline, destinations: Sequence[str] = ()) -> int:
+        """As `Store.restamp`.
+
+        Raises StoreError: the disk fails.
+        """
+        moved = self._refuge.on_disk(lambda store: store.restamp(series, slice_, timeline, destinations), None)
+        return self._moved_later() if moved is None else moved
+
+    def _moved_later(self) -> NoReturn:
+        raise StoreError(f"{self.trouble}: no observation gets its time meanwhile")
+
     def rain_totals(self) -> dict[str, dict[tuple[str, str], RainState]]:
         """As `Store.rain_totals`."""
         nothing: dict[str, dict[tuple[str, str], RainState]] = {}
@@ -181,6 +222,10 @@ class Keeper:
     def add_forecast(self, forecast: Forecast, baselines: Sequence[Forecast] = ()) -> None:
         """As `Store.add_forecast`."""
         self._refuge.do(lambda store: store.add_forecast(forecast, baselines))
+
+    def forget_forecasts(self, since: int, until: int) -> None:
+        """As `Store.forget_forecasts`."""
+        self._refuge.do(lambda store: store.forget_forecasts(since, until))
 
     def forecasts(self, station: str, *, since: int, until: int) -> Iterator[Forecast]:
         """As `Store.forecasts`, of what is on the disk."""
@@ -255,6 +300,10 @@ class Keeper:
     def set(self, key: str, value: str) -> None:
         """As `Store.set`."""
         self._refuge.do(lambda store: store.set(key, value))
+
+    def as_of(self) -> int | None:
+        """As `Store.as_of`, of what is on the disk."""
+        return self._refuge.look(lambda store: store.as_of(), None)
 
     def prune(self, now: float) -> Pruned:
         """As `Store.prune`; nothing while the disk fails."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from operator import itemgetter
 
+import msgspec
 import numpy as np
 
 from edge_agent import grid
@@ -83,9 +84,14 @@ class Observations:
         key = ("series", str(station), source)
         return _given(self._number(key, "series", {"station": station, "source": source}, make=True))
 
-    def boot(self, boot_id: str) -> int:
-        """The number of a run of the agent, made where there is none."""
-        return _given(self._number(("boot", boot_id), "boots", {"boot_id": boot_id}, make=True))
+    def boot(self, boot_id: str, machine: str = "") -> int:
+        """The number of a run of the agent, made where there is none. `machine`: the run of the machine it is in, where
+        that is known."""
+        number = _given(self._number(("boot", boot_id), "boots", {"boot_id": boot_id}, make=True))
+        if machine and ("machine", boot_id) not in self._numbers:
+            self._connection.write("UPDATE boots SET machine = ? WHERE id = ?", (machine, number))
+            self._numbers["machine", boot_id] = number
+        return number
 
     def name(self, station: int) -> str:
         """The name of a station that has a number."""
@@ -116,12 +122,15 @@ class Observations:
     def insert(self, series: int, judged: Judged) -> tuple[Fate, Added | None]:
         """Keep an observation, or the variables it adds to the row of the same series and time; None: it adds none."""
         o, c = judged.observation, self._connection
-        boot = self.boot(o.boot_id)
+        boot = self.boot(o.boot_id, o.machine)
         readings, flags = readings_text(judged), flags_text(judged)
         inserted = c.write(
-            "INSERT INTO observations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (series, o.t, readings, flags, boot, o.seq, o.clock, o.period_s, int(o.historical), o.rank),
-        )
+            "INSERT INTO observations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                series, o.t, readings, flags, boot, o.seq, o.clock, o.period_s, int(o.historical), o.rank,
+                None if o.steady_s is None else round(o.steady_s * 1000), int(o.stamped), o.restamped_from,
+            ),
+        )  # fmt: skip
         size = len(readings) + len(flags or "")
         if inserted:
             return Fate(frozenset(o.values)), Added(judged, grid_values(judged), size)
@@ -134,6 +143,27 @@ class Observations:
             (station, source, t),
         )
         return judged_of(rows[0]) if rows else None
+
+    def free_second(self, station: str, source: str, t: int, steady_s: float, machine: str) -> int:
+        """The first second from `t` on that holds no observation of another moment, as it does where the clock was set
+        back. The same moment: within a second on the steady clock of the same run of the machine."""
+        number = self.station(station)
+        names: dict[str, str | int] = {"station": number or 0, "source": source}
+        series = None if number is None else self._number(("series", str(number), source), "series", names, make=False)
+        most = 1  # rows of one look: mostly there is none
+        while series is not None:
+            rows = self._connection.read(
+                "SELECT o.t FROM observations o JOIN boots b ON b.id = o.boot"
+                " WHERE o.series = ? AND o.t BETWEEN ? AND ?"
+                " AND o.stamped = 1 AND (b.machine <> ? OR ABS(o.steady_ms - ?) >= 1000) ORDER BY o.t",
+                (series, t, t + most - 1, machine, round(steady_s * 1000)),
+            )
+            run = sum(1 for n, (taken,) in enumerate(rows) if taken == t + n)  # in a row, from t on
+            t += run
+            if run < most:
+                break
+            most = PAGE_ROWS
+        return t
 
     def between(self, station: str, start: int | None, end: int | None) -> Iterator[Judged]:
         """A station's observations by time, then rank; `start` <= t <= `end`."""
@@ -179,6 +209,7 @@ class Observations:
     def prune(self, before: int) -> int:
         """Delete rows with t < `before` that no destination waits for; their number. Commits between many."""
         c, gone, uncommitted = self._connection, 0, 0
+        c.write("DELETE FROM parts WHERE t < ?", (before,))
         for (series,) in c.read("SELECT id FROM series"):
             start = self._first(series, None)
             while start is not None and start < before:
@@ -214,6 +245,11 @@ class Observations:
             "UPDATE observations SET readings = ?, flags = ? WHERE series = ? AND t = ?",
             (readings_text(whole), flags_text(whole), series, o.t),
         )
+        if o.stamped and o.clock != "synced":
+            c.write(
+                "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?)",
+                (series, boot, o.seq, o.t, msgspec.json.encode(sorted(names)).decode()),
+            )
         before = grid_values(earlier)
         entering = {name: value for name, value in grid_values(whole).items() if before.get(name) != value}
         return fate, Added(new, entering, size, Part(boot, o.seq, sorted(names)), tuple(there))

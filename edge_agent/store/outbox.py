@@ -7,13 +7,16 @@ or acknowledged, no power cut takes back.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import msgspec
 
 from edge_agent.observation import Judged
+from edge_agent.store.cells import WORST_RANK
 from edge_agent.store.connection import Connection
 from edge_agent.store.rows import OBSERVATION_COLUMNS, OBSERVATION_TABLES, judged_of, only
 
@@ -53,6 +56,29 @@ class Part:
     names: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An observation that got another time, `old` -> `new`. `own`: its boot and seq, by which a row may name it;
+    `bytes`: of its values and flags; `priority`: as in `put`; `parts`: the observations that filled it up, and then
+    `names`: the values it came with itself."""
+
+    old: int
+    new: int
+    own: tuple[int, int]
+    bytes: int
+    priority: int = 0
+    parts: Sequence[Part] = ()
+    names: Sequence[str] | None = None
+
+
+_Identity = tuple[int, int] | None  # boot and seq of a part; None: the observation that came first
+
+
+def priority_of(judged: Judged) -> int:
+    """In the outbox, of an observation."""
+    return min(judged.observation.rank, WORST_RANK) if judged.usable() else LOWEST
+
+
 class Outbox:
     """The rows and the books, in the connection's open transaction. `limit_bytes` for each destination; `policy`: what
     becomes of rows beyond it. `drop_oldest`: the oldest go; `drop_lowest_priority`: those with the largest `priority`
@@ -64,11 +90,17 @@ class Outbox:
         self._books: dict[str, OutboxCounts] = {}
         connection.after_commit.append(self.take_stock)
 
-    def put(self, destination: str, series: int, t: int, size: int, part: Part | None, priority: int = 0) -> None:
-        """Queue an observation. `size`: bytes of its values and flags."""
+    def put(
+        self, destination: str, series: int, t: int, size: int, part: Part | None, priority: int = 0,
+        names: Sequence[str] | None = None,
+    ) -> None:  # fmt: skip
+        """Queue an observation. `size`: bytes of its values and flags; `names`: of one that was filled up, the values
+        it stands for itself, None = all."""
         c = self._connection
         size += ROW_BYTES
-        own = (part.boot, part.seq, msgspec.json.encode(list(part.names)).decode()) if part else (None, None, None)
+        alone = part.names if part else names
+        text = None if alone is None else msgspec.json.encode(list(alone)).decode()
+        own = (part.boot, part.seq, text) if part else (None, None, text)
         self.last_key = self.last_given() + 1
         rejected = not self.takes(destination, size)
         c.write(
@@ -107,6 +139,26 @@ class Outbox:
         self._connection.write(
             "UPDATE outbox SET names = ? WHERE series = ? AND t = ? AND names IS NULL", (text, series, t)
         )
+
+    def move(self, destination: str, series: int, moved: Sequence[Moved]) -> None:
+        """Observations got other times. What waits goes by them, under new keys, as the broker may be about to
+        acknowledge the old time; what has left is queued once more, and counts as accepted once more."""
+        c, waiting = self._connection, defaultdict[int, defaultdict[_Identity, list[int]]](lambda: defaultdict(list))
+        span = min(m.old for m in moved), max(m.old for m in moved)
+        query = (
+            "SELECT id, t, boot, seq FROM outbox WHERE series = ? AND t BETWEEN ? AND ? AND destination = ? ORDER BY id"
+        )
+        for key, t, boot, seq in c.read(query, (series, *span, destination)):
+            waiting[t][None if boot is None else (boot, seq)].append(key)
+        for m in moved:
+            here = waiting[m.old]
+            for key in chain.from_iterable(here.values()):
+                self._renew(key, m.new)
+            if not (here[None] or here[m.own]):
+                self.put(destination, series, m.new, m.bytes, None, m.priority, m.names)
+            for part in m.parts:
+                if not here[part.boot, part.seq]:
+                    self.put(destination, series, m.new, m.bytes, part, m.priority)
 
     def queued(self, destination: str, limit: int, after: int = 0) -> list[Queued]:
         """The oldest rows, in the order in which they were accepted. `after`: only those with a larger key."""
@@ -213,6 +265,17 @@ class Outbox:
             if not keys:
                 return
             self.drop(destination, keys, FULL)
+
+    def _renew(self, key: int, t: int) -> None:
+        """The same row under a new key, and at another time."""
+        self.last_key = self.last_given() + 1
+        rest = "bytes, boot, seq, names, priority"
+        self._connection.write(
+            f"INSERT INTO outbox (id, destination, series, t, {rest}) SELECT ?, destination, series, ?, {rest}"
+            " FROM outbox WHERE id = ?",
+            (self.last_key, t, key),
+        )
+        self._connection.write("DELETE FROM outbox WHERE id = ?", (key,))
 
     def _held(self, destination: str) -> int:
         rows = self._connection.read("SELECT bytes FROM outbox_totals WHERE destination = ?", (destination,))

@@ -52,11 +52,12 @@ class Pour:
         self.kept: Counter[str] = Counter()
         self._reader, self._target, self._newer, self._name = Reader(source), target, newer, name
         self._c = target.connection
+        self._columns = _OBSERVATION + (_ARRIVED if self._reader.has("observations", "was") else _NOT_TOLD)
         self._stations: dict[int, str] = {}
         self._numbers: dict[int, int] = {}  # the source's number of a station -> the target's
         self._series: dict[int, tuple[int, str]] = {}
-        self._boots: dict[int, str] = {}
-        self._boot_numbers: dict[str, int] = {}
+        self._boots: dict[int, tuple[str, str]] = {}  # and the run of the machine
+        self._boot_numbers: dict[int, int] = {}
         self._whole_days: set[tuple[int, int]] = set()  # grid days that were taken over as they are
         self._touched: set[tuple[int, int]] = set()
 
@@ -77,6 +78,7 @@ class Pour:
         """Everything but the outbox."""
         for step in (
             self._names, self._small_things, self._grid, self._recent, self._forecasts, self._scores, self._rest,
+            self._parts,
         ):  # fmt: skip
             for _ in step():
                 self._settle()
@@ -107,8 +109,11 @@ class Pour:
         for number, station, source in (*self._reader.by_id("series", "id, station, source"), *by_index):
             if station in self._stations and isinstance(source, str):
                 self._series[number] = station, source
+        machine = "machine" if self._reader.has("boots", "machine") else "''"
         self._boots = {
-            number: boot for number, boot in self._reader.by_id("boots", "id, boot_id") if isinstance(boot, str)
+            number: (boot, machine)
+            for number, boot, machine in self._reader.by_id("boots", f"id, boot_id, {machine}")
+            if isinstance(boot, str) and isinstance(machine, str)
         }
         for number, station in self._stations.items():
             ours = self._target.observations.station(station, make=True)
@@ -164,7 +169,7 @@ class Pour:
                 yield series, *found
 
     def _observations(self, series: int, low: int, high: int) -> Step:
-        sql = f"SELECT {_OBSERVATION} FROM observations WHERE series = ? AND t BETWEEN ? AND ? ORDER BY t"
+        sql = f"SELECT {self._columns} FROM observations WHERE series = ? AND t BETWEEN ? AND ? ORDER BY t"
         rows = self._reader.between(lambda first, last: self._reader.rows(sql, series, first, last), (low, high), 60)
         while part := list(islice(rows, SLICE)):
             for row in part:
@@ -174,20 +179,21 @@ class Pour:
     def _keep(self, series: int, row: Row) -> bool:
         """Take over an observation; false where nothing in it is new. What cannot be is left out."""
         number, source = self._series[series]
-        t, readings, flags, boot, seq, clock, period_s, historical, rank = row
-        boot_id = self._boots.get(boot, f"lost-{boot}")
+        t, readings, flags, boot, *rest = row
+        boot_id, machine = self._boot_of(boot)
         station, target = self._numbers[number], self._target
+        identity, arrival = rest[:-_ARRIVAL], rest[-_ARRIVAL:]
         try:
             judged = judged_of(
-                (self._stations[number], source, t, readings, flags, boot_id, seq, clock, period_s, historical, rank)
+                (self._stations[number], source, t, readings, flags, boot_id, *identity, machine, *arrival)
             )
         except StoreError:
             self._reader.unreadable += 1
             return False
         ours = target.observations.series(station, source)
         new = self._c.write(
-            "INSERT INTO observations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (ours, t, readings, flags, self._boot(boot_id), seq, clock, period_s, historical, rank),
+            "INSERT INTO observations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (ours, t, readings, flags, self._boot(boot), *rest),
         )
         if not new:
             added = target.observations.insert(ours, judged)[1]
@@ -200,10 +206,27 @@ class Pour:
             self._touched.add((station, day))
         return True
 
-    def _boot(self, boot_id: str) -> int:
-        if boot_id not in self._boot_numbers:
-            self._boot_numbers[boot_id] = self._target.observations.boot(boot_id)
-        return self._boot_numbers[boot_id]
+    def _parts(self) -> Step:
+        """Which observations filled up one that may get another time."""
+        if not self._reader.has("parts", "names"):
+            return
+        columns = "series, boot, seq, t, names"
+        for series, boot, seq, t, names in self._reader.ends(f"SELECT {columns} FROM parts", "series, boot, seq"):
+            if series in self._series and has_ints(boot, seq, t) and isinstance(names, str):
+                number, source = self._series[series]
+                ours = self._target.observations.series(self._numbers[number], source)
+                row = (ours, self._boot(boot), seq, t, names)
+                self._c.write("INSERT OR IGNORE INTO parts VALUES (?, ?, ?, ?, ?)", row)
+        yield
+
+    def _boot_of(self, boot: int) -> tuple[str, str]:
+        return self._boots.get(boot, (f"lost-{boot}", ""))
+
+    def _boot(self, boot: int) -> int:
+        """The target's number of a run of the agent."""
+        if boot not in self._boot_numbers:
+            self._boot_numbers[boot] = self._target.observations.boot(*self._boot_of(boot))
+        return self._boot_numbers[boot]
 
     # --- the outbox ---------------------------------------------------------------------------------------------------
 
@@ -237,7 +260,7 @@ class Pour:
         ours = self._target.observations.series(self._numbers[number], source)
         there = "SELECT 1 FROM observations WHERE series = ? AND t = ?"
         was_there = bool(self._c.read(there, (ours, t)))
-        found = self._reader.one(f"SELECT {_OBSERVATION} FROM observations WHERE series = ? AND t = ?", series, t)
+        found = self._reader.one(f"SELECT {self._columns} FROM observations WHERE series = ? AND t = ?", series, t)
         if found is not None:
             self.kept["observations"] += self._keep(series, found)
         if not self._c.read(there, (ours, t)):
@@ -245,7 +268,7 @@ class Pour:
         if self._newer and was_there and found is not None and boot is None:  # of a row that was filled up: its own
             boot, seq = found[3], found[4]
             names = names or msgspec.json.encode(list(msgspec.json.decode(found[1]))).decode()
-        own = None if boot is None else self._boot(self._boots.get(boot, f"lost-{boot}"))
+        own = None if boot is None else self._boot(boot)
         if self._newer and not self._target.outbox.takes(destination, size):
             self._add_to_books(destination, accepted=1)
             self._target.outbox.note_dropped(destination, FULL, 1)
@@ -296,7 +319,9 @@ class Pour:
         )
 
 
-_OBSERVATION = "t, readings, flags, boot, seq, clock, period_s, historical, rank"
+_OBSERVATION = "t, readings, flags, boot, seq, clock, period_s, historical, rank, "
+_ARRIVED, _NOT_TOLD = "steady_ms, stamped, was", "NULL, 0, NULL"  # the latter of an older schema
+_ARRIVAL = 3  # columns of it
 
 
 def _is_sane(key: object, value: object) -> bool:

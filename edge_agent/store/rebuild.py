@@ -17,11 +17,12 @@ SLICE = 500  # rows between two looks at the time
 
 _I, _T, _B, _N = int, str, bytes, type(None)
 _Shape = tuple[tuple[type, ...], ...]
+_BEFORE_ARRIVAL = ((_I,), (_I,), (_T,), (_T, _N), (_I,), (_I,), (_T,), (_I, _N), (_I,), (_I,))
 # Table -> the types that its columns may have. With row numbers the first column is null where it is that number.
 _NUMBERED: dict[str, _Shape] = {
     "stations": ((_N,), (_T,), (_T, _N)),
     "series": ((_N,), (_I,), (_T,)),
-    "boots": ((_N,), (_T,)),
+    "boots": ((_N,), (_T,), (_T,)),
     "forecast_forms": ((_N,), (_B,)),
     "outbox": ((_N,), (_T,), (_I,), (_I,), (_I,), (_I, _N), (_I, _N), (_T, _N), (_I,)),
     "grid_days": ((_I,), (_I,), (_B,)),
@@ -29,7 +30,8 @@ _NUMBERED: dict[str, _Shape] = {
     "baselines": ((_I,), (_T,), (_T,), (_I,), (_B,), (_B, _N)),
 }
 _PLAIN: dict[str, _Shape] = {
-    "observations": ((_I,), (_I,), (_T,), (_T, _N), (_I,), (_I,), (_T,), (_I, _N), (_I,), (_I,)),
+    "observations": (*_BEFORE_ARRIVAL, (_I, _N), (_I,), (_I, _N)),
+    "parts": ((_I,), (_I,), (_I,), (_I,), (_T,)),
     "forecasts": ((_I,), (_T,), (_I,), (_B,)),
     "scores": ((_T,), (_T,), (_T,), (_T,), (_I,), (_I,), *((float, _I),) * 4, (_I,)),
     "outbox_totals": ((_T,), (_I,), (_I,), (_I,)),
@@ -37,6 +39,8 @@ _PLAIN: dict[str, _Shape] = {
     "meta": ((_T,), (_T,)),
     "rain_totals": ((_T,), (_T,), (_T,), (_T,)),
 }
+# What a row of an older schema lacks at its end.
+_LACKS: dict[str, tuple[Value, ...]] = {"outbox": (0,), "boots": ("",), "observations": (None, 0, None)}
 _OWN_NUMBER = ("stations", "series", "boots", "forecast_forms", "outbox")
 
 
@@ -77,10 +81,11 @@ class Rebuilt:
 
     def _enter(self, number: int | None, columns: tuple[Value, ...]) -> None:
         for table, shape in (_PLAIN if number is None else _NUMBERED).items():
-            row = columns
-            if table == "outbox" and len(row) == len(shape) - 1:  # of an older schema
-                row = (*row, 0)
+            lacks = _LACKS.get(table, ())
+            row = (*columns, *lacks) if lacks and len(columns) == len(shape) - len(lacks) else columns
             if len(row) == len(shape) and all(type(v) in may for v, may in zip(row, shape, strict=True)):
+                if table == "stations" and isinstance(row[2], str) and not row[2].startswith("{"):
+                    continue  # a run of the agent, with that of the machine
                 if table in _OWN_NUMBER:
                     row = (number, *row[1:])
                 marks = ", ".join("?" * len(row))

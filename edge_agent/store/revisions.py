@@ -7,7 +7,7 @@ stands against both. Only flags change, never a value.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from edge_agent.observation import Flag, Judged, Revision, Verdict
@@ -99,6 +99,19 @@ class Revisions:
     def published(self, keys: Iterable[int]) -> None:
         """Receivers know them."""
         self._connection.write_many("UPDATE revisions SET published = 1 WHERE id = ?", [(key,) for key in keys])
+
+    def move(self, series: int, moved: Mapping[int, int]) -> None:
+        """Rows of a source got other times, by the old ones: the record goes with those at its ends."""
+        rows = self._connection.read(
+            "SELECT r.id, r.start, r.end FROM series s JOIN stations st ON st.id = s.station"
+            " JOIN revisions r ON r.station = st.station AND r.source = s.source"
+            " WHERE s.id = ? AND r.end >= ? AND r.start <= ?",
+            (series, min(moved), max(moved)),
+        )
+        self._connection.write_many(
+            "UPDATE revisions SET start = ?, end = ? WHERE id = ?",
+            [(moved.get(start, start), moved.get(end, end), key) for key, start, end in rows],
+        )
 
     def prune(self, before: int) -> None:
         """Delete what quality control said of rows before that time; an operator's word stays."""

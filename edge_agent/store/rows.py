@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,7 +16,8 @@ from edge_agent.store.cells import COLUMNS
 from edge_agent.variables import VARIABLES
 
 OBSERVATION_COLUMNS = (
-    "st.station, s.source, o.t, o.readings, o.flags, b.boot_id, o.seq, o.clock, o.period_s, o.historical, o.rank"
+    "st.station, s.source, o.t, o.readings, o.flags, b.boot_id, o.seq, o.clock, o.period_s, o.historical, o.rank,"
+    " b.machine, o.steady_ms, o.stamped, o.was"
 )
 OBSERVATION_TABLES = (
     "observations o JOIN series s ON s.id = o.series JOIN stations st ON st.id = s.station"
@@ -56,24 +58,24 @@ def judged_of(row: tuple[Any, ...]) -> Judged:
 
 
 def _judged_of(row: tuple[Any, ...]) -> Judged:
-    station, source, t, readings, flags, boot_id, seq, clock, period_s, historical, rank = row
+    station, source, t, readings, flags, boot_id, seq, clock, period_s, historical, rank, *arrival = row
+    machine, steady_ms, stamped, was = arrival
     values = {name: math.nan if value is None else value for name, value in _readings(readings).items()}
     verdicts = dict.fromkeys(values, GOOD)
     if flags is not None:
         verdicts |= {name: Verdict(Flag(v[0]), *v[1:]) for name, v in _flags(flags).items()}
     observation = Observation(
-        station, source, t, values, boot_id, seq, clock=clock, period_s=period_s, historical=bool(historical), rank=rank
-    )
+        station, source, t, values, boot_id, seq,
+        clock=clock, period_s=period_s, historical=bool(historical), rank=rank, machine=machine,
+        steady_s=None if steady_ms is None else steady_ms / 1000, stamped=bool(stamped), restamped_from=was,
+    )  # fmt: skip
     return Judged(observation, verdicts)
 
 
 def only(judged: Judged, names: set[str], boot_id: str, seq: int) -> Judged:
     """The part of an observation that came in a message of its own."""
     o = judged.observation
-    part = Observation(
-        o.station, o.source, o.t, {k: v for k, v in o.values.items() if k in names}, boot_id, seq,
-        clock=o.clock, period_s=o.period_s, historical=o.historical, rank=o.rank,
-    )  # fmt: skip
+    part = replace(o, values={k: v for k, v in o.values.items() if k in names}, boot_id=boot_id, seq=seq)
     return Judged(part, {k: v for k, v in judged.verdicts.items() if k in names})
 
 

@@ -125,6 +125,25 @@ def outbox_order(db: Database) -> None:
     db.execute("CREATE TABLE outbox_marks (t INTEGER PRIMARY KEY, key INTEGER NOT NULL)")
 
 
+def times_of_arrival(db: Database) -> None:
+    """When an observation arrived on the steady clock of which run of the machine (`machine`, '' = not known), so that
+    a time nobody knew then can be told later. `stamped`: 1 = its `t` is from that clock; `was`: the `t` it had before.
+    `parts`: observations that filled up an earlier one while the time was not known: what was published of them has ids
+    of their own."""
+    db.execute("ALTER TABLE boots ADD COLUMN machine TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE observations ADD COLUMN steady_ms INTEGER")
+    db.execute("ALTER TABLE observations ADD COLUMN stamped INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE observations ADD COLUMN was INTEGER")
+    db.execute(
+        "CREATE INDEX observations_doubtful ON observations (series, steady_ms, boot, clock)"
+        " WHERE stamped = 1 AND clock <> 'synced'"
+    )
+    db.execute(
+        "CREATE TABLE parts (series INTEGER NOT NULL, boot INTEGER NOT NULL, seq INTEGER NOT NULL, t INTEGER NOT NULL,"
+        " names TEXT NOT NULL, PRIMARY KEY (series, boot, seq)) WITHOUT ROWID"
+    )
+
+
 # In order; new ones at the end.
 _MIGRATIONS = (
     observations,
@@ -137,6 +156,7 @@ _MIGRATIONS = (
     revisions,
     open_steps,
     outbox_order,
+    times_of_arrival,
 )
 for _migration in _MIGRATIONS:
     SCHEMA()(_migration)

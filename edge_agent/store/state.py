@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -95,6 +95,16 @@ class GridDays:
     def has(self, station: int, day: int) -> bool:
         """Whether there is anything of a day."""
         return (station, day) in self._days or bool(self._written(station, day, day))
+
+    def renew(self, station: int, steps: Iterable[int]) -> None:
+        """Make open steps again from the observations that are in them now."""
+        for step in steps:
+            key = (station, step // DAY_S)
+            if key in self._days:
+                self._make_again(self._days[key], station, step)
+                self._changed.add(key)
+            else:
+                self._load(*key)
 
     def drop(self, keys: Iterable[tuple[int, int]]) -> None:
         """Forget (station, day) in memory: they are read, and their open steps made, again."""
@@ -224,6 +234,24 @@ class Newest:
                 state.newest[name] = (t, value, flag)
         for name, t in other.usable.items():
             state.usable[name] = max(t, state.usable.get(name, t))
+        self._write(station, set())
+
+    def move(self, station: int, was: Mapping[int, Judged], now: Sequence[Judged]) -> None:
+        """Observations of a station that `of` was asked for got other times: `was`, by the old ones, and the same
+        `now`. What the others have is looked up where one of these was the newest, and keeps at once."""
+        state = self.of(station)
+        gone = {name for name, (t, _, _) in state.newest.items() if t in was and name in was[t].observation.values}
+        unused = {name for name, t in state.usable.items() if t in was and name in grid_values(was[t])}
+        for name in gone:
+            del state.newest[name]
+        for name in unused:
+            del state.usable[name]
+        if gone or unused:
+            since = min(judged.observation.t for judged in now)
+            others = self._observations.between(self._observations.name(station), since, None)
+            now = [*others, *now]
+        for judged in now:
+            _take(state, judged, grid_values(judged))
         self._write(station, set())
 
     def revise(self, station: int, revision: Revision) -> None:

@@ -20,7 +20,8 @@ from edge_agent.store.connection import Connection, connect, connect_memory
 from edge_agent.store.forecasts import Forecasts
 from edge_agent.store.observations import Fate, Observations, Series
 from edge_agent.store.open_steps import OpenSteps
-from edge_agent.store.outbox import LOWEST, Outbox, OutboxCounts, Policy, Queued
+from edge_agent.store.outbox import Outbox, OutboxCounts, Policy, Queued, priority_of
+from edge_agent.store.restamp import Doubtful, Restamp, Slice, Timeline
 from edge_agent.store.revisions import Recorded, Revisions
 from edge_agent.store.state import GridDays, Newest, RainTotals
 from edge_agent.store.tables import Tables
@@ -60,6 +61,7 @@ class Store:
         self._forecasts = Forecasts(connection)
         self._outbox = Outbox(connection, outbox_bytes, outbox_policy)
         self._revisions = Revisions(connection, self._observations, self._open, self._grid, self._newest)
+        self._restamp = Restamp(self.tables, self._revisions)
         self._usable: tuple[tuple[str, int, int], list[Series]] | None = None
         self._identity: tuple[int, int] | None = None
         connection.forget.append(self._forget)
@@ -155,7 +157,7 @@ class Store:
                 return fate
             if added.part is not None:
                 self._outbox.keep_part(series, o.t, added.earlier)
-            priority = min(o.rank, WORST_RANK) if added.grid or added.judged.usable() else LOWEST
+            priority = min(o.rank, WORST_RANK) if added.grid else priority_of(added.judged)
             for destination in destinations:
                 self._outbox.put(destination, series, o.t, added.bytes, added.part, priority)
         self._open.add(station, o.t)
@@ -216,6 +218,25 @@ class Store:
         """variable -> (t, value, flag) of its newest reading, whatever its flag."""
         number = self._observations.station(station)
         return {} if number is None else dict(self._newest.of(number).newest)
+
+    def free_second(self, station: str, source: str, t: int, steady_s: float, machine: str) -> int:
+        """The first second from `t` on in which the source has no observation that arrived at another moment than
+        `steady_s` of `machine`'s steady clock."""
+        return self._observations.free_second(station, source, t, steady_s, machine)
+
+    def doubtful(self, doubtful: Doubtful) -> list[int]:
+        """The series with such observations, by number."""
+        return self._restamp.series(doubtful)
+
+    def slices(self, series: int, doubtful: Doubtful, timeline: Timeline) -> list[Slice]:
+        """The slices in which `restamp` puts such observations of a series where they belong, in this order."""
+        return self._restamp.slices(series, doubtful, timeline)
+
+    def restamp(self, series: int, slice_: Slice, timeline: Timeline, destinations: Sequence[str] = ()) -> int:
+        """Give a slice of the observations the time that `timeline` says, in grid, newest readings, revisions and
+        outbox too; what has left for a destination is queued for it once more. How many got another time."""
+        self._usable = None
+        return self._restamp.move(series, slice_, timeline, destinations)
 
     def verifying(self, station: str, variable: str, valid_times: grid.Times) -> grid.Values:
         """What came at each valid time, [M] float64, NaN where nothing usable did; as `grid.verifying`. Where several
@@ -287,6 +308,10 @@ class Store:
     def forget_baselines(self, until: int) -> None:
         """Let go of the baselines of all forecasts with an origin up to `until`."""
         self._forecasts.forget_baselines(until)
+
+    def forget_forecasts(self, since: int, until: int) -> None:
+        """Delete the forecasts of all stations from these origins on, and what stands beside them."""
+        self._forecasts.forget(since, until)
 
     def last_forecast(self, station: str) -> Forecast | None:
         """The forecast with the newest origin."""

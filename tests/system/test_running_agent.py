@@ -19,7 +19,7 @@ from paho.mqtt.publish import single
 from edge_agent.clock import ManualClock
 from edge_agent.publish.schemas import validate
 from edge_agent.publish.topics import KINDS, kind_of
-from tests.agents import HOME, Kept, Running, fill, sensor, until, write_config
+from tests.agents import HOME, Kept, Running, fill, sensor, tell_time, until, write_config
 from tests.board import Board
 from tests.system.agent_process import AgentProcess
 from tests.system.subscriber import Received, Subscriber, retained
@@ -78,6 +78,7 @@ def times(payloads: list[dict[str, object]]) -> list[object]:
 def test_a_run_publishes_what_its_schemas_say_and_ends_with_stopped(mosquitto, start, board, tiny, tmp_path):
     now = int(time.time())
     fill(tmp_path / "store.sqlite", now, hours=48)
+    tell_time(tmp_path / "store.sqlite")
     config = write_config(tmp_path, sensor("roof", board, time="at"), port=mosquitto.port, **tiny)
     with Subscriber(mosquitto.host, mosquitto.port) as live:
         agent = start(config).reads("roof")
