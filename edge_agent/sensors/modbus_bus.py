@@ -21,7 +21,7 @@ from edge_agent.sensors.modbus_client import Client, require, split
 from edge_agent.sensors.modbus_frames import Frame, Kind, frame_at
 from edge_agent.sensors.register_map import Block
 from edge_agent.sensors.source import Health, Intake
-from edge_agent.sensors.supervisor import Pauses, Supervisor
+from edge_agent.sensors.supervisor import HUNG_S, Pauses, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,8 @@ class Limits:
     """Seconds, except `tries` (of a question to a device that answered the last one) and `misses` (polls in a row that
     no device of the line answered, after which it is opened anew). `gap`: silence between an answer and the next
     question, more than the 3.5 characters of the standard. `look`: how soon a sensor that starts is noticed.
-    `seldom`: the longest pause between two polls of a silent device."""
+    `seldom`: the longest pause between two polls of a silent device. `hung`: real seconds without a sign of life, after
+    which the line's thread is left behind."""
 
     pauses: Pauses = field(default_factory=Pauses)
     tries: int = 3
@@ -39,6 +40,7 @@ class Limits:
     gap: float = 0.05
     look: float = 1.0
     seldom: float = 60.0
+    hung: float = HUNG_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,16 @@ class Bus:
         self._running: set[str] = set()
         self._lock = threading.Lock()
         self._misses = 0
-        self.supervisor = Supervisor(f"modbus {line.port}", self._work, clock, self._bug, self._limits.pauses)
+        self._client: Client | None = None  # of the thread at work
+        self.supervisor = Supervisor(
+            f"modbus {line.port}",
+            self._work,
+            clock,
+            self._bug,
+            self._limits.pauses,
+            release=self._let_go,
+            hung_s=self._limits.hung,
+        )
 
     def join(self, source: ModbusSource) -> None:
         """Raises ConfigError: other settings than the line has, or a unit that is taken."""
@@ -111,14 +122,22 @@ class Bus:
 
     def _work(self) -> None:
         """Raises SensorError: the line cannot be opened, is gone, or nobody on it answers."""
-        client = Client(self.line)
+        self._client = client = Client(self.line)
         try:
             self._misses = 0
             self.supervisor.opened()
             while not self.supervisor.stopping.is_set():
                 self._next(client)
         finally:
+            if self._client is client:  # and not the next thread's
+                self._client = None
             client.close()
+
+    def _let_go(self) -> None:
+        """Free the line that a thread hangs in for the next one."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.let_go()
 
     def _next(self, client: Client) -> None:
         """Ask the device whose turn it is, or wait for its time."""
