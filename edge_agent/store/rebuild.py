@@ -27,6 +27,7 @@ _NUMBERED: dict[str, _Shape] = {
     "grid_days": ((_I,), (_I,), (_B,)),
     "forecast_quantiles": ((_I,), (_T,), (_B,)),
     "baselines": ((_I,), (_T,), (_T,), (_I,), (_B,), (_B, _N)),
+    "revisions": ((_N,), *((_T,),) * 3, *((_I,),) * 3, (_T,), (_T,), (float, _I, _N), *((_I,),) * 3),
 }
 _PLAIN: dict[str, _Shape] = {
     "observations": ((_I,), (_I,), (_T,), (_T, _N), (_I,), (_I,), (_T,), (_I, _N), (_I,), (_I,)),
@@ -37,7 +38,7 @@ _PLAIN: dict[str, _Shape] = {
     "meta": ((_T,), (_T,)),
     "rain_totals": ((_T,), (_T,), (_T,), (_T,)),
 }
-_OWN_NUMBER = ("stations", "series", "boots", "forecast_forms", "outbox")
+_OWN_NUMBER = ("stations", "series", "boots", "forecast_forms", "outbox", "revisions")
 
 
 class Rebuilt:
