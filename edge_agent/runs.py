@@ -1,7 +1,7 @@
 """How the agent's runs ended, kept in a small file beside the store: a crash loop is met with safe mode.
 
-A run that ended with its machine, by a power cut or a reset, is no crash: the kernel's boot id has changed since. Counts
-in running time, not by the clock, which may stand anywhere after a power cut. Never keeps the agent from
+A run that ended with its machine, by a power cut or a reset, is no crash: the kernel's boot id has changed since.
+Counts in running time, not by the clock, which may stand anywhere after a power cut. Never keeps the agent from
 starting: what cannot be read counts as nothing, what cannot be written is said.
 """
 

@@ -25,6 +25,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge_agent.clock import Clock
 from edge_agent.config import Config, Mqtt, read_secret
 from edge_agent.errors import ConfigError, NetworkError
+from edge_agent.mqtt_client import BoundedClient
 from edge_agent.sensors.source import Health, Intake
 from edge_agent.sensors.supervisor import Pauses, Supervisor
 from edge_agent.wire import SESSION_TAKEN_OVER, TAKEN_OVER_WAIT_S, UNSUPPORTED_VERSION, V5, WIRE, VersionChoice
@@ -32,7 +33,7 @@ from edge_agent.wire import SESSION_TAKEN_OVER, TAKEN_OVER_WAIT_S, UNSUPPORTED_V
 log = logging.getLogger(__name__)
 
 STATION = "{station}"
-MAX_PACKET = 4 * 1024 * 1024  # bytes; the broker keeps larger messages to itself (MQTT 5)
+MAX_PACKET = 4 * 1024 * 1024  # bytes; with MQTT 5 the broker keeps larger messages to itself
 _LOOP_S = 0.25  # how soon `stop` is heard
 _ANSWER_S = 5.0  # real seconds a broker may take to answer; some say nothing to a version they do not know
 _LASTING_S = 60.0  # a connection that stood so long was a good one; a message is no proof: some brokers keep one for us
@@ -107,7 +108,8 @@ class Subscriber:
             while not self.supervisor.stopping.is_set():
                 if client.socket() is None or client.loop(_LOOP_S) != MQTT_ERR_SUCCESS:
                     retry_s = TAKEN_OVER_WAIT_S if self._taken_over else 0.0
-                    raise NetworkError(f"{where} {self._ended or self._unanswered()}", retry_s=retry_s)
+                    why = self._ended or _too_large(client.oversize) or self._unanswered()
+                    raise NetworkError(f"{where} {why}", retry_s=retry_s)
                 if not self._answered and time.monotonic() - asked > _ANSWER_S:
                     raise NetworkError(f"{where} {self._unanswered()}")
                 if self._clock.monotonic() - began > _LASTING_S:
@@ -117,11 +119,12 @@ class Subscriber:
         finally:
             client.disconnect()
 
-    def _client(self) -> Client:
+    def _client(self) -> BoundedClient:
         mqtt, modern = self._mqtt, self._modern
-        client = Client(
+        client = BoundedClient(
             CallbackAPIVersion.VERSION2,
             self._session.client_id,
+            largest=MAX_PACKET,
             clean_session=None if modern else self._session.expiry_s == 0,
             protocol=MQTTProtocolVersion.MQTTv5 if modern else MQTTProtocolVersion.MQTTv311,
         )
@@ -319,6 +322,10 @@ def _plain(topic: str) -> str:
 def _identifier(topic: str) -> int:
     """A number for a subscription that is the same after a restart: the broker may deliver what it kept under it."""
     return zlib.crc32(topic.encode()) % 268_435_455 + 1
+
+
+def _too_large(oversize: str) -> str:
+    return oversize and f"{oversize}. Is a topic too wide, or does the broker keep such a message (retained)?"
 
 
 def _why(error: OSError) -> str:

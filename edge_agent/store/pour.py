@@ -207,7 +207,7 @@ class Pour:
         return self._boot_numbers[boot_id]
 
     def _revisions(self) -> Step:
-        """The record of later verdicts; the flags they gave are with the rows. A record that is there stays as it is."""
+        """The record of later verdicts; the flags they gave are with the rows. One that is there stays as it is."""
         if not self._reader.has("revisions", "id"):  # an older schema
             return
         rows = self._reader.by_id("revisions", f"id, {', '.join(_REVISION)}")

@@ -355,6 +355,20 @@ def test_after_another_client_took_our_id_it_waits_long_and_says_so(make_agent):
     assert int(detail.rsplit("Trying again in ", 1)[1].split()[0]) >= Waits().takeover >= 600
 
 
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_broker_whose_answer_claims_to_be_huge_is_left_and_that_is_said(make_agent, protocol):
+    connack = "2003000000" if protocol == "5" else "20020000"
+    with socket.create_server(("127.0.0.1", 0)) as broker:
+        broker.settimeout(20)
+        agent = make_agent(c.Mqtt(host="127.0.0.1", port=broker.getsockname()[1], protocol=protocol))
+        ours, _ = broker.accept()
+        with ours:
+            ours.recv(1000)
+            ours.sendall(bytes.fromhex(connack) + b"\x40\xff\xff\xff\x7f" + b"x" * 1000)
+            agent.until(lambda: "Trying again" in agent.publisher.health().detail, "the words")
+    assert "begins a packet of 268435455 bytes, and at most 131072" in agent.publisher.health().detail
+
+
 def test_a_fight_over_a_client_id_is_suspected_where_the_broker_does_not_tell(mosquitto, make_agent):
     rival = ["mosquitto_sub", "-h", mosquitto.host, "-p", str(mosquitto.port), "-i", "stationcast-roof", "-t", "x"]
     agent = make_agent(at(mosquitto)).connected()
