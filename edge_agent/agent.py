@@ -407,8 +407,10 @@ class Agent:
         self._heartbeat.keep(said, whole=whole)
 
     def _feed(self) -> None:
-        """Something was done: that keeps the watchdog quiet, unless no sensor has a thread left. A new process may."""
-        if not self._sources or any(source.health().state != "hung" for source in self._sources):
+        """Something was done: that keeps the watchdog quiet, unless the publisher, or no sensor, has a thread left. A
+        new process may."""
+        reads = not self._sources or any(source.health().state != "hung" for source in self._sources)
+        if not self._publisher.hung and reads:
             self._manager.feed()
 
     def _sensors_of(self, station: Station, healths: dict[str, Health]) -> Iterator[Health]:

@@ -46,8 +46,9 @@ class Refuge:
     first opening and closing.
 
     `memory`: None while the file is written. `settled`: rows of the outbox whose end is not durable yet: destination ->
-    key -> why dropped, "" = arrived. `told`: the same, of later verdicts that receivers know. `held`: readings in memory. `trouble`: why they are there, in words. `lost`, by
-    reason: `readings` and `verdicts`, for want of memory; `store`: how often the disk failed. `switches`: from one to the other.
+    key -> why dropped, "" = arrived. `told`: the same, of later verdicts that receivers know. `held`: readings in
+    memory. `trouble`: why they are there, in words. `lost`, by reason: `readings` and `verdicts`, for want of memory;
+    `store`: how often the disk failed. `switches`: from one to the other.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:

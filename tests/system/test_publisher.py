@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from edge_agent.publish.policy import Waits
 from edge_agent.publish.schemas import validate
 from edge_agent.publish.session import MAX_IN_FLIGHT
 from edge_agent.publish.topics import KINDS, kind_of, topic
+from edge_agent.sensors.supervisor import MAX_HUNG
 from edge_agent.store import Store
 from edge_agent.verification import ScoreRow
 from tests.publish.samples import STATION, forecast, judged
@@ -188,6 +190,52 @@ def test_a_broker_that_stops_answering_is_left_and_found_again(mosquitto, make_a
     mosquitto._process.send_signal(signal.SIGCONT)
     agent.drained()
     assert agent.store.counts("mqtt").acknowledged == len(sent)
+
+
+class NameServer:
+    """Asked for a name it does not answer, the first few times, until it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, silent: int) -> None:
+        self.asked: list[threading.Thread] = []
+        self.answers = threading.Event()
+        real = socket.getaddrinfo
+
+        def ask(*args: object, **more: object) -> object:
+            self.asked.append(threading.current_thread())
+            if len(self.asked) <= silent:
+                self.answers.wait(30)
+            return real(*args, **more)
+
+        monkeypatch.setattr(socket, "getaddrinfo", ask)
+
+
+def test_a_publishing_thread_that_hangs_is_replaced_and_does_no_harm_when_it_comes_back(
+    mosquitto, make_agent, monkeypatch
+):
+    names = NameServer(monkeypatch, silent=1)
+    agent = make_agent(at(mosquitto), waits=replace(QUICK, hung=1.5))
+    agent.until(lambda: not agent.publisher.hung and agent.publisher.health().connected, "another thread to connect")
+    agent.read(5)
+    agent.drained()
+    names.answers.set()
+    names.asked[0].join(10)
+    assert not names.asked[0].is_alive()
+    agent.read(5)
+    agent.drained()
+    health = agent.publisher.health()
+    assert health.connected and not agent.publisher.hung
+    assert (health.reconnects, health.detail) == (0, "")
+
+
+def test_a_publisher_all_of_whose_threads_hang_says_so_until_one_comes_back(mosquitto, make_agent, monkeypatch):
+    names = NameServer(monkeypatch, silent=MAX_HUNG)
+    agent = make_agent(at(mosquitto), waits=replace(QUICK, hung=1.5))
+    agent.read(5)
+    agent.until(lambda: agent.publisher.hung, "all threads to hang")
+    assert len(names.asked) == MAX_HUNG and agent.store.counts("mqtt").queued == 5
+    names.answers.set()
+    agent.until(lambda: not agent.publisher.hung and agent.publisher.health().connected, "a thread that comes back")
+    agent.drained()
 
 
 def test_an_expired_forecast_is_not_shown_to_who_comes_later(mosquitto, make_agent):
