@@ -20,9 +20,11 @@ SECTOR = 512
 IMAGE_MB = 1500
 DAY_S = 86_400
 
-# Arguments: agent.toml, the time it is (UTC seconds), how many times as fast as the world its clock runs.
+# Arguments: agent.toml, the time it is (UTC seconds), how many times as fast as the world its clock runs. pandas, which
+# sqlite-utils loads where it finds it, is in no agent's own environment.
 AGENT = """
 import logging, os, signal, sys, threading
+sys.modules["pandas"] = None
 from pathlib import Path
 from edge_agent.agent import Agent
 from edge_agent.clock import ReplayClock
@@ -74,9 +76,10 @@ class Figures:
 
 
 class Watched:
-    """A process with its figures. Below strace where that may trace, which then stops it at flushes only."""
+    """A process with its figures. With a `log`, below strace where that may trace, which then stops it at flushes and
+    where threads begin."""
 
-    def __init__(self, command: list[str], disk: Disk, log: Path) -> None:
+    def __init__(self, command: list[str], disk: Disk, log: Path | None = None) -> None:
         self._disk, self._log = disk, log if _traces() else None
         trace = ["strace", "-f", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o", str(log)] if self._log else []
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
