@@ -49,7 +49,9 @@ T = TypeVar("T")
 
 QUEUE = 10_000  # readings that may wait for the loop
 BATCH = 500  # readings taken before the schedule is looked at
+PUMP = 25  # of them, before what waits for the broker is looked at
 IDLE_S = 0.1  # real seconds the loop waits for a reading
+BUSY_S = 0.01  # the same, while rows go to the broker: it makes room for more as it acknowledges them
 STATUS_S = 60.0
 FIRST_STATUS_S = 5.0  # after the start, when most sensors have spoken
 EXPIRE_S = 3600.0  # between looks at what has waited for too long
@@ -115,6 +117,7 @@ class Agent:
         self._scoring = False  # forecasts may be due for verification
         self._told: frozenset[tuple[str, str, bool]] = frozenset()  # states as the last status has them
         self._said = False  # a first status was kept
+        self._sent = 0  # rows that went to the broker in the last turn
 
     def run(self, stop: threading.Event) -> int:
         """Work until `stop` is set; returns 0. What sensors handed over before is then in the store.
@@ -214,10 +217,12 @@ class Agent:
 
     def _drain(self) -> None:
         """Wait shortly for a reading, then take those that are there."""
-        if self._take_one(block_s=IDLE_S):
-            for _ in range(BATCH):
+        if self._take_one(block_s=BUSY_S if self._sent else IDLE_S):
+            for n in range(1, BATCH):
                 if self._stop.is_set() or not self._take_one(block_s=0.0):
                     break
+                if n % PUMP == 0:
+                    self._pump()
         self._pump()
 
     def _take_one(self, block_s: float) -> bool:
@@ -284,7 +289,7 @@ class Agent:
         return self._lost[what] == 1 or self._lost[what] % 1000 == 0
 
     def _pump(self) -> None:
-        self._guard("outbox", partial(self._publisher.pump, self._store))
+        self._sent = self._guard("outbox", partial(self._publisher.pump, self._store)) or 0
 
     def _take_up(self, loaded: Loaded) -> Nowcaster:
         """The bundle has been tried: say which it is, and forecast with it from now on."""

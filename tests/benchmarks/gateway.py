@@ -28,7 +28,7 @@ from process import AGENT, Disk, Figures, Watched, disk, python
 from edge_agent.demo.broker import Broker, broker
 from edge_agent.store import Store
 
-WINDOW = 4000  # messages of the flood that are on their way at once: less than the agent's queue holds
+WINDOW = 800  # messages of the flood that are on their way at once: Mosquitto keeps 1,000 for a slow subscriber
 COMMIT_S = 5
 READY_S = 60.0
 PARTS = ("minute", "latency", "flood")
