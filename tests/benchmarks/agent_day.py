@@ -53,8 +53,7 @@ FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What a program did in the measured part: `cpu_s`, `written_mb`, `flushes`, `fsyncs`, `switches` of it, `rss_mb` at its
-    end; `real_s` it took."""
+    """What a program did: its figures when the measured part began and when it ended, `real_s` later."""
 
     first: Figures
     last: Figures

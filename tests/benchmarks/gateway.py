@@ -4,10 +4,10 @@ and how many observations a second it takes at most.
     python tests/benchmarks/gateway.py [--stations 1000] [--seconds 120] [--rate 100] [--flood 20000] [--only PART]
 
 All in real time, over Mosquitto, with the shipped bundle. `minute`: each station once a minute, for --seconds; the
-processor, memory, bytes and flushes of the agent. `latency`: --rate messages a second from as many stations, each stamped
-when it is handed to the socket and when its `obs` is back. `flood`: --flood messages as fast as they are taken in, until
-the store has them, on disk. The baseline is a bare paho client on the same broker that publishes each message again
-(`latency`), and keeps none (`flood`). Telegraf, which would be another, is no Debian package.
+processor, memory, bytes and flushes of the agent. `latency`: --rate messages a second from as many stations, each
+stamped when it is handed to the socket and when its `obs` is back. `flood`: --flood messages as fast as they are taken
+in, until the store has them, on disk. The baseline is a bare paho client on the same broker that publishes each message
+again and keeps none. Telegraf, which would be another, is no Debian package.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ client.loop_forever()
 
 
 class Line:
-    """The devices and the receiver: sends readings, notes when each was sent and when its `obs` came. A reading is known by
-    its station and its second."""
+    """The devices and the receiver: sends readings, notes when each was sent and when its `obs` came. A reading is
+    known by its station and its second."""
 
     def __init__(self, where: Broker) -> None:
         self.sent: dict[tuple[str, int], float] = {}
@@ -205,8 +205,8 @@ def tell_latency(ours: np.ndarray, base: np.ndarray, rate: int) -> None:
     p50, p99, most = (1000 * float(np.percentile(ours, p)) for p in (50, 99, 100))
     echo = 1000 * float(np.percentile(base, 99))
     kept = "kept" if p99 < 100 else "MISSED"
-    print(f"wire to obs at {rate} a second, {len(ours)} messages: 50 % {p50:.1f} ms, 99 % {p99:.1f} ms, most {most:.0f} ms; "
-          f"99 % is {p99 / echo:.1f} x a bare echo ({echo:.1f} ms); budget 100 ms: {kept}")  # fmt: skip
+    print(f"wire to obs at {rate} a second, {len(ours)} messages: 50 % {p50:.1f} ms, 99 % {p99:.1f} ms, "
+          f"most {most:.0f} ms; 99 % is {p99 / echo:.1f} x a bare echo ({echo:.1f} ms); budget 100 ms: {kept}")  # fmt: skip
 
 
 def main() -> None:

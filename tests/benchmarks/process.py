@@ -65,7 +65,8 @@ for n, line in enumerate(iter(serial.Serial(sys.argv[1]).readline, b"")):
 @dataclass(frozen=True, slots=True)
 class Figures:
     """So far: `cpu_s`, `written_mb` and `flushes` (by a device of its own, else by the system's account of the process,
-    and then None), `fsyncs` (None without strace), `switches`: threads that went to sleep and were woken. Now: `rss_mb`."""
+    and then None), `fsyncs` (None without strace), `switches`: threads that went to sleep and were woken. Now:
+    `rss_mb`."""
 
     cpu_s: float
     rss_mb: float
@@ -167,7 +168,9 @@ def python(code: str, *arguments: object) -> list[str]:
 
 
 def _fails(command: list[str]) -> bool:
-    return shutil.which(command[0]) is None or bool(subprocess.run(command, capture_output=True, check=False).returncode)
+    return shutil.which(command[0]) is None or bool(
+        subprocess.run(command, capture_output=True, check=False).returncode
+    )
 
 
 def _traces() -> bool:
