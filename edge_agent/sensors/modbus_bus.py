@@ -7,9 +7,8 @@ hold up its neighbours. Never decodes.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from edge_agent.clock import Clock
@@ -21,7 +20,7 @@ from edge_agent.sensors.modbus_client import Client, require, split
 from edge_agent.sensors.modbus_frames import Frame, Kind, frame_at
 from edge_agent.sensors.register_map import Block
 from edge_agent.sensors.source import Health, Intake
-from edge_agent.sensors.supervisor import HUNG_S, Pauses, Supervisor
+from edge_agent.sensors.supervisor import HUNG_S, Pauses, Supervisor, Users
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +77,6 @@ class Bus:
             line.address()
         self.line, self._clock, self._limits = line, clock, limits or Limits()
         self._sources: list[ModbusSource] = []
-        self._running: set[str] = set()
-        self._lock = threading.Lock()
         self._misses = 0
         self._client: Client | None = None  # of the thread at work
         self.supervisor = Supervisor(
@@ -91,6 +88,7 @@ class Bus:
             release=self._let_go,
             hung_s=self._limits.hung,
         )
+        self.users = Users(self.supervisor)
 
     def join(self, source: ModbusSource) -> None:
         """Raises ConfigError: other settings than the line has, or a unit that is taken."""
@@ -102,21 +100,6 @@ class Bus:
         if any(other.unit == source.unit for other in self._sources):
             raise ConfigError(f'sensor "{source.name}": unit {source.unit} is already a sensor on {self.line.port}')
         self._sources.append(source)
-
-    def start(self, name: str) -> None:
-        with self._lock:
-            self._running.add(name)
-            self.supervisor.start()
-
-    def stop(self, name: str) -> None:
-        with self._lock:
-            self._running.discard(name)
-            if not self._running:
-                self.supervisor.stop()
-
-    def running(self, name: str) -> bool:
-        with self._lock:
-            return name in self._running
 
     # --- the thread ---
 
@@ -141,7 +124,7 @@ class Bus:
 
     def _next(self, client: Client) -> None:
         """Ask the device whose turn it is, or wait for its time."""
-        waiting = [source for source in self._sources if self.running(source.name)]
+        waiting = [source for source in self._sources if source.name in self.users]
         if not waiting:
             self.supervisor.stopping.wait(self._limits.look)
             return
@@ -216,18 +199,14 @@ class ModbusSource:
         bus.join(self)
 
     def start(self) -> None:
-        self._bus.start(self.name)
+        self._bus.users.start(self.name)
 
     def stop(self) -> None:
         """End it; the line is closed with its last sensor."""
-        self._bus.stop(self.name)
+        self._bus.users.stop(self.name)
 
     def health(self) -> Health:
-        state = self._bus.supervisor.state()
-        if not self._bus.running(self.name):
-            return self.intake.health("stopped", "", state.reopened)
-        found = self.intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
-        return replace(found, detail=self._hint(found)) if state.name == "reading" else found
+        return self.intake.standing(self._bus.supervisor.state(), self._hint, active=self.name in self._bus.users)
 
     @property
     def problem(self) -> str:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-import threading
 import time
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTMessage, topic_matches_sub
@@ -27,7 +26,7 @@ from edge_agent.config import Config, Mqtt, read_secret
 from edge_agent.errors import ConfigError, NetworkError
 from edge_agent.mqtt_client import BoundedClient
 from edge_agent.sensors.source import Health, Intake
-from edge_agent.sensors.supervisor import Pauses, Supervisor
+from edge_agent.sensors.supervisor import Pauses, Supervisor, Users
 from edge_agent.wire import SESSION_TAKEN_OVER, TAKEN_OVER_WAIT_S, UNSUPPORTED_VERSION, V5, WIRE, VersionChoice
 
 log = logging.getLogger(__name__)
@@ -60,23 +59,11 @@ class Subscriber:
         self._awaited: dict[int, str] = {}  # subscriptions under way: message id -> filter
         self._ended = ""  # what the broker said when it ended or refused the connection
         self._answered = self._unsupported = self._taken_over = False
-        self._running: set[str] = set()
-        self._lock = threading.Lock()
         self.supervisor = Supervisor("mqtt sensors", self._work, clock, self._bug, pauses)
+        self.users = Users(self.supervisor)
 
     def join(self, source: MqttSource) -> None:
         self._routes[source.filter].append(source)
-
-    def start(self, name: str) -> None:
-        with self._lock:
-            self._running.add(name)
-            self.supervisor.start()
-
-    def stop(self, name: str) -> None:
-        with self._lock:
-            self._running.discard(name)
-            if not self._running:
-                self.supervisor.stop()
 
     def refusal(self, topic: str) -> str:
         """Why the broker does not let us read a topic, empty if it does."""
@@ -255,19 +242,15 @@ class MqttSource:
 
     def start(self) -> None:
         self._active = True
-        self._subscriber.start(self.name)
+        self._subscriber.users.start(self.name)
 
     def stop(self) -> None:
         """End it; the connection ends with its last sensor, within a second."""
         self._active = False
-        self._subscriber.stop(self.name)
+        self._subscriber.users.stop(self.name)
 
     def health(self) -> Health:
-        state = self._subscriber.supervisor.state()
-        if not self._active:
-            return self.intake.health("stopped", "", state.reopened)
-        found = self.intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
-        return replace(found, detail=self._hint(found)) if state.name == "reading" else found
+        return self.intake.standing(self._subscriber.supervisor.state(), self._hint, active=self._active)
 
     @property
     def problem(self) -> str:

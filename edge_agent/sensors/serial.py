@@ -15,7 +15,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import serial  # type: ignore[import-untyped]
@@ -102,9 +102,7 @@ class SerialSource:
         self._supervisor.stop()
 
     def health(self) -> Health:
-        state = self._supervisor.state()
-        found = self._intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
-        return replace(found, detail=self._hint(found)) if state.name == "reading" else found
+        return self._intake.standing(self._supervisor.state(), self._hint)
 
     @property
     def problem(self) -> str:

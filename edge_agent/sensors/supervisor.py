@@ -272,3 +272,27 @@ class Supervisor:
     def _become(self, name: str, problem: str = "", again: str = "") -> None:
         if self._running or name == "stopped":  # stopping is final, whatever the thread still has to say
             self._state = State(name, problem, again, max(self._opened - 1, 0), self._stuck)
+
+
+class Users:
+    """The sensors that share a supervised connection: it runs from the first start to the last stop."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._names: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __contains__(self, name: str) -> bool:
+        with self._lock:
+            return name in self._names
+
+    def start(self, name: str) -> None:
+        with self._lock:
+            self._names.add(name)
+            self._supervisor.start()
+
+    def stop(self, name: str) -> None:
+        with self._lock:
+            self._names.discard(name)
+            if not self._names:
+                self._supervisor.stop()

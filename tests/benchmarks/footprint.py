@@ -1,5 +1,5 @@
-"""The footprint of the agent, all of it: `python -m tests.benchmarks.footprint [--quick]`, about twelve minutes on a quiet
-machine. What each part measures, how, and its options: `agent_day.py --help`, `gateway.py --help`.
+"""The footprint of the agent, all of it: `python -m tests.benchmarks.footprint [--quick]`, some twenty minutes on a
+quiet machine. What each part measures, how, and its options: `agent_day.py --help`, `gateway.py --help`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two minutes, to see that it works")
     chosen = parser.parse_args()
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
-    )
+    here = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(f"{here}, Python {platform.python_version()}")
     path = os.pathsep.join(filter(None, (str(HERE.parents[1]), os.environ.get("PYTHONPATH"))))
     environ = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     failed = 0

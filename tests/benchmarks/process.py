@@ -1,5 +1,5 @@
-"""What the footprint benchmarks share: a process that is watched, a disk that counts what it is given, and two programs:
-the agent on a clock that may run fast, and a bare logger to compare it with.
+"""What the footprint benchmarks share: a process that is watched, a disk that counts what it is given, and two
+programs: the agent on a clock that may run fast, and a bare logger to compare it with.
 """
 
 from __future__ import annotations

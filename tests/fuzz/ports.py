@@ -1,8 +1,8 @@
 """Random and mutated bytes at every port of a real agent: `python -m tests.fuzz.ports [--seconds 3600] [--seed 1]`.
 
-The agent runs as a process with a sensor of each kind: serial lines, a Modbus and a WeatherLink device on TCP, listeners
-for HTTP and UDP, MQTT topics. Beside them one good sensor speaks ten times a second. At the end the agent must be alive, have
-kept every good reading, and end when it is told to; how its memory went is printed. Needs Mosquitto.
+The agent runs as a process with a sensor of each kind: serial lines, a Modbus and a WeatherLink device on TCP,
+listeners for HTTP and UDP, MQTT topics. Beside them one good sensor speaks ten times a second. At the end the agent
+must be alive, have kept every good reading, and end when it is told to; how its memory went is printed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ SENSOR = '\n[[sensor]]\nname = "{name}"\ndriver = "{driver}"\n{place}{more}\n'
 @dataclass
 class Outcome:
     """`problems`: what should not have been, in words; `thrown`: messages by port; `good`: readings sent and kept;
-    `heard`: messages and values that the agent took or refused, by sensor; `rss_mb`: the agent's memory after a fifth of the time, at the end, and at most."""
+    `heard`: messages and values that the agent took or refused, by sensor; `rss_mb`: its memory after a fifth of the
+    time, at the end, and at most."""
 
     problems: list[str] = field(default_factory=list)
     thrown: Counter[str] = field(default_factory=Counter)
@@ -156,7 +157,8 @@ class Bench:
         for driver in SERIAL:
             port, say = closing.enter_context(cable())
             self._add(driver, driver, f'port = "{port}"', MORE.get(driver, ""))
-            self.throws[driver] = lambda say=say, noise=self._noise(driver): say(noise())
+            noise = self._noise(driver)
+            self.throws[driver] = lambda say=say, noise=noise: say(noise())
         self._listeners(closing)
         self._devices(closing)
         client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
@@ -167,8 +169,8 @@ class Bench:
         for driver in TOPICS:
             topic = TOPIC.get(driver, f"noise/{driver}")
             self._add(driver, driver, f'topic = "{topic}"', MORE.get(driver, ""))
-            to = topic.replace("+", "t")
-            self.throws[driver] = lambda to=to, noise=self._noise(driver): client.publish(to, noise())
+            to, noise = topic.replace("+", "t"), self._noise(driver)
+            self.throws[driver] = lambda to=to, noise=noise: client.publish(to, noise())
         self.config.write_text(self._text)
 
     def _add(self, name: str, driver: str, place: str, more: str = "") -> None:
