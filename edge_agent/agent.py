@@ -135,9 +135,9 @@ class Agent:
             self._store = store
             self._acceptance = Acceptance(self._config, self._clock, store)
             self._heartbeat = Heartbeat(store)
-            self._publisher = Publisher(self._config, self._clock)
             past = Past(store.rain_totals(), self._newest())
             self._sources = open_sources(self._config, self._take, self._clock, past)
+            self._publisher = Publisher(self._config, self._clock)  # last: it holds sockets, and a sensor may be refused
             self._start()
             try:
                 while not stop.is_set():
