@@ -52,7 +52,9 @@ T = TypeVar("T")
 
 QUEUE = 10_000  # readings that may wait for the loop
 BATCH = 500  # readings taken before the schedule is looked at
+PUMP = 25  # of them, before what waits for the broker is looked at
 IDLE_S = 0.1  # real seconds the loop waits for a reading
+BUSY_S = 0.01  # the same, while rows go to the broker: it makes room for more as it acknowledges them
 STATUS_S = 60.0
 FIRST_STATUS_S = 5.0  # after the start, when most sensors have spoken
 EXPIRE_S = 3600.0  # between looks at what has waited for too long
@@ -120,6 +122,7 @@ class Agent:
         self._told: frozenset[tuple[str, str, bool]] = frozenset()  # states as the last status has them
         self._said = False  # a first status was kept
         self._resting = False  # readings could not get their times: not before the next look at the clock
+        self._sent = 0  # rows that went to the broker in the last turn
 
     def run(self, stop: threading.Event) -> int:
         """Work until `stop` is set; returns 0. What sensors handed over before is then in the store.
@@ -139,9 +142,9 @@ class Agent:
             self._retention = Retention(store, self._clock)
             self._acceptance = Acceptance(self._config, self._clock, store)
             self._heartbeat = Heartbeat(store)
-            self._publisher = Publisher(self._config, self._clock)
             past = Past(store.rain_totals(), self._newest())
             self._sources = open_sources(self._config, self._take, self._clock, past)
+            self._publisher = Publisher(self._config, self._clock)  # holds sockets: after what may be refused
             self._start()
             try:
                 while not stop.is_set():
@@ -223,10 +226,12 @@ class Agent:
 
     def _drain(self) -> None:
         """Wait shortly for a reading, then take those that are there."""
-        if self._take_one(block_s=IDLE_S):
-            for _ in range(BATCH):
+        if self._take_one(block_s=BUSY_S if self._sent else IDLE_S):
+            for n in range(1, BATCH):
                 if self._stop.is_set() or not self._take_one(block_s=0.0):
                     break
+                if n % PUMP == 0:
+                    self._pump()
         self._pump()
 
     def _take_one(self, block_s: float) -> bool:
@@ -307,7 +312,8 @@ class Agent:
         return self._lost[what] == 1 or self._lost[what] % 1000 == 0
 
     def _pump(self) -> None:
-        self._guard("outbox", partial(self._publisher.pump, self._store, verdicts=not self._time.owing))
+        pump = partial(self._publisher.pump, self._store, verdicts=not self._time.owing)
+        self._sent = self._guard("outbox", pump) or 0
 
     def _take_up(self, loaded: Loaded) -> Nowcaster:
         """The bundle has been tried: say which it is, and forecast with it from now on."""
@@ -427,8 +433,10 @@ class Agent:
         self._heartbeat.keep(said, whole=whole)
 
     def _feed(self) -> None:
-        """Something was done: that keeps the watchdog quiet, unless no sensor has a thread left. A new process may."""
-        if not self._sources or any(source.health().state != "hung" for source in self._sources):
+        """Something was done: that keeps the watchdog quiet, unless the publisher, or no sensor, has a thread left. A
+        new process may."""
+        reads = not self._sources or any(source.health().state != "hung" for source in self._sources)
+        if not self._publisher.hung and reads:
             self._manager.feed()
 
     def _sensors_of(self, station: Station, healths: dict[str, Health]) -> Iterator[Health]:

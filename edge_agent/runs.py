@@ -1,5 +1,6 @@
 """How the agent's runs ended, kept in a small file beside the store: a crash loop is met with safe mode.
 
+A run that ended with its machine, by a power cut or a reset, is no crash: the kernel's boot id has changed since.
 Counts in running time, not by the clock, which may stand anywhere after a power cut. Never keeps the agent from
 starting: what cannot be read counts as nothing, what cannot be written is said.
 """
@@ -24,31 +25,37 @@ WITHIN_S = 3600.0
 STABLE_S = 3600.0  # a run so long is no part of a loop; a safe mode so long is left
 FIRST_MARK_S = 30.0  # age at which a run is first written down, then at twice the age each time; where that matters
 MAX_BYTES = 10_000
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+MAX_BOOT = 100  # characters
 
 
 class _Kept(msgspec.Struct):
     """The file. `ends`: for each unclean end, the newest last, the seconds of running since the one before; `since_s`:
-    those since the newest; `running`: a run has begun and not ended cleanly."""
+    those since the newest; `running`: a run has begun and not ended cleanly; `boot`: of the machine, when it began."""
 
     ends: list[float] = []
     since_s: float = 0.0
     running: bool = False
+    boot: str = ""
 
 
 class Run:
     """The present run. `safe`: it is in safe mode."""
 
-    def __init__(self, path: Path, *, normal: bool = False) -> None:
-        """Begin it. `normal`: forget how earlier ones ended."""
+    def __init__(self, path: Path, *, normal: bool = False, boot: str | None = None) -> None:
+        """Begin it. `normal`: forget how earlier ones ended; `boot`: which boot of the machine this is, empty = not
+        known."""
         self._path = path
         self._unwritten = False
         self._kept = kept = _Kept() if normal else _read(path)
-        if kept.running:
+        boot = boot_of_machine() if boot is None else boot
+        cut = bool(boot and kept.boot) and boot != kept.boot
+        if kept.running and not cut:
             kept.ends, kept.since_s = [*kept.ends, kept.since_s][-UNCLEAN_ENDS:], 0.0
         self.safe = len(kept.ends) == UNCLEAN_ENDS and self._span_s() <= WITHIN_S
         self._before_s = kept.since_s
         self._mark_s, self._stable_s = FIRST_MARK_S, STABLE_S
-        kept.running = True
+        kept.running, kept.boot = True, boot
         self._write()
 
     @property
@@ -117,6 +124,14 @@ def begun(store: Path, *, normal: bool = False) -> Iterator[Run]:
         run.end()
         raise
     run.end()
+
+
+def boot_of_machine() -> str:
+    """The kernel's name for the time since it started; empty where it has none."""
+    try:
+        return BOOT_ID.read_text().strip()[:MAX_BOOT]
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _read(path: Path) -> _Kept:

@@ -92,6 +92,30 @@ def test_a_stable_hour_ends_safe_mode_and_one_more_such_end_returns_to_it(store)
     assert not killed(store).safe, "after a second stable hour all is forgotten"
 
 
+def cut(store: Path, boot: int, after_s: float = 0) -> Run:
+    """A run whose machine lost its power."""
+    run = Run(Path(f"{store}.runs"), boot=f"boot-{boot}")
+    lives(run, after_s)
+    return run
+
+
+def test_power_cuts_are_no_crash_loop_however_many_come(store):
+    assert not any(cut(store, n).safe for n in range(4 * UNCLEAN_ENDS))
+
+
+def test_a_power_cut_amid_a_crash_loop_does_not_hide_it(store):
+    for n in range(UNCLEAN_ENDS - 1):
+        assert not cut(store, 1).safe, n
+    assert not cut(store, 1).safe
+    assert not cut(store, 2).safe, "the machine went, and this run of it"
+    assert cut(store, 2).safe
+
+
+def test_where_boots_cannot_be_told_apart_every_unclean_end_counts(store):
+    runs = [Run(Path(f"{store}.runs"), boot="") for _ in range(UNCLEAN_ENDS + 1)]
+    assert runs[-1].safe
+
+
 def test_safe_mode_lasts_through_a_restart_that_was_asked_for(store):
     for _ in range(UNCLEAN_ENDS):
         killed(store)

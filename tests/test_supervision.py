@@ -17,6 +17,7 @@ from edge_agent.clock import ManualClock, SystemClock
 from edge_agent.events import Event
 from edge_agent.forecast import Level
 from edge_agent.publish.mqtt import Publisher
+from edge_agent.publish.policy import Waits
 from edge_agent.publish.structs import InfoPayload
 from edge_agent.runs import STABLE_S, UNCLEAN_ENDS, Run
 from edge_agent.sensors import serial
@@ -142,6 +143,29 @@ def test_an_agent_none_of_whose_sensors_has_a_thread_left_lets_the_watchdog_end_
     console.empty()
     until(lambda: agent.health("mast") != "hung", "a thread that comes back")
     assert watchdog.fed()
+
+
+def test_an_agent_whose_publisher_has_no_thread_left_lets_the_watchdog_end_it(
+    tmp_path: Path, board: Board, run_agent: RunAgent, watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing it reads would ever reach anybody."""
+    asked, answers = [], threading.Event()
+
+    def never(*args: object, **more: object) -> object:
+        asked.append(args)
+        answers.wait(30)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", never)
+    monkeypatch.setattr("edge_agent.publish.mqtt.Waits", partial(Waits, hung=1.5))
+    config = write_config(tmp_path, sensor("roof", board, time="at"))
+    agent = run_agent(config, SystemClock(), manager=watchdog.manager).reads()
+    until(lambda: len(asked) == MAX_HUNG, "every thread to hang")
+    until(lambda: not watchdog.fed(), "the watchdog to be left alone")
+    board.prints(b'{"at": %d, "t": 1}\n' % NOON)
+    until(lambda: agent.seen("roof"), "a reading: what is well goes on")
+    answers.set()
+    until(watchdog.fed, "a thread that comes back")
 
 
 # --- a sensor whose device holds it fast ------------------------------------------------------------------------------

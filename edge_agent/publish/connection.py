@@ -1,4 +1,5 @@
-"""The thread that keeps a connection to the broker: one session after another, with back-off between them.
+"""The thread that keeps a connection to the broker: one session after another, with back-off between them. One that
+hangs, in a name server that never answers, is left behind, and another takes its place.
 
 The rest of the agent hands messages in and takes outcomes out, and never waits for the network. Waiting between
 attempts is in real seconds, whatever clock the agent runs on: the broker lives in the real world.
@@ -10,7 +11,6 @@ import logging
 import math
 import random
 import socket
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Hashable, Sequence
@@ -23,6 +23,7 @@ from edge_agent.errors import StationcastError
 from edge_agent.publish import advice
 from edge_agent.publish.policy import Backoff, Waits
 from edge_agent.publish.session import Message, Outcome, Session
+from edge_agent.sensors.supervisor import Supervisor, left_behind
 from edge_agent.wire import V5, VersionChoice
 
 log = logging.getLogger(__name__)
@@ -65,14 +66,15 @@ class Connection:
         self._outcomes: deque[Outcome] = deque()
         self._troubles: dict[str, str] = {}  # topic -> what the broker had against the last message there
         self._numbered, self._short_lives, self._said, self._note = 0, 0, "", ""
-        self._stopping = threading.Event()
         self._farewell: tuple[Message, ...] = ()
         self._farewell_s = 0.0
         self._woken = False
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
-        self._thread = threading.Thread(target=self._run, name="mqtt-publisher", daemon=True)
+        self._supervisor = Supervisor(
+            "mqtt publisher", self._work, clock, self._bug, release=self._leave_behind, hung_s=waits.hung
+        )
 
     @property
     def version(self) -> str:
@@ -80,16 +82,19 @@ class Connection:
 
     def start(self) -> None:
         """Begin connecting; returns at once."""
-        self._thread.start()
+        self._supervisor.start()
+
+    @property
+    def hung(self) -> bool:
+        """All threads that it may have hang. Whoever asks also looks after them."""
+        return self._supervisor.state().name == "hung"
 
     def stop(self, farewell: Sequence[Message], wait_s: float) -> None:
         """Publish `farewell`, wait at most `wait_s` for what is under way, disconnect in good order."""
         self._farewell, self._farewell_s = tuple(farewell), wait_s
-        self._stopping.set()
+        self._supervisor.stopping.set()
         self._wake()
-        if self._thread.is_alive():
-            self._thread.join(wait_s + _STOP_MARGIN_S)
-        if not self._thread.is_alive():  # else it hangs in the network, and ends with the process
+        if self._supervisor.stop(wait_s + _STOP_MARGIN_S):  # else one hangs in the network, and ends with the process
             self._wake_in.close()
             self._wake_out.close()
 
@@ -123,9 +128,18 @@ class Connection:
 
     # below: in the thread
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._stopping.wait(self._connect_once())
+    def _work(self) -> None:
+        while not self._supervisor.stopping.is_set():
+            self._supervisor.stopping.wait(self._connect_once())
+
+    def _bug(self, error: Exception) -> None:
+        self.session, self.in_flight = None, 0
+        self.detail = f"our bug, please report it: {type(error).__name__}: {error}"
+
+    def _leave_behind(self) -> None:
+        """Called for a thread that hangs: its session is not to be counted on."""
+        self.session, self.in_flight, self._woken = None, 0, False
+        self.detail = f"{self._settings.host}:{self._settings.port}: the publishing thread hung; another one was begun"
 
     def _connect_once(self) -> float:
         """One session from beginning to end; the real seconds to wait before the next."""
@@ -134,9 +148,9 @@ class Connection:
         began = time.monotonic()
         try:
             session.open()
-            while not (session.closed or self._stopping.is_set()):
+            while not (session.closed or self._supervisor.stopping.is_set()):
                 self._serve(session)
-            if self._stopping.is_set():
+            if self._supervisor.stopping.is_set() and not left_behind():
                 self._say_farewell(session)
         except OSError as error:
             session.end, session.detail = "lost", advice.of_error(error, self._settings, time.time(), self._clock)
@@ -147,6 +161,8 @@ class Connection:
             session.end, session.detail = "lost", f"our bug, please report it: {type(error).__name__}: {error}"
         lived = time.monotonic() - began if session.connected else 0.0
         session.abandon()
+        if left_behind():
+            return 0.0
         self._collect(session)
         self.session, self.in_flight = None, 0
         return self._after(session, lived)
@@ -156,7 +172,8 @@ class Connection:
             self._welcome(session)
         self._take_commands(session)
         session.turn(self._wake_in, _TURN_S)
-        self._collect(session)
+        if not left_behind():
+            self._collect(session)
 
     def _welcome(self, session: Session) -> None:
         self._choice.accepted()
@@ -223,7 +240,7 @@ class Connection:
             self._collect(session)
 
     def _after(self, session: Session, lived_s: float) -> float:
-        if self._stopping.is_set():
+        if self._supervisor.stopping.is_set():
             return 0.0
         if session.end == "refused-version" and self._choice.refused():
             return 0.0

@@ -37,6 +37,10 @@ class Record(Protocol):
 class Revised(Protocol):
     """What is needed of the store."""
 
+    @property
+    def rollbacks(self) -> int:
+        """How many transactions were lost. A key may then stand for another verdict."""
+
     def unpublished_revisions(self, limit: int) -> Sequence[Record]:
         """The oldest that receivers do not know yet."""
 
@@ -52,6 +56,7 @@ class Corrections:
         self._session: int | None = None
         self._in_flight: set[int] = set()
         self._done: list[int] = []
+        self._rollbacks = 0
         self._not_before = 0.0
 
     def settle(self, outcome: Outcome) -> None:
@@ -59,6 +64,8 @@ class Corrections:
         if not (isinstance(outcome.token, tuple) and outcome.token[0] == _TOKEN):
             return
         key = outcome.token[1]
+        if key not in self._in_flight:
+            return
         self._in_flight.discard(key)
         if not outcome.reason or outcome.hopeless:
             self._done.append(key)
@@ -67,6 +74,10 @@ class Corrections:
 
     def pump(self, store: Revised) -> None:
         """Note what arrived, send what waits. Raises StoreError: the store failed."""
+        if store.rollbacks != self._rollbacks:
+            self._rollbacks = store.rollbacks
+            self._in_flight.clear()
+            self._done = []
         if self._done:
             store.revisions_published(self._done)
             self._done = []

@@ -105,6 +105,12 @@ class Publisher:
         """Publish a day's scores of a station."""
         self._keep(station, "verify/daily", payload)
 
+    @property
+    def hung(self) -> bool:
+        """Nothing can be published any more in this process: every thread that was begun for it hangs. To be asked
+        often, as one that hangs is found and replaced here."""
+        return self._connection.hung
+
     def health(self) -> PublisherHealth:
         """How the connection is doing."""
         c = self._connection

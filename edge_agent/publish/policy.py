@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_agent import backoff
+from edge_agent.sensors.supervisor import HUNG_S
 from edge_agent.wire import TAKEN_OVER_WAIT_S
 
 
@@ -18,7 +19,7 @@ class Waits:
     """Spans in real seconds. `first`, `cap`: of the exponential back-off; `takeover`: at least, after another client
     took our id; `stable`: a connection that lived this long was a good one; `connect`: for TCP and TLS; `answer`: for
     the broker's answer to CONNECT; `ack`: for the acknowledgement of a publication, before the connection is given up
-    as stuck."""
+    as stuck; `hung`: without a sign of life from the publishing thread, before another one takes its place."""
 
     first: float = 1.0
     cap: float = 60.0
@@ -27,6 +28,7 @@ class Waits:
     connect: float = 5.0
     answer: float = 10.0
     ack: float = 60.0
+    hung: float = HUNG_S
 
 
 class Backoff:

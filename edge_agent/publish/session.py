@@ -25,6 +25,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge_agent.clock import Clock
 from edge_agent.config import Mqtt, read_secret
 from edge_agent.errors import ConfigError
+from edge_agent.mqtt_client import BoundedClient
 from edge_agent.publish import advice
 from edge_agent.publish.policy import Waits
 from edge_agent.publish.topics import JSON
@@ -34,6 +35,7 @@ MAX_IN_FLIGHT = 100  # publications without a PUBACK; a broker's receive maximum
 MAX_IN_FLIGHT_311 = 20  # 3.1.1 brokers cannot say how many they bear
 SESSION_EXPIRY_S = 3600
 UNLIMITED = 0xFFFF_FFFF
+MAX_INBOUND = 128 * 1024  # bytes of a packet from the broker: answers, of which none is long
 
 End = Literal["refused-version", "silent", "refused", "taken-over", "lost"]
 
@@ -97,6 +99,7 @@ class Session:
         if self._version == V5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = SESSION_EXPIRY_S
+            properties.MaximumPacketSize = MAX_INBOUND
             self._client.connect(*where, clean_start=False, properties=properties)
         else:
             self._client.connect(*where)
@@ -161,10 +164,11 @@ class Session:
         """Publications without a PUBACK."""
         return len(self._unacked)
 
-    def _make_client(self, will: Message) -> Client:
+    def _make_client(self, will: Message) -> BoundedClient:
         old = self._version != V5
-        client = Client(
+        client = BoundedClient(
             CallbackAPIVersion.VERSION2,
+            largest=MAX_INBOUND,
             client_id=self._client_id,
             protocol=MQTTProtocolVersion.MQTTv311 if old else MQTTProtocolVersion.MQTTv5,
             clean_session=True if old else None,  # nothing of use is in our session, and 3.1.1 would keep it for ever

@@ -10,11 +10,10 @@ import re
 from collections.abc import Mapping
 
 from edge_agent.config import Sensor
-from edge_agent.errors import BadMessage
 from edge_agent.observation import Reading
 from edge_agent.sensors.driver import DriverSpec, Pressure, Transport, options_of
 from edge_agent.sensors.ecowitt import TIPPING
-from edge_agent.sensors.fields import form_object, values_of
+from edge_agent.sensors.fields import form_object
 from edge_agent.sensors.mapping import Count, uncounted
 from edge_agent.sensors.pushed import (
     PushOptions,
@@ -22,9 +21,7 @@ from edge_agent.sensors.pushed import (
     further_rows,
     part,
     path_of,
-    rain_total,
-    readings,
-    stamp_of,
+    reading_of,
     states,
     table,
 )
@@ -67,12 +64,8 @@ class Ambient:
         if not payload.strip():
             return []
         message = form_object(payload)
-        values, seen = values_of(message, self._rows, count)
-        total = rain_total(message, _COUNTERS, count)
-        battery = batteries(message)
-        if not seen and total is None and not battery:
-            raise BadMessage("no-mapped-value", "no field of an Ambient Weather console is in the message")
-        return readings(values, stamp_of(message, self._options, count), total, "", battery)
+        battery, whose = batteries(message), "an Ambient Weather console"
+        return reading_of(message, self._rows, _COUNTERS, battery, self._options, count, whose=whose)
 
 
 def batteries(message: Mapping[str, object]) -> dict[str, str | float]:

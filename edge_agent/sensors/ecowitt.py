@@ -15,7 +15,7 @@ from edge_agent.config import Sensor
 from edge_agent.errors import BadMessage
 from edge_agent.observation import Reading
 from edge_agent.sensors.driver import DriverSpec, Pressure, Transport, options_of
-from edge_agent.sensors.fields import form_object, values_of
+from edge_agent.sensors.fields import form_object
 from edge_agent.sensors.mapping import Count, number, uncounted
 from edge_agent.sensors.pushed import (
     PushOptions,
@@ -23,9 +23,7 @@ from edge_agent.sensors.pushed import (
     further_rows,
     part,
     path_of,
-    rain_total,
-    readings,
-    stamp_of,
+    reading_of,
     states,
     table,
 )
@@ -100,13 +98,17 @@ class Ecowitt:
             return []
         message = form_object(payload)
         metric, piezo = self._metric(message), self._piezo(message)
-        values, seen = values_of(message, self._rows[metric, piezo], count)
-        total = rain_total(message, _COUNTERS[metric, piezo], count)
-        battery = batteries(message)
-        if not seen and total is None and not battery:
-            raise BadMessage("no-mapped-value", "no field of an Ecowitt gateway is in the message")
-        t = stamp_of(message, self._options, count)
-        return readings(values, t, total, "piezo" if piezo else "", battery, interval(message))
+        return reading_of(
+            message,
+            self._rows[metric, piezo],
+            _COUNTERS[metric, piezo],
+            batteries(message),
+            self._options,
+            count,
+            whose="an Ecowitt gateway",
+            gauge="piezo" if piezo else "",
+            period_s=interval(message),
+        )
 
     def _metric(self, message: Mapping[str, object]) -> bool:
         """True if metric values stand under imperial names."""

@@ -13,13 +13,12 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edge_agent.clock import Clock
 from edge_agent.errors import ConfigError, SensorError
 from edge_agent.sensors.source import Health, Intake
-from edge_agent.sensors.supervisor import Pauses, Supervisor
+from edge_agent.sensors.supervisor import Pauses, Supervisor, Users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,20 +71,8 @@ class Listener:
         self.address = address
         self.bound: tuple[str, int] | None = None  # what it really is, where the port was left to the system
         self.sources: list[ListeningSource] = []
-        self._running: set[str] = set()
-        self._lock = threading.Lock()
         self.supervisor = Supervisor(f"listener {address}", lambda: serve(self), clock, self._bug, pauses)
-
-    def start(self, name: str) -> None:
-        with self._lock:
-            self._running.add(name)
-            self.supervisor.start()
-
-    def stop(self, name: str) -> None:
-        with self._lock:
-            self._running.discard(name)
-            if not self._running:
-                self.supervisor.stop()
+        self.users = Users(self.supervisor)
 
     @contextmanager
     def opened(self, kind: socket.SocketKind) -> Iterator[socket.socket]:
@@ -141,19 +128,15 @@ class ListeningSource:
 
     def start(self) -> None:
         self.active = True
-        self.listener.start(self.name)
+        self.listener.users.start(self.name)
 
     def stop(self) -> None:
         """End it; the address is let go with its last sensor, within a second."""
         self.active = False
-        self.listener.stop(self.name)
+        self.listener.users.stop(self.name)
 
     def health(self) -> Health:
-        state = self.listener.supervisor.state()
-        if not self.active:
-            return self.intake.health("stopped", "", state.reopened)
-        found = self.intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
-        return replace(found, detail=self._hint(found)) if state.name == "reading" else found
+        return self.intake.standing(self.listener.supervisor.state(), self._hint, active=self.active)
 
     @property
     def problem(self) -> str:

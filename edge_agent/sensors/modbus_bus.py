@@ -7,9 +7,8 @@ hold up its neighbours. Never decodes.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from edge_agent.clock import Clock
@@ -21,7 +20,7 @@ from edge_agent.sensors.modbus_client import Client, require, split
 from edge_agent.sensors.modbus_frames import Frame, Kind, frame_at
 from edge_agent.sensors.register_map import Block
 from edge_agent.sensors.source import Health, Intake
-from edge_agent.sensors.supervisor import Pauses, Supervisor
+from edge_agent.sensors.supervisor import HUNG_S, Pauses, Supervisor, Users
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,8 @@ class Limits:
     """Seconds, except `tries` (of a question to a device that answered the last one) and `misses` (polls in a row that
     no device of the line answered, after which it is opened anew). `gap`: silence between an answer and the next
     question, more than the 3.5 characters of the standard. `look`: how soon a sensor that starts is noticed.
-    `seldom`: the longest pause between two polls of a silent device."""
+    `seldom`: the longest pause between two polls of a silent device. `hung`: real seconds without a sign of life, after
+    which the line's thread is left behind."""
 
     pauses: Pauses = field(default_factory=Pauses)
     tries: int = 3
@@ -39,6 +39,7 @@ class Limits:
     gap: float = 0.05
     look: float = 1.0
     seldom: float = 60.0
+    hung: float = HUNG_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,18 @@ class Bus:
             line.address()
         self.line, self._clock, self._limits = line, clock, limits or Limits()
         self._sources: list[ModbusSource] = []
-        self._running: set[str] = set()
-        self._lock = threading.Lock()
         self._misses = 0
-        self.supervisor = Supervisor(f"modbus {line.port}", self._work, clock, self._bug, self._limits.pauses)
+        self._client: Client | None = None  # of the thread at work
+        self.supervisor = Supervisor(
+            f"modbus {line.port}",
+            self._work,
+            clock,
+            self._bug,
+            self._limits.pauses,
+            release=self._let_go,
+            hung_s=self._limits.hung,
+        )
+        self.users = Users(self.supervisor)
 
     def join(self, source: ModbusSource) -> None:
         """Raises ConfigError: other settings than the line has, or a unit that is taken."""
@@ -92,37 +101,30 @@ class Bus:
             raise ConfigError(f'sensor "{source.name}": unit {source.unit} is already a sensor on {self.line.port}')
         self._sources.append(source)
 
-    def start(self, name: str) -> None:
-        with self._lock:
-            self._running.add(name)
-            self.supervisor.start()
-
-    def stop(self, name: str) -> None:
-        with self._lock:
-            self._running.discard(name)
-            if not self._running:
-                self.supervisor.stop()
-
-    def running(self, name: str) -> bool:
-        with self._lock:
-            return name in self._running
-
     # --- the thread ---
 
     def _work(self) -> None:
         """Raises SensorError: the line cannot be opened, is gone, or nobody on it answers."""
-        client = Client(self.line)
+        self._client = client = Client(self.line)
         try:
             self._misses = 0
             self.supervisor.opened()
             while not self.supervisor.stopping.is_set():
                 self._next(client)
         finally:
+            if self._client is client:  # and not the next thread's
+                self._client = None
             client.close()
+
+    def _let_go(self) -> None:
+        """Free the line that a thread hangs in for the next one."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.let_go()
 
     def _next(self, client: Client) -> None:
         """Ask the device whose turn it is, or wait for its time."""
-        waiting = [source for source in self._sources if self.running(source.name)]
+        waiting = [source for source in self._sources if source.name in self.users]
         if not waiting:
             self.supervisor.stopping.wait(self._limits.look)
             return
@@ -197,18 +199,14 @@ class ModbusSource:
         bus.join(self)
 
     def start(self) -> None:
-        self._bus.start(self.name)
+        self._bus.users.start(self.name)
 
     def stop(self) -> None:
         """End it; the line is closed with its last sensor."""
-        self._bus.stop(self.name)
+        self._bus.users.stop(self.name)
 
     def health(self) -> Health:
-        state = self._bus.supervisor.state()
-        if not self._bus.running(self.name):
-            return self.intake.health("stopped", "", state.reopened)
-        found = self.intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
-        return replace(found, detail=self._hint(found)) if state.name == "reading" else found
+        return self.intake.standing(self._bus.supervisor.state(), self._hint, active=self.name in self._bus.users)
 
     @property
     def problem(self) -> str:

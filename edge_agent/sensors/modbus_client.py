@@ -10,6 +10,7 @@ import logging
 import socket
 import struct
 import termios
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ import serial  # type: ignore[import-untyped]
 from edge_agent.errors import ConfigError, SensorError
 from edge_agent.sensors.framing import Refusal
 from edge_agent.sensors.modbus_frames import LONGEST, Frame, Kind, answer, frame_at, question, refusal
-from edge_agent.sensors.serial import why_closed
+from edge_agent.sensors.serial import let_go, why_closed
 
 if TYPE_CHECKING:
     from edge_agent.sensors.modbus_bus import Line
@@ -49,6 +50,14 @@ class Client:
 
     def close(self) -> None:
         self._client.close()
+
+    def let_go(self) -> None:
+        """Free the line that another thread hangs in, for the next one. Never blocks."""
+        if isinstance(self._client.socket, serial.Serial):
+            let_go(self._client.socket)
+        elif self._client.socket is not None:
+            with suppress(OSError):
+                self._client.socket.shutdown(socket.SHUT_RDWR)
 
     def ask(self, unit: int, function: int, address: int, count: int) -> bytes | Refusal:
         """A question and the device's answer, or its refusal, as one message; why there is none otherwise.

@@ -8,12 +8,11 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-import threading
 import time
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTMessage, topic_matches_sub
@@ -25,14 +24,15 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge_agent.clock import Clock, format_time
 from edge_agent.config import Config, Mqtt, read_secret
 from edge_agent.errors import ConfigError, NetworkError
+from edge_agent.mqtt_client import BoundedClient
 from edge_agent.sensors.source import Health, Intake
-from edge_agent.sensors.supervisor import Pauses, Supervisor
+from edge_agent.sensors.supervisor import Pauses, Supervisor, Users
 from edge_agent.wire import SESSION_TAKEN_OVER, TAKEN_OVER_WAIT_S, UNSUPPORTED_VERSION, V5, WIRE, VersionChoice
 
 log = logging.getLogger(__name__)
 
 STATION = "{station}"
-MAX_PACKET = 4 * 1024 * 1024  # bytes; the broker keeps larger messages to itself (MQTT 5)
+MAX_PACKET = 4 * 1024 * 1024  # bytes; with MQTT 5 the broker keeps larger messages to itself
 _LOOP_S = 0.25  # how soon `stop` is heard
 _ANSWER_S = 5.0  # real seconds a broker may take to answer; some say nothing to a version they do not know
 _LASTING_S = 60.0  # a connection that stood so long was a good one; a message is no proof: some brokers keep one for us
@@ -60,23 +60,11 @@ class Subscriber:
         self._awaited: dict[int, str] = {}  # subscriptions under way: message id -> filter
         self._ended = ""  # what the broker said when it ended or refused the connection
         self._answered = self._unsupported = self._taken_over = False
-        self._running: set[str] = set()
-        self._lock = threading.Lock()
         self.supervisor = Supervisor("mqtt sensors", self._work, clock, self._bug, pauses)
+        self.users = Users(self.supervisor)
 
     def join(self, source: MqttSource) -> None:
         self._routes[source.filter].append(source)
-
-    def start(self, name: str) -> None:
-        with self._lock:
-            self._running.add(name)
-            self.supervisor.start()
-
-    def stop(self, name: str) -> None:
-        with self._lock:
-            self._running.discard(name)
-            if not self._running:
-                self.supervisor.stop()
 
     def refusal(self, topic: str) -> str:
         """Why the broker does not let us read a topic, empty if it does."""
@@ -108,7 +96,8 @@ class Subscriber:
             while not self.supervisor.stopping.is_set():
                 if client.socket() is None or client.loop(_LOOP_S) != MQTT_ERR_SUCCESS:
                     retry_s = TAKEN_OVER_WAIT_S if self._taken_over else 0.0
-                    raise NetworkError(f"{where} {self._ended or self._unanswered()}", retry_s=retry_s)
+                    why = self._ended or _too_large(client.oversize) or self._unanswered()
+                    raise NetworkError(f"{where} {why}", retry_s=retry_s)
                 if not self._answered and time.monotonic() - asked > _ANSWER_S:
                     raise NetworkError(f"{where} {self._unanswered()}")
                 if self._clock.monotonic() - began > _LASTING_S:
@@ -118,11 +107,12 @@ class Subscriber:
         finally:
             client.disconnect()
 
-    def _client(self) -> Client:
+    def _client(self) -> BoundedClient:
         mqtt, modern = self._mqtt, self._modern
-        client = Client(
+        client = BoundedClient(
             CallbackAPIVersion.VERSION2,
             self._session.client_id,
+            largest=MAX_PACKET,
             clean_session=None if modern else self._session.expiry_s == 0,
             protocol=MQTTProtocolVersion.MQTTv5 if modern else MQTTProtocolVersion.MQTTv311,
         )
@@ -253,19 +243,15 @@ class MqttSource:
 
     def start(self) -> None:
         self._active = True
-        self._subscriber.start(self.name)
+        self._subscriber.users.start(self.name)
 
     def stop(self) -> None:
         """End it; the connection ends with its last sensor, within a second."""
         self._active = False
-        self._subscriber.stop(self.name)
+        self._subscriber.users.stop(self.name)
 
     def health(self) -> Health:
-        state = self._subscriber.supervisor.state()
-        if not self._active:
-            return self.intake.health("stopped", "", state.reopened)
-        found = self.intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
-        return replace(found, detail=self._hint(found)) if state.name == "reading" else found
+        return self.intake.standing(self._subscriber.supervisor.state(), self._hint, active=self._active)
 
     @property
     def problem(self) -> str:
@@ -320,6 +306,10 @@ def _plain(topic: str) -> str:
 def _identifier(topic: str) -> int:
     """A number for a subscription that is the same after a restart: the broker may deliver what it kept under it."""
     return zlib.crc32(topic.encode()) % 268_435_455 + 1
+
+
+def _too_large(oversize: str) -> str:
+    return oversize and f"{oversize}. Is a topic too wide, or does the broker keep such a message (retained)?"
 
 
 def _why(error: OSError, clock: Clock) -> str:

@@ -6,7 +6,6 @@ Its answers are bounded in bytes and in time, whatever it sends. One thread each
 from __future__ import annotations
 
 import socket
-from dataclasses import replace
 
 from edge_agent.clock import Clock
 from edge_agent.errors import ConfigError, SensorError
@@ -42,9 +41,7 @@ class PollSource:
         self._supervisor.stop()
 
     def health(self) -> Health:
-        state = self._supervisor.state()
-        found = self._intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
-        return replace(found, detail=self._hint(found)) if state.name == "reading" else found
+        return self._intake.standing(self._supervisor.state(), self._hint)
 
     @property
     def problem(self) -> str:

@@ -12,7 +12,7 @@ from edge_agent.config import Sensor
 from edge_agent.errors import BadMessage, ConfigError
 from edge_agent.observation import Reading
 from edge_agent.sensors.driver import Options, options_of
-from edge_agent.sensors.fields import device_time, entry, present
+from edge_agent.sensors.fields import device_time, entry, present, values_of
 from edge_agent.sensors.mapping import Count, Entry, number
 from edge_agent.variables import variable
 
@@ -106,6 +106,30 @@ def readings(
         return [Reading(values, t, totals=totals, battery=battery, period_s=period_s)]
     found = [Reading(values, t, totals=totals, device=device, period_s=period_s)]
     return [*found, Reading({}, t, battery=battery)] if battery else found
+
+
+def reading_of(
+    message: Mapping[str, object],
+    rows: Iterable[Entry],
+    counters: Iterable[Entry],
+    battery: Mapping[str, str | float],
+    options: PushOptions,
+    count: Count,
+    *,
+    whose: str,
+    gauge: str = "",
+    period_s: int | None = None,
+) -> list[Reading]:
+    """What a message says. `whose`: what sends such messages, in words.
+
+    Raises:
+        BadMessage: `no-mapped-value`, `no-usable-value`.
+    """
+    values, seen = values_of(message, rows, count)
+    total = rain_total(message, counters, count)
+    if not seen and total is None and not battery:
+        raise BadMessage("no-mapped-value", f"no field of {whose} is in the message")
+    return readings(values, stamp_of(message, options, count), total, gauge, battery, period_s)
 
 
 def states(message: Mapping[str, object]) -> Iterator[tuple[str, float]]:

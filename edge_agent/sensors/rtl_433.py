@@ -2,7 +2,8 @@
 out.
 
 Fields and their units: rtl_433, docs/DATA_FORMAT.md. A device is known by model, channel and subtype, since its id
-changes with its batteries. Radio sensors say everything two or three times: repeats within two seconds are one message.
+changes with its batteries. A receiver hears the neighbours' devices too: on a topic none is read that was not adopted
+by its model. Radio sensors say everything two or three times: repeats within two seconds are one message.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from edge_agent.sensors.mapping import Count, Origin, clear_time, measured, numb
 REPEATS_S = 2.0
 REMEMBERED = 256  # messages among which a repeat is looked for
 LOW_LEVEL = 0.2  # battery_ok is a level from 0 to 1; most devices know only the two ends
+MOST_HEARD = 5  # devices that are named to who might adopt one
 PART = "sensor"  # what its battery is called
 
 _TEMPERATURE = {"C": "degC", "F": "degF"}
@@ -71,7 +73,7 @@ Key = tuple[object, ...]
 
 
 class Rtl433Options(Options, frozen=True):
-    """Which device is meant, as its messages name it; empty = any."""
+    """Which device is meant, as its messages name it; empty = any, but for `model` where a receiver is listened to."""
 
     model: str = ""
     channel: str | int = ""
@@ -97,13 +99,16 @@ class Rtl433:
             )
             if value != ""
         }
+        self._adopted = bool(options.model) or not sensor.topic or _names_device(sensor.topic)
+        self._heard: dict[str, None] = {}  # devices that nobody adopted
         self._recent: dict[Key, tuple[str, float]] = {}
 
     def decode(self, payload: bytes, count: Count = uncounted) -> list[Reading]:
         """The reading of one event. Repeats are known by the message's own time.
 
         Raises:
-            BadMessage: `not-json`, `not-object`, `other-device`, `no-mapped-value`, `no-usable-value` or `repeat`.
+            BadMessage: `not-json`, `not-object`, `other-device`, `no-mapped-value`, `no-usable-value`, `not-adopted` or
+                `repeat`.
         """
         return self._event(payload, None, count) if payload else []
 
@@ -132,6 +137,7 @@ class Rtl433:
         if moment is None and at is not None:
             moment = ("arrival", at)
         reading = _reading(message, device, clear_time(message.get("time")), count)
+        self._refuse_unadopted(device)
         self._refuse_repeat((device, word(message.get("id")), *_content(reading)), moment)
         return [reading]
 
@@ -149,9 +155,21 @@ class Rtl433:
         except UnicodeDecodeError:
             raise BadMessage("not-text", "bytes that are no text") from None
         device = "/".join(names[:-1] or names)
+        self._refuse_unadopted(device)
         reading = _reading({"model": names[0] if names else "", field: raw}, device, None, count)
         self._refuse_repeat(("value", *names, *_content(reading)), ("arrival", at))
         return [reading]
+
+    def _refuse_unadopted(self, device: str) -> None:
+        """Raises BadMessage `not-adopted`, with the devices that were heard so far."""
+        if self._adopted:
+            return
+        if len(self._heard) < MOST_HEARD:
+            self._heard["".join(c for c in device if c.isprintable())[:60]] = None
+        names = ", ".join(self._heard)
+        raise BadMessage(
+            "not-adopted", f"heard {names}; say which is yours: options = {{ model = ..., channel = ... }}"
+        )
 
     def _refuse_repeat(self, key: Key, moment: tuple[str, float] | None) -> None:
         """Raises BadMessage `repeat` for what was said within two seconds on the same scale of time."""
@@ -164,6 +182,12 @@ class Rtl433:
         self._recent[key] = moment
         if len(self._recent) > REMEMBERED:
             del self._recent[next(iter(self._recent))]
+
+
+def _names_device(topic: str) -> bool:
+    """Whether a topic filter names a device below `devices`."""
+    _, _, below = topic.partition("/devices/")
+    return any(level not in ("", "+", "#") for level in below.split("/")[:-1])
 
 
 def _reading(message: Mapping[str, object], device: str, t: int | None, count: Count) -> Reading:

@@ -15,7 +15,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import serial  # type: ignore[import-untyped]
@@ -102,9 +102,7 @@ class SerialSource:
         self._supervisor.stop()
 
     def health(self) -> Health:
-        state = self._supervisor.state()
-        found = self._intake.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
-        return replace(found, detail=self._hint(found)) if state.name == "reading" else found
+        return self._intake.standing(self._supervisor.state(), self._hint)
 
     @property
     def problem(self) -> str:
@@ -161,10 +159,7 @@ class SerialSource:
         with self._lock:
             port, self._port = self._port, None
             if isinstance(port, serial.Serial):  # a network port has neither
-                with suppress(*_GONE):
-                    fcntl.flock(port.fd, fcntl.LOCK_UN)
-                    port.cancel_read()
-                    port.cancel_write()
+                let_go(port)
 
     def _read(self, port: serial.Serial) -> None:
         """Messages to the intake until told to stop. Raises what pyserial raises when the port goes."""
@@ -240,6 +235,14 @@ def why_closed(port: str, baud: int, error: Exception) -> str:
     if code in (errno.EAGAIN, errno.EBUSY):
         return f"{port} is held by another program{_holder(port)}. Stop it, or choose another port."
     return f"{port} cannot be opened ({error}). Is it a serial port?"
+
+
+def let_go(port: serial.Serial) -> None:
+    """Free a port that another thread hangs in: its lock, and the waits of pyserial's own. Never blocks."""
+    with suppress(*_GONE):
+        fcntl.flock(port.fd, fcntl.LOCK_UN)
+        port.cancel_read()
+        port.cancel_write()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from edge_agent.errors import BadMessage
 from edge_agent.observation import RainState, Reading
 from edge_agent.sensors.mapping import EARLIEST, Decoder, Origin, OriginDecoder
 from edge_agent.sensors.rain import RainAccumulator, wraps_of
-from edge_agent.sensors.supervisor import delivery, left_behind
+from edge_agent.sensors.supervisor import State, delivery, left_behind
 from edge_agent.variables import VARIABLES, Kind, conversion
 
 log = logging.getLogger(__name__)
@@ -162,6 +162,14 @@ class Intake:
                 dict(self._counters),
                 stuck,
             )
+
+    def standing(self, state: State, hint: Callable[[Health], str], *, active: bool = True) -> Health:
+        """The counts so far, with what the connection's supervisor says, and `hint` of them while it reads. `active`:
+        the sensor was started, and not stopped since."""
+        if not active:
+            return self.health("stopped", "", state.reopened)
+        found = self.health(state.name, f"{state.problem} {state.again}".strip(), state.reopened, state.stuck)
+        return replace(found, detail=hint(found)) if state.name == "reading" else found
 
     @property
     def last_complaint(self) -> str:

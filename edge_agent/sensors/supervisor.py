@@ -1,7 +1,7 @@
 """Keeps a connection alive: one thread that opens it, works until it is lost, says why, and tries again with back-off.
 
-A thread that a device holds fast, in a call that never returns, is left behind and another takes its place. Knows
-nothing of serial ports or brokers. Never ends before it is told to, never tries without a pause.
+A thread that a device holds fast, in a call that never returns, is left behind and another takes its place; so is one
+that died. Knows nothing of serial ports or brokers. Never ends before it is told to, never tries without a pause.
 """
 
 from __future__ import annotations
@@ -160,16 +160,18 @@ class Supervisor:
                 self._running = True
                 self._begin()
 
-    def stop(self) -> None:
-        """End it. Waits a second at most: a connection attempt that hangs dies with the process."""
+    def stop(self, wait_s: float = 1.0) -> bool:
+        """End it. Waits so long at most: a connection attempt that hangs dies with the process. True if no thread is
+        left."""
         with self._lock:
             began, self._running = self._running, False
             worker = self._worker
         worker.stopping.set()
         if began:
-            worker.join(timeout=1.0)
+            worker.join(timeout=wait_s)
         with self._lock:
             self._become("stopped")
+            return not any(thread.is_alive() for thread in (worker, *self._hung))
 
     def state(self) -> State:
         """How it is doing. Whoever asks also looks after its thread: one that hangs is found and replaced here."""
@@ -240,9 +242,12 @@ class Supervisor:
     def _look(self) -> bool:
         """Replace a thread without a sign of life; True if one was left behind just now."""
         worker, lost = self._worker, False
+        why = f"Its device did not let a thread go for {self._hung_s:g} s"
         if not worker.abandoned:
-            if not self._overdue(worker):
+            died = not worker.is_alive() and not worker.stopping.is_set()
+            if not died and not self._overdue(worker):
                 return False
+            why = "Its thread died" if died else why
             lost = True
             worker.abandon()
             self._stuck += 1
@@ -250,7 +255,7 @@ class Supervisor:
             self._release()
         self._hung = [thread for thread in self._hung if thread.is_alive()]
         if len(self._hung) < MAX_HUNG:
-            self._begin(f"Its device did not let a thread go for {self._hung_s:g} s: another one was begun.")
+            self._begin(f"{why}: another one was begun.")
         elif lost:
             remedy = "Unplug the device and plug it in again, or restart the agent."
             self._become("hung", f"Its device holds {MAX_HUNG} threads and lets none of them go. {remedy}")
@@ -267,3 +272,27 @@ class Supervisor:
     def _become(self, name: str, problem: str = "", again: str = "") -> None:
         if self._running or name == "stopped":  # stopping is final, whatever the thread still has to say
             self._state = State(name, problem, again, max(self._opened - 1, 0), self._stuck)
+
+
+class Users:
+    """The sensors that share a supervised connection: it runs from the first start to the last stop."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._names: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __contains__(self, name: str) -> bool:
+        with self._lock:
+            return name in self._names
+
+    def start(self, name: str) -> None:
+        with self._lock:
+            self._names.add(name)
+            self._supervisor.start()
+
+    def stop(self, name: str) -> None:
+        with self._lock:
+            self._names.discard(name)
+            if not self._names:
+                self._supervisor.stop()

@@ -7,14 +7,15 @@ console shows, nearly always reduced to sea level; `absbaromin`, which newer fir
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 from edge_agent.config import Sensor
-from edge_agent.errors import BadMessage, ConfigError
+from edge_agent.errors import ConfigError
 from edge_agent.observation import Reading
 from edge_agent.sensors.driver import DriverSpec, Pressure, Transport, options_of
-from edge_agent.sensors.fields import form_object, values_of
+from edge_agent.sensors.fields import form_object
 from edge_agent.sensors.mapping import Count, uncounted
 from edge_agent.sensors.pressure import station_pressure
 from edge_agent.sensors.pushed import (
@@ -22,9 +23,7 @@ from edge_agent.sensors.pushed import (
     Row,
     further_rows,
     path_of,
-    rain_total,
-    readings,
-    stamp_of,
+    reading_of,
     states,
     table,
 )
@@ -85,16 +84,19 @@ class Wunderground:
         if not payload.strip():
             return []
         message = form_object(payload)
-        values, seen = values_of(message, self._rows, count)
-        total = rain_total(message, _COUNTERS, count)
-        if not seen and total is None:
-            raise BadMessage("no-mapped-value", "no field of a Weather Underground upload is in the message")
-        if self._elevation_m is not None and "absbaromin" not in message and "pressure" in values:
-            inverted = station_pressure(values.pop("pressure"), self._elevation_m)
-            values |= {} if math.isnan(inverted) else {"pressure": inverted}
         low = dict(states(message)).get("lowbatt")
         battery: dict[str, str | float] = {} if low is None else {"outdoor": "low" if low else "ok"}
-        return readings(values, stamp_of(message, self._options, count), total, "", battery)
+        whose = "a Weather Underground upload"
+        found = reading_of(message, self._rows, _COUNTERS, battery, self._options, count, whose=whose)
+        return found if "absbaromin" in message else [self._at_station(reading) for reading in found]
+
+    def _at_station(self, reading: Reading) -> Reading:
+        """With an altimeter setting inverted to the pressure at the station."""
+        values = dict(reading.values)
+        if self._elevation_m is None or "pressure" not in values:
+            return reading
+        inverted = station_pressure(values.pop("pressure"), self._elevation_m)
+        return replace(reading, values=values if math.isnan(inverted) else {**values, "pressure": inverted})
 
 
 DRIVERS = (

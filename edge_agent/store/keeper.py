@@ -137,17 +137,25 @@ class Keeper:
         return self._refuge.look(lambda store: store.newest_of(station, source), None)
 
     def revise(self, revision: Revision, made: float) -> Counter[Flag]:
-        """As `Store.revise`. While the disk fails, only rows in memory are revised, and that is not published."""
-        return self._refuge.do(lambda store: store.revise(revision, made))
+        """As `Store.revise`. While the disk fails rows in memory are revised, those of the file once it is written
+        again; both are published then."""
+        return self._refuge.do(partial(self._revise, revision, made))
+
+    def _revise(self, revision: Revision, made: float, store: Store) -> Counter[Flag]:
+        if store is self._refuge.memory:
+            self._refuge.put_off(revision, made)
+        return store.revise(revision, made)
 
     def unpublished_revisions(self, limit: int) -> list[Recorded]:
-        """As `Store.unpublished_revisions`."""
+        """As `Store.unpublished_revisions`, of what is on the disk."""
         nothing: list[Recorded] = []
-        return self._refuge.look(lambda store: store.unpublished_revisions(limit), nothing)
+        told = self._refuge.told
+        found = self._refuge.look(lambda store: store.unpublished_revisions(limit + len(told)), nothing)
+        return [one for one in found if one.key not in told][:limit]
 
     def revisions_published(self, keys: Iterable[int]) -> None:
-        """As `Store.revisions_published`; not noted while the disk fails: they are then published once more."""
-        self._refuge.on_disk(lambda store: store.revisions_published(keys), None)
+        """As `Store.revisions_published`; while the disk fails it is noted in memory."""
+        self._refuge.tell(list(keys))
 
     def free_second(self, station: str, source: str, t: int, steady_s: float, machine: str) -> int:
         """As `Store.free_second`, on the disk and in memory."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from edge_agent import grid
 from edge_agent.errors import StoreError
-from edge_agent.observation import RainState
+from edge_agent.observation import Flag, RainState
 from edge_agent.store.cells import DAY_S, PACKED_BYTES, DayCells
 from edge_agent.store.connection import Row
 from edge_agent.store.outbox import FULL
@@ -77,8 +77,8 @@ class Pour:
     def rows(self) -> Step:
         """Everything but the outbox."""
         for step in (
-            self._names, self._small_things, self._grid, self._recent, self._forecasts, self._scores, self._rest,
-            self._parts,
+            self._names, self._small_things, self._grid, self._recent, self._forecasts, self._scores, self._revisions,
+            self._rest, self._parts,
         ):  # fmt: skip
             for _ in step():
                 self._settle()
@@ -228,6 +228,24 @@ class Pour:
             self._boot_numbers[boot] = self._target.observations.boot(*self._boot_of(boot))
         return self._boot_numbers[boot]
 
+    def _revisions(self) -> Step:
+        """The record of later verdicts; the flags they gave are with the rows. One that is there stays as it is."""
+        if not self._reader.has("revisions", "id"):  # an older schema
+            return
+        rows = self._reader.by_id("revisions", f"id, {', '.join(_REVISION)}")
+        put = (
+            f"INSERT INTO revisions ({', '.join(_REVISION)}) SELECT {', '.join('?' * len(_REVISION))} WHERE NOT EXISTS"
+            f" (SELECT 1 FROM revisions WHERE {' AND '.join(f'{name} IS ?' for name in _SAME_REVISION)})"
+        )
+        while part := list(islice(rows, SLICE)):
+            for _, *columns in part:
+                if _is_revision(columns):
+                    same = columns[: len(_SAME_REVISION)]
+                    self.kept["revisions"] += self._c.write(put, (*columns, *same))
+                else:
+                    self._reader.unreadable += 1
+            yield
+
     # --- the outbox ---------------------------------------------------------------------------------------------------
 
     def _waiting(self, books: bool) -> Step:
@@ -322,6 +340,8 @@ class Pour:
 _OBSERVATION = "t, readings, flags, boot, seq, clock, period_s, historical, rank, "
 _ARRIVED, _NOT_TOLD = "steady_ms, stamped, was", "NULL, 0, NULL"  # the latter of an older schema
 _ARRIVAL = 3  # columns of it
+_SAME_REVISION = ("station", "source", "variable", "start", "end", "flag", "test", "why", "threshold", "made")
+_REVISION = (*_SAME_REVISION, "rows", "published")
 
 
 def _is_sane(key: object, value: object) -> bool:
@@ -333,6 +353,19 @@ def _is_sane(key: object, value: object) -> bool:
             msgspec.json.decode(value, type=list[str])
             return True
     return key in _SANE and _SANE[key].fullmatch(value) is not None
+
+
+def _is_revision(columns: Sequence[object]) -> bool:
+    """Whether columns can be those of a later verdict."""
+    station, source, variable, start, end, flag, test, why, threshold, made, rows, published = columns
+    return (
+        all(isinstance(text, str) for text in (station, source, test, why))
+        and variable in VARIABLES
+        and has_ints(start, end, made, rows)
+        and flag in set(Flag)
+        and published in (0, 1)
+        and (threshold is None or isinstance(threshold, float))
+    )
 
 
 def _is_plausible(cells: object) -> bool:

@@ -28,6 +28,7 @@ _NUMBERED: dict[str, _Shape] = {
     "grid_days": ((_I,), (_I,), (_B,)),
     "forecast_quantiles": ((_I,), (_T,), (_B,)),
     "baselines": ((_I,), (_T,), (_T,), (_I,), (_B,), (_B, _N)),
+    "revisions": ((_N,), *((_T,),) * 3, *((_I,),) * 3, (_T,), (_T,), (float, _I, _N), *((_I,),) * 3),
 }
 _PLAIN: dict[str, _Shape] = {
     "observations": (*_BEFORE_ARRIVAL, (_I, _N), (_I,), (_I, _N)),
@@ -41,7 +42,7 @@ _PLAIN: dict[str, _Shape] = {
 }
 # What a row of an older schema lacks at its end.
 _LACKS: dict[str, tuple[Value, ...]] = {"outbox": (0,), "boots": ("",), "observations": (None, 0, None)}
-_OWN_NUMBER = ("stations", "series", "boots", "forecast_forms", "outbox")
+_OWN_NUMBER = ("stations", "series", "boots", "forecast_forms", "outbox", "revisions")
 
 
 class Rebuilt:

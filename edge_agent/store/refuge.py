@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar, cast
@@ -18,6 +18,7 @@ from typing import TypeVar, cast
 from edge_agent.clock import Clock
 from edge_agent.config import Store as Settings
 from edge_agent.errors import StoreError
+from edge_agent.observation import Revision
 from edge_agent.store.damage import Checkup, set_aside
 from edge_agent.store.lock import LOCKED, Lock
 from edge_agent.store.observations import Fate
@@ -32,6 +33,7 @@ Work = Callable[[Store], object]
 
 MEMORY_READINGS = 50_000  # kept while the disk fails, about 50 MB; then the oldest go
 MEMORY_FORECASTS = 5_000  # the same, of forecasts: 25 MB
+MEMORY_REVISIONS = 10_000  # the same, of later verdicts on rows of the file: a few MB
 MOST_REDO = 10_000  # things written between two commits; then there is one before its time
 FAR_KEYS = 2**50  # keys of the outbox begin about here where those of the file cannot be read
 ASIDE_S = 600.0  # between two files that are put aside: a disk that damages each new one would fill up with them
@@ -44,14 +46,16 @@ class Refuge:
     first opening and closing.
 
     `memory`: None while the file is written. `settled`: rows of the outbox whose end is not durable yet: destination ->
-    key -> why dropped, "" = arrived. `held`: readings in memory. `trouble`: why they are there, in words. `lost`, by
-    reason: `readings`, for want of memory; `store`: how often the disk failed. `switches`: from one to the other.
+    key -> why dropped, "" = arrived. `told`: the same, of later verdicts that receivers know. `held`: readings in
+    memory. `trouble`: why they are there, in words. `lost`, by reason: `readings` and `verdicts`, for want of memory;
+    `store`: how often the disk failed. `switches`: from one to the other.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         """Raises StoreError: another agent works with it, another program's file, a newer schema, not permitted."""
         self.memory: Store | None = None
         self.settled: dict[str, dict[int, str]] = {}
+        self.told: set[int] = set()
         self.held = self.switches = 0
         self.trouble = ""
         self.lost: Counter[str] = Counter()
@@ -61,6 +65,7 @@ class Refuge:
         self._lock = Lock(self._path)
         self._file: Store | None = None
         self._writable = self._damaged = False  # a damaged file is put aside before it is written again
+        self._put_off: deque[tuple[Revision, float]] = deque()  # later verdicts, and when they were made
         self._redo: list[tuple[int, Work]] = []  # since the last commit: the outbox's last key before, what was done
         self._last_key: int | None = None
         self._books: dict[str, OutboxCounts] = {}
@@ -139,6 +144,22 @@ class Refuge:
                 self._fall_back(error)
                 return len(keys)
         return _settle(self.memory, destination, keys, reason)
+
+    def tell(self, keys: list[int]) -> None:
+        """Receivers know later verdicts of the file."""
+        self.told.update(keys)
+        if self.memory is None:
+            try:
+                self._disk().revisions_published(keys)
+            except StoreError as error:
+                self._fall_back(error)
+
+    def put_off(self, revision: Revision, made: float) -> None:
+        """A later verdict also on rows of the file, for when it can be written again."""
+        self._put_off.append((revision, made))
+        if len(self._put_off) > MEMORY_REVISIONS:
+            self._put_off.popleft()
+            self.lost["verdicts"] += 1
 
     def commit(self, now: float | None) -> None:
         """Make durable what was written; in memory, see whether the disk works again."""
@@ -233,6 +254,7 @@ class Refuge:
             raise StoreError(
                 f"store {self._path}: damaged again within minutes: is the disk failing?", reason="damaged"
             )
+        self.told.clear()
         aside = set_aside(self._path, self._clock.now())
         self._aside_at = self._clock.monotonic()
         with Store.open(self._path) as new:
@@ -264,6 +286,7 @@ class Refuge:
         self.books()
         self._damaged = error.reason == "damaged"
         redo, self._redo = self._redo, []
+        self.told.clear()  # a key that is not durable may come again, for another verdict
         if self._file is not None:
             self._last_key = self._file.last_key
             self._file.roll_back()
@@ -305,6 +328,9 @@ class Refuge:
             for destination, keys in self.settled.items():
                 for reason in set(keys.values()):
                     _settle(store, destination, [key for key, why in keys.items() if why == reason], reason)
+            store.revisions_published(self.told)
+            for revision, made in self._put_off:
+                store.revise(revision, made)
             pour = Pour(memory.tables.connection.raw, store.tables, newer=True)
             for _ in pour.run():
                 pass
@@ -320,6 +346,7 @@ class Refuge:
             return
         log.warning("store %s: on the disk again, with %d readings that were in memory", self._path, self.held)
         memory.close()
+        self._put_off.clear()
         self.memory, self.held, self.trouble = None, 0, ""
         self.switches += 1
         self._made_durable()
@@ -337,6 +364,7 @@ class Refuge:
     def _made_durable(self) -> None:
         self._redo.clear()
         self.settled.clear()
+        self.told.clear()
 
 
 def _settle(store: Store, destination: str, keys: list[int], reason: str) -> int:

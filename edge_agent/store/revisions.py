@@ -90,7 +90,7 @@ class Revisions:
         if by_operator:
             where.append("test = ?")
             parameters.append(OPERATOR)
-        return self._read(f"SELECT {_COLUMNS} FROM revisions WHERE {' AND '.join(where)} ORDER BY id", parameters)
+        return self._read(f"SELECT {_COLUMNS} FROM revisions WHERE {' AND '.join(where)} ORDER BY made, id", parameters)
 
     def unpublished(self, limit: int) -> list[Recorded]:
         """Those that receivers do not know yet, oldest first."""

@@ -14,7 +14,14 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NOT_ONES = ("run", "parts", "quality_errors", "quality_study")  # the last takes long, and measures no speed
+NOT_ONES = (
+    "run",
+    "parts",
+    "process",
+    "footprint",
+    "quality_errors",
+    "quality_study",
+)  # the last takes long, and measures no speed
 
 
 def main(names: list[str]) -> int:

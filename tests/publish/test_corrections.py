@@ -26,6 +26,7 @@ class Record:
 
 class Store:
     def __init__(self, n: int) -> None:
+        self.rollbacks = 0
         verdict = Verdict(Flag.SUSPECT, "spike", "left and came back", 2.0)
         self.waiting = {
             k: Record(k, Revision("roof", "mast", "temperature", ORIGIN, ORIGIN, verdict)) for k in range(n)
@@ -111,3 +112,20 @@ def test_what_goes_out_keeps_to_its_schema(by_operator: bool) -> None:
     payload = revision_payload(Revision("roof", "mast", "wind_speed", 0, 600, verdict), 1e9, by_operator=by_operator)
     said = validate("qc", to_json(payload))
     assert (said.start, said.end, said.flag) == ("1970-01-01T00:00:00Z", "1970-01-01T00:10:00Z", 4)
+
+
+def test_what_a_lost_transaction_held_is_not_marked_by_an_answer_that_comes_later() -> None:
+    """Its key may stand for another verdict by then."""
+    bench = Bench(1)
+    bench.link.connect()
+    bench.pump()
+    bench.store.rollbacks += 1
+    (sent,) = bench.link.sent
+    bench.link.sent.clear()
+    bench.corrections.pump(bench.store)
+    bench.corrections.settle(Outcome(*sent))
+    bench.pump()
+    assert bench.store.waiting and len(bench.link.sent) == 1
+    bench.answer()
+    bench.pump()
+    assert not bench.store.waiting

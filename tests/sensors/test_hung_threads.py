@@ -122,6 +122,30 @@ def test_a_device_holds_no_more_than_a_few_threads_and_is_taken_up_again_when_it
     until(lambda: pipe.read == [1], "its reading")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_died_is_replaced_at_once():
+    """Of what no thread survives: here, a fault in what is told of faults."""
+    began: list[threading.Thread] = []
+
+    def work() -> None:
+        began.append(threading.current_thread())
+        if len(began) == 1:
+            raise ZeroDivisionError
+        one.opened()
+        one.stopping.wait()
+
+    def bug(error: Exception) -> None:
+        raise error
+
+    one = Supervisor("fragile", work, SystemClock(), bug, QUICK)
+    one.start()
+    began[0].join(10) if began else time.sleep(0.1)
+    until(lambda: one.state().name == "reading", "another thread")
+    assert one.state().stuck == 1 and len(began) == 2
+    assert one.stop()
+    assert one.state().name == "stopped"
+
+
 def test_who_waits_to_be_told_to_stop_does_not_hang(make_sensor):
     """As a sensor does that sleeps between its measurements."""
     done = threading.Event()

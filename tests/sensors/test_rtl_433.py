@@ -17,11 +17,13 @@ from edge_agent.sensors.rtl_433 import Rtl433
 CORPUS = Path(os.environ.get("STATIONCAST_CORPUS", Path(__file__).parents[2].parent / "shared" / "data"))
 RECORDING = CORPUS / "raw-sensors" / "rtl433-json" / "weather_sensors.jsonl"
 EVENTS = "rtl_433/pi/events"
+ADOPTED = "rtl_433/pi/devices/Acurite-5n1/#"
 
 
 @pytest.fixture
 def build(make_sensor):
-    return lambda **options: Rtl433(make_sensor("rtl_433", {}, options=options))
+    """With a device that was adopted by its topic, so that options need not."""
+    return lambda **options: Rtl433(make_sensor("rtl_433", {}, options=options, topic=ADOPTED))
 
 
 def event(**fields: object) -> bytes:
@@ -190,6 +192,38 @@ def test_options_narrow_to_one_device(build, options, taken):
             assert refusal(build(**options), payload, topic) == "other-device"
 
 
+@pytest.mark.parametrize(
+    ("topic", "options", "adopted"),
+    [
+        ("rtl_433/+/events", {}, False),
+        ("rtl_433/+/events", {"channel": "A"}, False),
+        ("rtl_433/+/events", {"id": 839}, False),
+        ("rtl_433/+/devices/#", {}, False),
+        ("rtl_433/+/devices/+/+/+/temperature_C", {}, False),
+        ("rtl_433/+/events", {"model": "Acurite-5n1"}, True),
+        ("rtl_433/+/devices/Acurite-5n1/#", {}, True),
+        (None, {}, True),
+    ],
+)
+def test_a_neighbours_device_is_not_read_unless_its_model_was_named(make_sensor, make_desk, topic, options, adopted):
+    """A recording has no topic: what it holds is shown, so that a device can be chosen."""
+    desk = make_desk(make_sensor("rtl_433", {}, topic=topic, options=options))
+    desk.intake.message(event(humidity=50, time="2023-11-14T22:13:00Z"), topic=EVENTS)
+    desk.intake.message(b"16.5", topic="rtl_433/pi/devices/Acurite-5n1/A/839/temperature_C")
+    assert desk.accepted == (2 if adopted else 0)
+    assert desk.rejected == ({} if adopted else {"not-adopted": 2})
+    if not adopted:
+        assert "heard Acurite-5n1/A; say which is yours" in desk.intake.last_complaint
+
+
+def test_of_many_devices_that_nobody_adopted_a_few_are_named(make_sensor, make_desk):
+    desk = make_desk(make_sensor("rtl_433", {}, topic=EVENTS))
+    for n in range(500):
+        desk.intake.message(event(humidity=50, model=f"Model-{n}\n" + "x" * 500), topic=EVENTS)
+    assert desk.rejected == {"not-adopted": 500}
+    assert "heard Model-0x" in desk.intake.last_complaint and len(desk.intake.last_complaint) < 500
+
+
 def test_an_unknown_option_is_told_with_the_nearest_name(make_sensor):
     with pytest.raises(ConfigError, match=r'unknown option "chanel" \(did you mean "channel"\?\)'):
         Rtl433(make_sensor("rtl_433", {}, options={"chanel": 1}))
@@ -216,7 +250,7 @@ def test_a_tyre_is_no_weather_station(build):
 
 @pytest.mark.skipif(not RECORDING.is_file(), reason=f"no recording at {RECORDING} (set STATIONCAST_CORPUS)")
 def test_the_recorded_frames_are_read_but_for_a_clock_signal_and_two_repeats(make_sensor, make_desk):
-    desk = make_desk(make_sensor("rtl_433", {}))
+    desk = make_desk(make_sensor("rtl_433", {}, topic=None))
     for line in RECORDING.read_bytes().splitlines():
         desk.intake.message(line, topic=EVENTS)
         desk.clock.advance(1.0)

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from edge_agent.clock import ManualClock
 from edge_agent.config import Store as Settings
-from edge_agent.observation import RainState
+from edge_agent.observation import Flag, RainState, Revision, Verdict
 from edge_agent.store import Keeper, OutboxCounts, Store
 from edge_agent.store.carve import Pages, records
 from edge_agent.store.rebuild import Rebuilt
+from edge_agent.store.revisions import OPERATOR
 from edge_agent.verification import ScoreRow
 from tests.store.readings import DAY, forecast, judged
 
@@ -60,6 +61,10 @@ def made(path: Path, *, log: bool = False) -> None:
         store.add_scores(
             [ScoreRow(station, "2023-11-15", "bundle", "rain", lead, 4, 1, 2, 3, 4, 1) for lead in (900, 1800)]
         )
+    for test in ("spike", OPERATOR):
+        for station in STATIONS:
+            store.revise(later(station, test), NOW)
+    store.revisions_published([one.key for one in store.unpublished_revisions(10)[:3]])
     store.set("imported-sources:roof", '["import"]')
     store.set("pruned-at", str(DAY))
     store.commit(NOW)
@@ -70,6 +75,12 @@ def made(path: Path, *, log: bool = False) -> None:
         store.close()
         path.write_bytes(raw[0])
         Path(f"{path}-wal").write_bytes(raw[1])
+
+
+def later(station: str, test: str) -> Revision:
+    """A later verdict on one reading."""
+    t = DAY + (1000 if test == OPERATOR else 500)
+    return Revision(station, "mast", "temperature", t, t, Verdict(Flag.SUSPECT, test, f"because of {test}", 2.0))
 
 
 def found_out(store: Keeper) -> None:
@@ -162,6 +173,40 @@ def test_almost_every_reading_outlives_one_damaged_page(tmp_path: Path, hit: str
     with Store.open(path) as after:
         assert after.tables.connection.read("PRAGMA integrity_check") == [("ok",)]
         assert not list(tmp_path.glob("*-rows"))
+
+
+@pytest.mark.parametrize("hit", ["the header", "the root of the observations", "small things", "the revisions' index"])
+def test_the_record_of_later_verdicts_outlives_a_damaged_page(tmp_path: Path, hit: str) -> None:
+    """An operator's word above all: nothing makes it again."""
+    path = tmp_path / "store.sqlite"
+    made(path)
+    HITS.get(hit, lambda path: spoil(path, root(path, "revisions_unpublished")))(path)
+    with keeper(path) as store:
+        found_out(store)
+        store.revise(later("roof", "range"), NOW + 60)  # of nothing that is there yet
+        all_salvaged(store)
+        store.commit(NOW + 60)
+    with Store.open(path) as after:
+        recorded = [(one.revision, one.made, one.rows) for one in after.revisions()]
+        assert sorted(recorded, key=str) == sorted(
+            ((later(station, test), NOW, 1) for station in STATIONS for test in ("spike", OPERATOR)), key=str
+        )
+        assert len(after.unpublished_revisions(10)) == 1, "receivers know the others"
+
+
+def test_a_record_that_says_what_cannot_be_is_left_out_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    made(path)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE revisions SET variable = 'phlogiston' WHERE id = 1")
+        db.execute("UPDATE revisions SET flag = 77 WHERE id = 2")
+    spoil(path, root(path, "meta"))
+    with keeper(path) as store:
+        found_out(store)
+        all_salvaged(store)
+        assert store.salvaged is not None and store.salvaged.unreadable >= 2
+    with Store.open(path) as after:
+        assert len(after.revisions()) == 2
 
 
 def test_a_file_that_was_cut_off_gives_what_is_left_of_it(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 from edge_agent.clock import ManualClock
 from edge_agent.config import Store as Settings
 from edge_agent.errors import StoreError
-from edge_agent.observation import RainState
-from edge_agent.store import Keeper, OutboxCounts, Store
+from edge_agent.observation import Flag, RainState, Revision, Verdict
+from edge_agent.store import Keeper, OutboxCounts, Store, refuge
+from edge_agent.store.revisions import Recorded
 from tests.store.disks import Disk, LimitedFiles, small_disk
 from tests.store.readings import DAY, forecast, judged
 
@@ -85,6 +86,62 @@ def test_a_full_disk_loses_no_reading_and_is_taken_up_again(disk: Disk) -> None:
         assert after.counts("mqtt") == OutboxCounts(600, 0, 600, {})
         assert [one.origin for one in after.forecasts("roof", since=0, until=2**40)] == [DAY, DAY + 900]
         assert after.tables.connection.read("PRAGMA integrity_check") == [("ok",)]
+
+
+def worse(first: int, last: int, flag: Flag = Flag.SUSPECT) -> Revision:
+    """A later verdict on the readings with these numbers."""
+    verdict = Verdict(flag, "spike", "left and came back", 2.0)
+    return Revision("roof", "mast", "temperature", DAY + 10 * first, DAY + 10 * last, verdict)
+
+
+def flags(store: Keeper | Store) -> list[int]:
+    return [int(one.verdicts["temperature"].flag) for one in store.observations("roof")]
+
+
+def spans(revisions: list[Recorded]) -> list[tuple[int, int, int]]:
+    found = ((one.revision.start, one.revision.end, one.rows) for one in revisions)
+    return [((start - DAY) // 10, (end - DAY) // 10, rows) for start, end, rows in found]
+
+
+def test_a_verdict_made_while_the_disk_fails_is_kept_for_file_and_memory_and_published_after_it(disk: Disk) -> None:
+    with keeper(disk.folder) as store:
+        add(store, 0, 10)
+        store.revise(worse(0, 1), DAY)
+        store.commit(DAY)
+        add(store, 10, 2)
+        store.revise(worse(4, 5), DAY + 1)  # in the transaction that is lost
+        disk.fill()
+        store.commit(DAY + 60)
+        add(store, 12, 8)
+        store.revise(worse(9, 13), DAY + 2)
+        (known,) = store.unpublished_revisions(10)
+        assert spans([known]) == [(0, 1, 2)], "the file's"
+        store.revisions_published([known.key])
+        assert store.unpublished_revisions(10) == [], "it is not said again and again while the disk fails"
+        disk.free()
+        store.commit(DAY + 120)
+        suspect = {0, 1, 4, 5, *range(9, 14)}
+        assert flags(store) == [3 if n in suspect else 1 for n in range(20)]
+        assert spans(store.unpublished_revisions(10)) == [(4, 5, 2), (9, 9, 1), (10, 13, 4)]
+    with Store.open(disk.folder / "store.sqlite") as after:
+        assert spans(after.revisions()) == [(0, 1, 2), (4, 5, 2), (9, 9, 1), (10, 13, 4)]
+        assert spans(after.unpublished_revisions(10)) == [(4, 5, 2), (9, 9, 1), (10, 13, 4)]
+
+
+def test_memory_for_verdicts_is_bounded_and_what_it_has_no_room_for_is_counted(disk: Disk, monkeypatch) -> None:
+    monkeypatch.setattr(refuge, "MEMORY_REVISIONS", 3)
+    with keeper(disk.folder) as store:
+        add(store, 0, 10)
+        store.commit(DAY)
+        disk.fill()
+        add(store, 10, 1)
+        store.commit(DAY + 60)
+        for n in range(5):
+            store.revise(worse(n, n), DAY + n)
+        assert store.lost["verdicts"] == 2
+        disk.free()
+        store.commit(DAY + 120)
+        assert flags(store)[:6] == [1, 1, 3, 3, 3, 1]
 
 
 def test_publishing_goes_on_from_file_and_memory_and_settles_each_row_once(disk: Disk) -> None:

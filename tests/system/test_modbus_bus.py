@@ -8,6 +8,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -50,10 +51,10 @@ def sensor_on(port: object, name: str = "roof", map: str = "renke", **options: o
 class Bench:
     """A line with its sensors, and what came of them."""
 
-    def __init__(self, *sensors: Sensor) -> None:
+    def __init__(self, *sensors: Sensor, limits: Limits = QUICK) -> None:
         self.readings: dict[str, list[Reading]] = {sensor.name: [] for sensor in sensors}
         clock = SystemClock()
-        bus = Bus(line_of(sensors[0]), clock, QUICK)
+        bus = Bus(line_of(sensors[0]), clock, limits)
         intakes = [Intake(sensor, Modbus(sensor), self._emit, clock, ["home"]) for sensor in sensors]
         self.sources = {intake.sensor.name: ModbusSource(intake, bus, clock) for intake in intakes}
 
@@ -83,8 +84,8 @@ class Bench:
 def bench() -> Iterator[Callable[..., Bench]]:
     made: list[Bench] = []
 
-    def make(*sensors: Sensor) -> Bench:
-        made.append(Bench(*sensors))
+    def make(*sensors: Sensor, limits: Limits = QUICK) -> Bench:
+        made.append(Bench(*sensors, limits=limits))
         return made[-1].start()
 
     yield make
@@ -271,6 +272,31 @@ def test_unplugged_and_plugged_in_again_it_goes_on(bench, serve, cable):
     both.more("roof")
     both.more("mast")
     assert both.sources["roof"].health().reopened >= 1
+
+
+@pytest.mark.parametrize("by", ["cable", "network"])
+def test_a_thread_that_hangs_leaves_its_line_to_the_next_one(bench, serve, cable, monkeypatch, by):
+    """It would hold the lock of its port for as long as it hangs."""
+    served = serve(device(1, RENKE)) if by == "network" else serve(device(1, RENKE), port=cable.device)
+    held, go_on, decode = [], threading.Event(), Modbus.decode
+
+    def hang_once(self, payload, *rest):
+        if not held:
+            held.append(threading.current_thread())
+            go_on.wait(30)
+        return decode(self, payload, *rest)
+
+    monkeypatch.setattr(Modbus, "decode", hang_once)
+    one = bench(sensor_on(served.address or cable.path), limits=replace(QUICK, hung=0.5))
+    try:
+        until(lambda: one.sources["roof"].health().stuck == 1, "the thread to be left behind")
+        one.more()
+        assert one.sources["roof"].health().state == "reading" and held[0].is_alive()
+    finally:
+        go_on.set()
+    held[0].join(10)
+    assert not held[0].is_alive()
+    one.more()
 
 
 def test_a_server_that_goes_away_and_comes_back(bench, serve):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -371,6 +372,30 @@ def test_after_another_client_took_its_name_it_waits_long_and_says_so(run):
     detail = agent.sources[0].health().detail
     assert 'Another client calls itself "stationcast-home-sensors": give each agent its own client_id' in detail
     assert int(detail.rsplit("Trying again in ", 1)[1].split()[0]) >= 600
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_packet_that_claims_to_be_huge_is_refused_before_there_is_memory_for_it(run, protocol):
+    """MQTT 3.1.1 has no word to tell a broker of a bound, and a broken one keeps to none."""
+    connack = "2003000000" if protocol == "5" else "20020000"
+    claimed = b"\x30" + b"\xff\xff\xff\x7f"  # PUBLISH of 268,435,455 bytes
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        tracemalloc.start()
+        broker = Mqtt(host="127.0.0.1", port=listener.getsockname()[1])
+        agent = run(a_config(broker, a_sensor(), protocol=protocol), ready=False)
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(bytes.fromhex(connack))
+            connection.recv(4096)
+            connection.sendall(claimed + b"\x00\x08raw/roof" + b"x" * 5000)
+            agent.await_state("waiting")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    detail = agent.sources[0].health().detail
+    assert "begins a packet of 268435455 bytes, and at most 4194304 are taken in" in detail
+    assert peak < 3_000_000
 
 
 def test_a_topic_that_the_broker_refuses_is_said_and_its_neighbour_read(mosquitto, run, monkeypatch):

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from edge_agent.publish.policy import Waits
 from edge_agent.publish.schemas import validate
 from edge_agent.publish.session import MAX_IN_FLIGHT
 from edge_agent.publish.topics import KINDS, kind_of, topic
+from edge_agent.sensors.supervisor import MAX_HUNG
 from edge_agent.store import Store
 from edge_agent.verification import ScoreRow
 from tests.publish.samples import STATION, forecast, judged
@@ -190,6 +192,52 @@ def test_a_broker_that_stops_answering_is_left_and_found_again(mosquitto, make_a
     assert agent.store.counts("mqtt").acknowledged == len(sent)
 
 
+class NameServer:
+    """Asked for a name it does not answer, the first few times, until it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, silent: int) -> None:
+        self.asked: list[threading.Thread] = []
+        self.answers = threading.Event()
+        real = socket.getaddrinfo
+
+        def ask(*args: object, **more: object) -> object:
+            self.asked.append(threading.current_thread())
+            if len(self.asked) <= silent:
+                self.answers.wait(30)
+            return real(*args, **more)
+
+        monkeypatch.setattr(socket, "getaddrinfo", ask)
+
+
+def test_a_publishing_thread_that_hangs_is_replaced_and_does_no_harm_when_it_comes_back(
+    mosquitto, make_agent, monkeypatch
+):
+    names = NameServer(monkeypatch, silent=1)
+    agent = make_agent(at(mosquitto), waits=replace(QUICK, hung=1.5))
+    agent.until(lambda: not agent.publisher.hung and agent.publisher.health().connected, "another thread to connect")
+    agent.read(5)
+    agent.drained()
+    names.answers.set()
+    names.asked[0].join(10)
+    assert not names.asked[0].is_alive()
+    agent.read(5)
+    agent.drained()
+    health = agent.publisher.health()
+    assert health.connected and not agent.publisher.hung
+    assert (health.reconnects, health.detail) == (0, "")
+
+
+def test_a_publisher_all_of_whose_threads_hang_says_so_until_one_comes_back(mosquitto, make_agent, monkeypatch):
+    names = NameServer(monkeypatch, silent=MAX_HUNG)
+    agent = make_agent(at(mosquitto), waits=replace(QUICK, hung=1.5))
+    agent.read(5)
+    agent.until(lambda: agent.publisher.hung, "all threads to hang")
+    assert len(names.asked) == MAX_HUNG and agent.store.counts("mqtt").queued == 5
+    names.answers.set()
+    agent.until(lambda: not agent.publisher.hung and agent.publisher.health().connected, "a thread that comes back")
+    agent.drained()
+
+
 def test_an_expired_forecast_is_not_shown_to_who_comes_later(mosquitto, make_agent):
     agent = make_agent(at(mosquitto), expiry_s=2).connected()
     now = int(agent.clock.now())
@@ -353,6 +401,20 @@ def test_after_another_client_took_our_id_it_waits_long_and_says_so(make_agent):
     detail = agent.publisher.health().detail
     assert 'another client calls itself "stationcast-roof"' in detail and "mqtt.client_id" in detail
     assert int(detail.rsplit("Trying again in ", 1)[1].split()[0]) >= Waits().takeover >= 600
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_broker_whose_answer_claims_to_be_huge_is_left_and_that_is_said(make_agent, protocol):
+    connack = "2003000000" if protocol == "5" else "20020000"
+    with socket.create_server(("127.0.0.1", 0)) as broker:
+        broker.settimeout(20)
+        agent = make_agent(c.Mqtt(host="127.0.0.1", port=broker.getsockname()[1], protocol=protocol))
+        ours, _ = broker.accept()
+        with ours:
+            ours.recv(1000)
+            ours.sendall(bytes.fromhex(connack) + b"\x40\xff\xff\xff\x7f" + b"x" * 1000)
+            agent.until(lambda: "Trying again" in agent.publisher.health().detail, "the words")
+    assert "begins a packet of 268435455 bytes, and at most 131072" in agent.publisher.health().detail
 
 
 def test_a_fight_over_a_client_id_is_suspected_where_the_broker_does_not_tell(mosquitto, make_agent):
