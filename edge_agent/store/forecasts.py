@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, fields
-from datetime import UTC, datetime
+from dataclasses import astuple, fields, replace
+from datetime import UTC, date, datetime, timedelta
+from itertools import takewhile
 
 import msgspec
 
@@ -138,22 +139,57 @@ class Forecasts:
                 [astuple(row) for row in rows],
             )
 
-    def scores(self, station: str, since_day: str | None) -> list[ScoreRow]:
-        """A station's scores from a day on, by day, source, variable and lead."""
+    def scores(self, station: str, since_day: str | None, until_day: str = "9999") -> list[ScoreRow]:
+        """A station's scores of these days, by day, source, variable and lead."""
         rows = self._connection.read(
-            f"SELECT {', '.join(_COLUMNS)} FROM scores WHERE station = ? AND day >= ?"
+            f"SELECT {', '.join(_COLUMNS)} FROM scores WHERE station = ? AND day BETWEEN ? AND ?"
             " ORDER BY day, source, variable, lead_s",
-            (station, since_day or ""),
+            (station, since_day or "", until_day),
         )
         return [ScoreRow(*row) for row in rows]
 
-    def prune(self, now: int, keep_days: int, keep_quantile_days: int, keep_score_days: int) -> tuple[int, int]:
-        """Delete what is older; how many forecasts and scores. Commits between many."""
+    def prune(
+        self, now: int, keep_days: int, keep_quantile_days: int, keep_day_scores: int, keep_scores: int
+    ) -> tuple[int, int]:
+        """Delete what is older; how many forecasts and scores. Scores of days before `keep_day_scores` become one row a
+        week. Commits between many."""
         forecasts = self._delete_before("forecasts", now - keep_days * DAY_S)
         for table in ("forecast_quantiles", "baselines"):
             self._delete_before(table, now - keep_quantile_days * DAY_S)
-        oldest = datetime.fromtimestamp(now - keep_score_days * DAY_S, UTC).strftime("%Y-%m-%d")
-        return forecasts, self._connection.write("DELETE FROM scores WHERE day < ?", (oldest,))
+        oldest, daily = (datetime.fromtimestamp(now - days * DAY_S, UTC) for days in (keep_scores, keep_day_scores))
+        return forecasts, self._age_scores(_day(oldest), _day(daily - timedelta(days=daily.weekday())))
+
+    def _age_scores(self, oldest: str, monday: str) -> int:
+        """Delete scores of days before `oldest`, how many; add those of whole weeks before `monday` up on the Monday of
+        each. Looks from key to key: a gateway's table is read through in no less than minutes."""
+        c, gone = self._connection, 0
+        for station in self._steps("SELECT MIN(station) FROM scores WHERE station > ?"):
+            of_station = "SELECT MIN(day) FROM scores WHERE station = ? AND day > ?"
+            days = list(takewhile(lambda day: day < monday, self._steps(of_station, station)))
+            aged = [day for day in days if day < oldest or self._monday_of(day) != day]
+            for day in aged:
+                with c.together():
+                    if day >= oldest:
+                        self.add_scores(replace(row, day=self._monday_of(day)) for row in self.scores(station, day, day))
+                    rows = c.write("DELETE FROM scores WHERE station = ? AND day = ?", (station, day))
+                gone += rows if day < oldest else 0
+            if aged:
+                c.commit()
+        return gone
+
+    def _steps(self, sql: str, *parameters: str) -> Iterator[str]:
+        """Distinct values of a column in rising order, each found from the one before."""
+        last = ""
+        while (found := self._connection.read(sql, (*parameters, last))[0][0]) is not None:
+            last = str(found)
+            yield last
+
+    def _monday_of(self, day: str) -> str:
+        try:
+            there = date.fromisoformat(day)
+        except ValueError as error:
+            raise damaged(self._connection.path, f"the day of a score ({day[:20]!r})") from error
+        return (there - timedelta(days=there.weekday())).isoformat()
 
     def _delete_before(self, table: str, before: int) -> int:
         """Delete rows with an earlier origin, in slices, so that the write-ahead log stays small; their number."""
@@ -185,3 +221,7 @@ class Forecasts:
             c.write("INSERT OR IGNORE INTO forecast_forms (form) VALUES (?)", (form,))
             ((self._forms[form],),) = c.read("SELECT id FROM forecast_forms WHERE form = ?", (form,))
         return self._forms[form]
+
+
+def _day(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d")
