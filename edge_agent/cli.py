@@ -318,6 +318,24 @@ def status(config: Path, json_: bool) -> None:
 
 
 @main.command()
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--station", help="Which station, where the configuration has several.")
+@click.option("--days", type=click.IntRange(1, 400), default=30, show_default=True, help="How far back the table goes.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON: the last 7, 30 and 90 days at all leads.")
+@click.option("--plot", type=PATH, metavar="PNG", help="Draw it, and the year by week (needs the plot extra).")
+def skill(config: Path, **options: Any) -> None:
+    """Whether the forecasts were any good here: those the running agent issued, against what was then read.
+
+    RMSE, CRPS and 80 % coverage per variable and lead, beside persistence, diurnal-anomaly persistence, climatology and
+    whatever else was scored, and skill over 7, 30 and 90 days. Scores are kept for 400 days, by week once they are five
+    weeks old.
+    """
+    from edge_agent.verified import skill_command
+
+    skill_command(config, **options)
+
+
+@main.command()
 @click.option("--once", is_flag=True, help="Stop with exit 0 after two checked forecasts and one flagged line.")
 @click.option("--speed", type=float, default=120.0, show_default=True, help="How many times faster than recorded.")
 @click.option("--keep", type=PATH, metavar="DIR", help="Keep the demo's configuration and store in this folder.")

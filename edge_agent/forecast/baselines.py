@@ -80,7 +80,9 @@ def _events(
         for row, forecast in enumerate(forecasts):
             if event.name in forecast.events and _by_bundle(forecast, event.variable):
                 x = history[row : row + 1, :, column]
-                found[row][event.name] = persistence.event_probability(x, event, cycle=BASELINES.get(source, True)).repeat(leads)
+                found[row][event.name] = persistence.event_probability(
+                    x, event, cycle=BASELINES.get(source, True)
+                ).repeat(leads)
     return found
 
 

@@ -190,12 +190,13 @@ def test_scores_older_than_five_weeks_become_rows_of_weeks_and_no_sum_is_lost(st
         for back, day in enumerate(days) for lead in (900, 3600) for station in ("roof", "shed")
     )  # fmt: skip
     before = sum((one for one in store.scores("shed") if one.lead_s == 900), start=row("x", lead_s=900, n=0))
-    assert store.prune(now).scores == 0 and store.prune(now).scores == 0
+    for _ in range(300):
+        assert store.prune(now).scores == 0
     kept = [one for one in store.scores("shed") if one.lead_s == 900]
     after = sum(kept, start=row("x", lead_s=900, n=0))
     assert after == before and len(store.scores("roof")) == 2 * len(kept)
     lone = [one for one in kept if date.fromisoformat(one.day).weekday()]
-    assert len(kept) < 42 + (300 - 35) / 7 and min(one.day for one in lone) > days[41]
+    assert len(kept) < 42 + (300 - 35) / 7 and min(one.day for one in lone) >= days[34]
 
 
 def test_scores_that_come_late_to_a_week_add_to_it(store: Store) -> None:
