@@ -47,8 +47,8 @@ class ScoreRow:
     """Sums over the forecasts of one station, UTC day of the valid time, source, variable and lead: rows add up.
 
     `source`: `bundle` and `fallback` are what was issued, from the model or from the persistence that stood in for it;
-    `persistence`, `anomaly-persistence` and `climatology` are the baselines on the pairs of `bundle`, made when that was
-    issued from the same history: rows that came late did not help them. Errors are forecast minus observed, in the
+    `persistence`, `anomaly-persistence` and `climatology` are the baselines on the pairs of `bundle`, made when that
+    was issued from the same history: rows that came late did not help them. Errors are forecast minus observed, in the
     variable's unit, on the circle for directions. `inside80` counts observations within the central 80 % interval. An
     event is the variable `event:<name>`: its error is probability minus outcome, `sum_sq` and `sum_crps` are both the
     sum of the Brier score, and `inside80` is 0. Once five weeks old, the days of a week are one row on its Monday.

@@ -157,7 +157,7 @@ def render(station: str, days: int, tables: dict[int, Table]) -> Iterator[str]:
     """For a terminal."""
     table = tables[days]
     if not table.variables():
-        yield f"{station}: no forecast was scored in the last {days} days. One is, six and a half hours after its origin."
+        yield f"{station}: no forecast was scored in the last {days} days: one is, six and a half hours on."
         return
     yield f"{station}: forecasts of the last {days} days, from {table.since} on, against what was read"
     yield ""

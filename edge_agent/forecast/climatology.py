@@ -47,11 +47,11 @@ def climatology(x: Series, name: str, leads_s: Sequence[int], levels: Sequence[f
 
 
 def _at_time_of_day(x: Series, step: int, around: int) -> Floats:
-    """[S, N]: values at most `around` steps from a step of the day, as `diurnal_cycle` counts them; missing ones NaN."""
+    """[S, N]: values at most `around` steps from a step of the day, counted as `diurnal_cycle` does; missing: NaN."""
     days = np.asarray(x, np.float64).reshape(len(x), -1, DAY)
     at = np.unique(np.arange(step - around, step + around + 1) % DAY)
     near_it = np.isin(np.arange(DAY), at)
-    none = np.isnan(days[:, :, near_it]).all(axis=(1, 2))
+    none = np.asarray(np.isnan(days[:, :, near_it]).all(axis=(1, 2)))
     if none.any():
         return np.where(near_it | none[:, None, None], days, np.nan).reshape(len(x), -1)
     return days[:, :, near_it].reshape(len(x), -1)
