@@ -199,13 +199,10 @@ def _coverage(candidate: Mapping[str, Pairs], champion: Mapping[str, Pairs] | No
 
 
 def _inside(networks: Mapping[str, Pairs]) -> NDArray[np.float64]:
-    """Share in the central 80 %, [7, 7], each network counting the same: the part of the interval that `pit_interval`
-    gives within 0.1 to 0.9, which is what a randomized PIT has on average."""
+    """Share in the central 80 %, [7, 7], each network counting the same."""
     shares = []
     for pairs in networks.values():
-        low, high = pairs.pit[..., 0].astype(np.float64), pairs.pit[..., 1].astype(np.float64)
-        width = np.maximum(high - low, 1e-6)
-        part = np.clip(np.minimum(low + width, 0.9) - np.maximum(low, 0.1), 0.0, None) / width
+        part = pairs.inside80()
         n = (~np.isnan(part)).sum(axis=0)
         shares.append(np.where(n >= FEW_TIMES, np.nansum(part, axis=0) / np.maximum(n, 1), np.nan))
     stacked = np.stack(shares)

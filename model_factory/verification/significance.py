@@ -46,9 +46,9 @@ def paired(origin: Times, difference: Floats, lead_s: int) -> Paired | None:
     """The mean of loss differences and its long-run variance; None below two times.
 
     Forecasts made one after the other look at overlapping weather: V = (g_0 + 2 sum_k w_k g_k) / n with
-    autocovariances g_k over times k steps apart, w_k = 1 - k / (K + 1), K twice the lead in steps and n^(1/3) more. Sources:
-    Diebold and Mariano (1995), J. Bus. Econ. Stat. 13, 253-263 (the test); Newey and West (1987), Econometrica 55,
-    703-708 (the weights, which keep V positive).
+    autocovariances g_k over times k steps apart, w_k = 1 - k / (K + 1), K twice the lead in steps and n^(1/3) more.
+    Sources: Diebold and Mariano (1995), J. Bus. Econ. Stat. 13, 253-263 (the test); Newey and West (1987), Econometrica
+    55, 703-708 (the weights, which keep V positive).
 
     Args:
         origin: [N], UTC s, any order; several stations may have the same.
