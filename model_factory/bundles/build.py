@@ -35,6 +35,7 @@ from model_factory.bundles.graph import without_notes
 from model_factory.bundles.memory import peak_rss_mb
 from model_factory.bundles.plot import skill_plot
 from model_factory.quantize.measure import compare_models, median_ms, processor
+from model_factory.verification.gate import read_verdict
 
 Precision = Literal["int8", "fp32"]
 
@@ -235,6 +236,7 @@ def _card(
         measured=measured,
         comparison=compare_models(*both, samples) if all(path.exists() for path in both) else None,
         plot=PLOT if manifest.skill else None,
+        verdict=read_verdict(run),
     )
 
 

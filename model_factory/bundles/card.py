@@ -14,6 +14,7 @@ from edge_agent.bundle.manifest import Manifest, SkillRow
 from edge_agent.bundle.skill import BASELINES, Pooled, pool
 from edge_agent.variables import VARIABLES
 from model_factory.quantize.measure import Comparison, Speed
+from model_factory.verification.gate import Verdict, summary
 
 SHOWN_S = (900, 1800, 3600, 7200, 10_800, 21_600)
 LABELS = {
@@ -38,6 +39,11 @@ SCORE_WORDS = (
     "is better. Persistence: the last value stays. Anomaly persistence: it changes as the station's own mean day does. "
     "Ridge and LightGBM: regressions trained per station and lead on that station's own earlier record, which a new "
     "station does not have. All on the same pairs of forecast and reading."
+)
+GATE_WORDS = (
+    "Paired tests of squared errors per variable and lead on pairs that no training saw (Diebold and Mariano, stations "
+    "averaged first, false discovery rate 5 % over the table): at how many leads it is better, and worse by more than "
+    "0.5 % of RMSE. A bundle that is worse anywhere, or whose 80 % intervals hold less well, is refused."
 )
 LIMITS = (
     "Not for warnings, and not where life or property depends on it. Official warnings come first.",
@@ -64,7 +70,8 @@ class Measured:
 @dataclass(frozen=True, slots=True)
 class Card:
     """All that a card tells. `networks`: name, licence, attribution, source, ... of each set trained on; `hold_out`:
-    networks these weights never saw; `comparison`: FP32 against INT8, where both exist."""
+    networks these weights never saw; `comparison`: FP32 against INT8, where both exist; `verdict`: of the promotion
+    gate."""
 
     manifest: Manifest
     networks: Sequence[Mapping[str, str]]
@@ -73,11 +80,12 @@ class Card:
     measured: Measured
     comparison: Comparison | None
     plot: str | None
+    verdict: Verdict | None = None
 
 
 def render_card(card: Card) -> str:
     """card.md."""
-    sections = (_head, _training, _unseen, _skill, _beaten, _quantized, _costs, _limits)
+    sections = (_head, _training, _unseen, _skill, _beaten, _gate, _quantized, _costs, _limits)
     return "\n".join(line for section in sections for line in (*section(card), "")).rstrip() + "\n"
 
 
@@ -202,6 +210,25 @@ def beaten_by(rows: Sequence[SkillRow], baseline: str) -> Iterator[str]:
             leads = ", ".join(_lead(row.lead_s) for row in lost) if len(lost) < len(asked) else "every lead"
             much = f", up to {100 * (worst - 1):.1f} % worse" if math.isfinite(worst) else ""
             yield f"* {setting}, {network}, {variable}: {leads}{much}"
+
+
+def _gate(card: Card) -> Iterator[str]:
+    """The promotion gate's verdict, where there was one."""
+    verdict = card.verdict
+    if verdict is None:
+        return
+    yield "## The promotion gate"
+    yield ""
+    yield f"{'Promoted' if verdict.promoted else 'Refused'}, on {_listed(verdict.networks)}. {GATE_WORDS}"
+    yield ""
+    lines = (
+        [rival.replace("_", " "), variable, f"{ratio:.3f}", f"{better} of {leads}", f"{worse} of {leads}"]
+        for rival, variable, leads, better, worse, ratio in summary(verdict)
+    )
+    yield from _table(("against", "variable", "RMSE over its", "better", "worse"), lines)
+    if verdict.why:
+        yield ""
+        yield from (f"* {why}" for why in verdict.why)
 
 
 def _quantized(card: Card) -> Iterator[str]:

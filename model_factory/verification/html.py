@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import DataError
@@ -32,6 +33,7 @@ STYLES = {
     LIGHTGBM: ("LightGBM, this station", "#4c9a4c", "-", 1.3),
 }
 HOURS = np.array(PAIRED_LEADS_S) / 3600
+WIDTH, COLUMNS = 11.0, 4  # inches of a figure, panels in a row
 HONESTY_WORDS = (
     "Above: share of readings within the central 80 %, ties by randomized PIT. Below: PIT histograms over all leads; "
     "flat is honest, a U too narrow, a hump too wide, a slope biased. Where readings are tied (calm, saturated air, "
@@ -96,24 +98,31 @@ def _network(name: str, pairs: Pairs) -> Iterator[str]:
 
 
 def _errors(pairs: Pairs, names: Sequence[str]) -> Figure:
-    """RMSE and CRPS by lead, a column a variable."""
-    figure = Figure(figsize=(2.7 * len(names), 4.8), layout="constrained")
-    panels = figure.subplots(2, len(names), squeeze=False)
-    for column, name in enumerate(names):
-        for row, (score, lines) in enumerate(curves(pairs, OUTPUT_VARIABLES.index(name)).items()):
-            panel = panels[row][column]
-            for source, values in lines.items():
-                label, colour, style, width = STYLES[source]
-                there = ~np.isnan(values)
-                panel.plot(HOURS[there], values[there], style, color=colour, lw=width, label=label, marker=".", ms=3)
-            panel.set_ylim(bottom=0)
-            panel.set_xlim(0, HOURS[-1] * 1.03)
-            panel.set_title(f"{name.replace('_', ' ')}, {VARIABLES[name].unit}" if row == 0 else "", fontsize=9)
-            panel.set_ylabel(score if column == 0 else "", fontsize=8)
-            panel.set_xlabel("lead, h" if row else "", fontsize=8)
+    """RMSE and CRPS by lead, a panel a variable and score, four in a row."""
+    rows = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(WIDTH, 4.2 * rows + 0.4), layout="constrained")
+    panels = figure.subplots(2 * rows, COLUMNS, squeeze=False)
+    for panel in panels.ravel():
+        panel.set_axis_off()
+    for at, name in enumerate(names):
+        for below, (score, lines) in enumerate(curves(pairs, OUTPUT_VARIABLES.index(name)).items()):
+            panel = panels[2 * (at // COLUMNS) + below][at % COLUMNS]
+            panel.set_axis_on()
+            _curve(panel, lines)
+            panel.set_title(f"{name.replace('_', ' ')}: {score}, {VARIABLES[name].unit}", fontsize=9)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
     return figure
+
+
+def _curve(panel: Any, lines: Mapping[str, NDArray[np.float64]]) -> None:
+    for source, values in lines.items():
+        label, colour, style, width = STYLES[source]
+        there = ~np.isnan(values)
+        panel.plot(HOURS[there], values[there], style, color=colour, lw=width, label=label, marker=".", ms=3)
+    panel.set_ylim(bottom=0)
+    panel.set_xlim(0, HOURS[-1] * 1.03)
+    panel.set_xlabel("lead, h", fontsize=7)
 
 
 def _skill(pairs: Pairs, names: Sequence[str]) -> str:
@@ -160,8 +169,9 @@ def _significance(name: str, pairs: Pairs) -> Iterator[str]:
 
 def _honesty(pairs: Pairs, names: Sequence[str]) -> Figure:
     """Coverage by lead, and a PIT histogram a variable."""
-    figure = Figure(figsize=(11, 2.3 + 1.9 * (-(-len(names) // 4))), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(2.3, 1.9 * (-(-len(names) // 4))))
+    rows = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(WIDTH, 2.3 + 1.9 * rows), layout="constrained")
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.3, 1.9 * rows)).ravel()
     panel = above.subplots()
     for name in names:
         share = slices(pairs, OUTPUT_VARIABLES.index(name))["all"].coverage
@@ -171,7 +181,7 @@ def _honesty(pairs: Pairs, names: Sequence[str]) -> Figure:
     panel.set_ylabel("in central 80 %, %", fontsize=8)
     panel.set_xlabel("lead, h", fontsize=8)
     panel.legend(fontsize=8, ncols=4, frameon=False)
-    panels = below.subplots(-(-len(names) // 4), 4, squeeze=False).ravel()
+    panels = below.subplots(rows, COLUMNS, squeeze=False).ravel()
     for each in panels[len(names) :]:
         each.set_axis_off()
     width = np.diff(PIT_EDGES)
@@ -229,7 +239,8 @@ def _svg(figure: Any) -> str:
     buffer = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "stationcast", "font.family": "sans-serif"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return "<svg" + buffer.getvalue().partition("<svg")[2]
+    style = f'<svg style="max-width:{98 * figure.get_figwidth():.0f}px"'
+    return style + buffer.getvalue().partition("<svg")[2]
 
 
 def _lead(lead_s: int) -> str:

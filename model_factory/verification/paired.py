@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,8 @@ def pit_interval(name: str, quantiles: Floats, came: Floats, resolution: float) 
     if VARIABLES[name].kind is Kind.DIRECTION:
         o = near(o, q[..., q.shape[-1] // 2])
     low, high = _below(q, o - resolution / 2, -1), _below(q, o + resolution / 2, 1)
-    return np.where(np.isnan(o)[..., None] | np.isnan(q).any(-1)[..., None], np.nan, np.stack([low, high], axis=-1))
+    missing = np.asarray(np.isnan(o) | np.isnan(q).any(-1))
+    return np.where(missing[..., None], np.nan, np.stack([low, high], axis=-1))
 
 
 def _below(q: NDArray[np.float64], x: NDArray[np.float64], side: int) -> NDArray[np.float64]:
@@ -108,17 +110,21 @@ def resolution_of(values: Floats) -> float:
 def joined(parts: Sequence[Pairs]) -> Pairs:
     """Stations of one network as one."""
     counts = np.cumsum([0, *(len(part.stations) for part in parts)])
-    first = parts[0]
-    return Pairs(
-        first.setting,
-        first.network,
-        tuple(name for part in parts for name in part.stations),
-        np.concatenate([part.place for part in parts]),
-        np.concatenate([part.station + start for part, start in zip(parts, counts, strict=False)]),
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("origin", "came")),
-        {source: np.concatenate([part.means[source] for part in parts]) for source in first.means},
-        {source: np.concatenate([part.crps[source] for part in parts]) for source in first.crps},
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("pit", "probability")),
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return replace(
+        parts[0],
+        stations=tuple(name for part in parts for name in part.stations),
+        station=np.concatenate([part.station + start for part, start in zip(parts, counts, strict=False)]),
+        means={source: np.concatenate([part.means[source] for part in parts]) for source in parts[0].means},
+        crps={source: np.concatenate([part.crps[source] for part in parts]) for source in parts[0].crps},
+        place=column("place"),
+        origin=column("origin"),
+        came=column("came"),
+        pit=column("pit"),
+        probability=column("probability"),
     )
 
 
@@ -126,7 +132,9 @@ def save(pairs: Pairs, run: Path) -> Path:
     """Write RUN/pairs/<network>.npz, beside and moved into place."""
     path = run / FOLDER / f"{pairs.network}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {f"mean:{source}": values.astype(np.float32) for source, values in pairs.means.items()}
+    arrays: dict[str, NDArray[Any]] = {
+        f"mean:{source}": values.astype(np.float32) for source, values in pairs.means.items()
+    }
     arrays |= {f"crps:{source}": values.astype(np.float32) for source, values in pairs.crps.items()}
     arrays |= {"about": np.array([pairs.setting, pairs.network]), "stations": np.array(pairs.stations)}
     arrays |= {"place": pairs.place, "station": pairs.station, "origin": pairs.origin}
@@ -146,7 +154,7 @@ def load_all(run: Path) -> dict[str, Pairs]:
     """
     found = [load(path) for path in sorted((run / FOLDER).glob("*.npz"))]
     if not found:
-        raise DataError(f"{run / FOLDER}: no pairs: `model-factory evaluate {run} DATA/` writes them")
+        raise DataError(f"{run / FOLDER}: no pairs: `model-factory evaluate {run} DATA/ --pairs` writes them")
     return {pairs.network: pairs for pairs in found}
 
 
