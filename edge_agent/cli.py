@@ -13,6 +13,13 @@ import click
 from edge_agent import __version__
 from edge_agent.console import FILE, PATH, Group
 
+DEVICE_NAMES = (
+    "raspberry_pi_4",
+    "jetson_nano",
+    "mobile",
+    "browser",
+)  # as `bundle.manifest.Device`, without its imports
+
 
 class _DefaultGroup(click.Group):
     """A group whose arguments belong to one of its commands, `default`, unless they begin with another's name."""
@@ -210,6 +217,25 @@ def show(bundle_: Path | None, **options: Any) -> None:
     from edge_agent.bundle.show import show_command
 
     show_command(bundle_, **options)
+
+
+@main.command()
+@click.argument("path", metavar="[BUNDLE]", type=FILE, required=False)
+@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="As [forecast] threads.")
+@click.option("--stations", type=click.IntRange(1, 1000), default=1, show_default=True, help="Forecast in one run.")
+@click.option("--runs", type=click.IntRange(5, 10_000), default=200, show_default=True)
+@click.option("--device", type=click.Choice(DEVICE_NAMES), help="What this board is: also compare with its limits.")
+@click.option("--out", type=PATH, metavar="FILE", help="Where the figures go; default: BUNDLE.measured.json.")
+@click.option("--json", "json_", is_flag=True, help="Print the figures as JSON.")
+def benchmark(**options: Any) -> None:
+    """What a bundle costs on this board: start-up, time of a forecast (p50, p95) and peak memory.
+
+    Measured in a process of its own, on the bundle's golden samples. `model-factory bundle` takes the file up from a
+    run's folder, as the measured row of the device in the card. Without BUNDLE: the one shipped with the agent.
+    """
+    from edge_agent.bundle.benchmark import benchmark_command
+
+    benchmark_command(**options)
 
 
 @main.group(cls=_DefaultGroup)

@@ -94,9 +94,9 @@ def check_model(manifest: Manifest, model: bytes) -> None:
         (manifest.outputs, facts.outputs, "output"),
     ):
         _check_values(declared, values, kind)
-    quantized = any(operator == "DequantizeLinear" for _, operator in facts.operators)
-    if manifest.precision == "int8" and not quantized:
-        raise BundleError("precision", "bundle.json says int8, but nothing in the graph is quantized")
+    quantized = {"int8": {"DequantizeLinear"}, "int4": {"DequantizeLinear", "MatMulNBits"}}.get(manifest.precision)
+    if quantized and quantized.isdisjoint(operator for _, operator in facts.operators):
+        raise BundleError("precision", f"bundle.json says {manifest.precision}, but nothing in the graph is quantized")
 
 
 def _explained(message: str) -> BundleError:

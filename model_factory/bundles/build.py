@@ -6,10 +6,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +20,9 @@ import numpy as np
 
 from edge_agent import __version__
 from edge_agent.bundle import station_task
-from edge_agent.bundle.check import installed_runtime
+from edge_agent.bundle.benchmark import Benchmark
 from edge_agent.bundle.golden import pack_golden, verify_golden
-from edge_agent.bundle.manifest import SCHEMA_VERSION, Budget, FileEntry, Manifest, Provenance, SkillRow
+from edge_agent.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest, Provenance, SkillRow
 from edge_agent.bundle.reader import CARD, GOLDEN, MANIFEST, MODEL, Bundle, read_bundle
 from edge_agent.clock import SystemClock, format_time
 from edge_agent.errors import ConfigError, DataError
@@ -29,26 +30,26 @@ from edge_agent.forecast import LEADS_S, QUANTILES
 from edge_agent.inference import Array
 from edge_agent.inference.onnx import open_model
 from edge_agent.variables import VARIABLES, Kind
-from model_factory.bundles.card import Card, Measured, render_card
+from model_factory.bundles.budget import SLOWER, budgets, measure
+from model_factory.bundles.card import Card, crps_changes, render_card
 from model_factory.bundles.golden_inputs import golden_inputs
 from model_factory.bundles.graph import without_notes
-from model_factory.bundles.memory import peak_rss_mb
 from model_factory.bundles.plot import skill_plot
-from model_factory.quantize.measure import compare_models, median_ms, processor
+from model_factory.quantize.measure import compare_models
+from model_factory.verification.evaluate import skill_file
 from model_factory.verification.gate import read_verdict
 
-Precision = Literal["int8", "fp32"]
+Precision = Literal["int8", "int4", "fp32"]
 
 RUNTIME_FLOOR = "1.20"
 PLOT = "skill.png"
+CRPS_LOSS = {"int8": 1.0, "int4": 2.0}  # per cent against FP32
 LICENCE = "Apache-2.0"
 # What rounding may do to a golden answer on another processor: below what a reading itself is worth.
 TOLERANCE = {
     "temperature": 0.2, "humidity": 2.0, "pressure": 0.3, "wind_speed": 0.3, "wind_gust": 0.5, "wind_direction": 20.0,
     "rain": 0.3, "eastward_wind": 0.3, "northward_wind": 0.3, "event:rain": 0.05,
 }  # fmt: skip
-PI4_SLOWER = 8.0  # than one core of the machine a bundle is made on: assumed, on the slow side; no Pi was measured
-_TIMED = ((1, 60), (64, 10))  # stations, runs
 
 
 def bundle_command(run: Path, out: Path, name: str, counter: int, precision: Precision) -> None:
@@ -85,7 +86,8 @@ def build_bundle(
     names = [output.name for output in session.get_outputs()]
     outputs = dict(zip(names, session.run(names, inputs), strict=True))
     check_answers(inputs, outputs)
-    rows = read_skill(run)
+    rows = read_skill(run, precision)
+    check_loss(rows, precision)
     files = {MODEL: model, GOLDEN: pack_golden(inputs, outputs)}
     if rows:
         files[PLOT] = skill_plot(rows)
@@ -95,11 +97,12 @@ def build_bundle(
         draft = Path(folder) / out.name
         _write(draft, manifest, files | {CARD: b"# draft\n"})
         read_bundle(draft)
-        measured = _measure(draft, session, inputs)
-        manifest = msgspec.structs.replace(manifest, budgets=(_pi_budget(measured, len(model)),))
+        measured = measure(draft)
+        manifest = msgspec.structs.replace(manifest, budgets=budgets(measured, run))
         card = _card(run, config, manifest, measured, inputs)
         _write(draft, manifest, files | {CARD: render_card(card).encode()})
-        bundle = read_bundle(draft, device="raspberry_pi_4")
+        for device in SLOWER[precision]:
+            bundle = read_bundle(draft, device=device)
         verify_golden(draft, bundle.digest)
         os.replace(draft, out)
     return bundle
@@ -125,14 +128,32 @@ def check_answers(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> 
             raise DataError(f"the model makes up a {name} where there was no reading for two hours: it must be NaN")
 
 
-def read_skill(run: Path) -> tuple[SkillRow, ...]:
-    """Rows of RUN/skill.json and RUN/skill-*.json with pairs in them, rounded to five digits.
+def check_loss(rows: Sequence[SkillRow], precision: Precision) -> None:
+    """Quantization may cost so much CRPS and no more, at any lead of any variable.
+
+    Raises:
+        DataError: it costs more.
+    """
+    limit = CRPS_LOSS.get(precision, math.inf)
+    lost = {cell: change for cell, change in crps_changes(rows).items() if change > limit}
+    if lost:
+        (name, lead_s), most = max(lost.items(), key=lambda item: item[1])
+        raise DataError(
+            f"{precision} costs {most:.2f} % of CRPS in {name} at {lead_s // 60} min, and more than {limit:g} % in "
+            f"{len(lost)} cells: keep layers in float, or train with the rounding"
+        )
+
+
+def read_skill(run: Path, precision: Precision = "int8") -> tuple[SkillRow, ...]:
+    """Rows of RUN/skill.json and RUN/skill-*.json with pairs in them, rounded to five digits; of INT4 those of
+    RUN/skill_int4.json.
 
     Raises:
         DataError: a file is not a list of skill rows, or two rows describe the same cell.
     """
     rows: list[SkillRow] = []
-    for path in [*run.glob("skill.json"), *sorted(run.glob("skill-*.json"))]:
+    paths = [*run.glob(skill_file(precision)), *sorted(run.glob("skill-*.json"))]
+    for path in paths[:1] if precision == "int4" else paths:
         try:
             rows += msgspec.json.decode(path.read_bytes(), type=list[SkillRow])
         except msgspec.DecodeError as error:
@@ -197,36 +218,14 @@ def _write(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
             archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), data)
 
 
-def _measure(draft: Path, session: Any, inputs: Mapping[str, Array]) -> Measured:
-    """Time and memory of the model on this machine."""
-    speed = []
-    for stations, runs in _TIMED:
-        feed = {name: np.resize(value, (stations, *value.shape[1:])) for name, value in inputs.items()}
-        speed.append((stations, *median_ms(session, feed, runs)))
-    return Measured(processor(), installed_runtime(), peak_rss_mb(draft), tuple(speed))
-
-
-def _pi_budget(measured: Measured, model_bytes: int) -> Budget:
-    _, p50, p95 = measured.speed[0]
-    note = (
-        f"one station, one thread: {p50:.2g} and {p95:.2g} ms measured on {measured.processor}, times {PI4_SLOWER:g} "
-        "(assumed); memory as measured there, of a process that runs the golden samples; nothing was run on a Pi"
-    )
-    return Budget(
-        device="raspberry_pi_4",
-        basis="estimated",
-        model_bytes=model_bytes,
-        peak_rss_mb=round(measured.peak_rss_mb, 1),
-        p50_ms=round(PI4_SLOWER * p50, 1),
-        p95_ms=round(PI4_SLOWER * p95, 1),
-        note=note,
-    )
-
-
 def _card(
-    run: Path, config: Mapping[str, Any], manifest: Manifest, measured: Measured, inputs: Mapping[str, Array]
+    run: Path,
+    config: Mapping[str, Any],
+    manifest: Manifest,
+    measured: tuple[Benchmark, ...],
+    inputs: Mapping[str, Array],
 ) -> Card:
-    both = (run / "model_fp32.onnx", run / "model_int8.onnx")
+    both = (run / "model_fp32.onnx", run / f"model_{manifest.precision}.onnx")
     samples = {name: np.resize(value, (64, *value.shape[1:])) for name, value in inputs.items()}
     return Card(
         manifest=manifest,
@@ -234,7 +233,7 @@ def _card(
         hold_out=tuple(config["hold_out"]),
         test_fraction=float(config["test_fraction"]),
         measured=measured,
-        comparison=compare_models(*both, samples) if all(path.exists() for path in both) else None,
+        comparison=compare_models(*both, samples) if both[0] != both[1] and both[0].exists() else None,
         plot=PLOT if manifest.skill else None,
         verdict=read_verdict(run),
     )

@@ -81,6 +81,7 @@ def evaluate_command(
     plot: Path | None,
     html: Path | None = None,
     pairs: bool = False,
+    precision: str | None = None,
 ) -> None:
     """Score RUN's models and write RUN/skill.json; rows of the same setting and network are replaced. With `pairs` or
     `html` the pairs themselves go to RUN/pairs/ and, as a report for people, to `html`.
@@ -91,9 +92,10 @@ def evaluate_command(
     """
     from model_factory.verification.report import draw, show
 
-    models = {name: onnx_model(run / f"model_{name}.onnx") for name in ("fp32", "int8") if _there(run, name)}
-    if not models:
-        raise DataError(f"{run}: no model_fp32.onnx or model_int8.onnx; run `model-factory train station` first")
+    leading = precision or ("int8" if _there(run, "int8") else "fp32")
+    models = {name: onnx_model(run / f"model_{name}.onnx") for name in (leading, "fp32") if _there(run, name)}
+    if leading not in models:
+        raise DataError(f"{run}: no model_{leading}.onnx; run `model-factory train station` or `quantize` first")
     settings = _run_settings(run)
     cache = data / CACHE if baselines else None
     files = chosen_files(data, network)
@@ -101,7 +103,7 @@ def evaluate_command(
     done = evaluate(models, plan)
     if not done.rows:
         raise DataError(f"nothing to score: {'; '.join(done.left_out) or 'no pairs of forecast and reading'}")
-    merge_skill(run / "skill.json", done.rows)
+    merge_skill(run / skill_file(leading), done.rows)
     show(done.rows, done.left_out)
     for network_pairs in done.pairs.values():
         save(network_pairs, run)
@@ -114,7 +116,7 @@ def evaluate_command(
 
 
 def evaluate(models: dict[str, Model], plan: Plan) -> Evaluated:
-    """Score models (`int8` leads where it is there, `fp32` stands beside it)."""
+    """Score models: the first leads, `fp32` stands beside it where it is there."""
     from rich.progress import Progress
 
     sums: dict[str, Sums] = defaultdict(Sums)
@@ -184,6 +186,11 @@ def chosen_files(data: Path, networks: Sequence[str]) -> list[StationFile]:
     return [file for file in files if file.network in wanted]
 
 
+def skill_file(precision: str) -> str:
+    """Where a run keeps its skill rows: those of INT4 apart, a bundle of the one must not show the other's."""
+    return "skill_int4.json" if precision == "int4" else "skill.json"
+
+
 def merge_skill(path: Path, rows: list[SkillRow]) -> None:
     """Write skill.json: the rows that are there, less those of the same setting and network, and the new ones."""
     fresh = {(row.setting, row.network) for row in rows}
@@ -216,18 +223,21 @@ def _add_station(
         own = cached_regressions(one, at, plan.cache, tick)
         if own is None:
             return "too few readings to train ridge and LightGBM on"
-    leading = "int8" if "int8" in models else "fp32"
+    leading, *others = models
     mean, quantiles, probability = forecasts(models[leading], one, at)
     means = {MODEL: mean}
-    if "fp32" in models:
-        means[FP32] = mean if leading == "fp32" else forecasts(models["fp32"], one, at)[0]
+    before = quantiles if leading == FP32 else None
+    if others:
+        means[FP32], before, _ = forecasts(models[FP32], one, at)
+    elif leading == FP32:
+        means[FP32] = mean
     means |= {PERSISTENCE: base_forecasts(one, at, cycle=False), ANOMALY: base_forecasts(one, at, cycle=True)}
     asked = {}
     if own is not None:
         means |= {RIDGE: _at_leads(own.ridge), LIGHTGBM: _at_leads(own.lightgbm)}
         asked = {RIDGE: _cells((*TARGETS, "wind_direction")), LIGHTGBM: _cells(TREE_TARGETS)}
     came = observed(one, at)
-    total.add(came, means, quantiles, asked)
+    total.add(came, means, quantiles, asked, before)
     if plan.pairs:
         kept.append(station_pairs(one, at, plan.setting_of(file.network), came, means, quantiles, probability))
     return None
