@@ -94,7 +94,7 @@ def benchmark(
     started = time.monotonic()
     try:
         child = subprocess.run(
-            [*command, str(threads), str(stations), str(runs), str(started)],
+            [*command, str(threads), str(stations), str(runs), str(started), device or ""],
             capture_output=True,
             timeout=TIMEOUT_S,
             check=True,
@@ -150,12 +150,13 @@ def board() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The process measured: bundle, threads, stations, runs, and when it was started (monotonic seconds)."""
-    path, threads, stations, runs, started = arguments
+    """The process measured: bundle, threads, stations, runs, when it was started (monotonic seconds), and device."""
+    path, threads, stations, runs, started, named = arguments
+    device = next((one for one in DEVICES if one == named), None)
     from edge_agent.inference.onnx import OnnxSession
 
     bundle = read_bundle(Path(path))
-    session = OnnxSession(bundle, int(threads))
+    session = OnnxSession(bundle, int(threads), device)
     inputs, _ = unpack_golden(bundle.golden)
     feed = {name: np.resize(value, (int(stations), *value.shape[1:])) for name, value in inputs.items()}
     session.run(feed)
