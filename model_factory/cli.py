@@ -136,7 +136,12 @@ def evaluate(run: Path, data: Path, **options: Any) -> None:
 @click.option("--out", type=PATH, required=True, metavar="FILE.bundle")
 @click.option("--name", default="station-default", show_default=True)
 @click.option("--release", "counter", default=1, show_default=True, help="Counter; grows with every release.")
-@click.option("--precision", type=click.Choice(["int8", "int4", "fp32"]), default="int8", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["int8", "int4", "fp32"]), help="Default: int8; fp32 for the LiteRT runtime."
+)
+@click.option(
+    "--runtime", type=click.Choice(["onnxruntime", "ai-edge-litert"]), default="onnxruntime", show_default=True
+)
 def bundle(run: Path, **options: Any) -> None:
     """Put RUN's model, golden samples, card and provenance into one bundle file, and read it back."""
     from model_factory.bundles.build import bundle_command

@@ -108,9 +108,10 @@ def benchmark(
         raise BundleError("runtime", f"the process that was to be measured failed: {told[0][:300]}") from error
     except (OSError, msgspec.DecodeError) as error:
         raise BundleError("runtime", f"the process that was to be measured could not be asked: {error}") from error
+    runtime = ", ".join(f"{name} {installed_runtime(name)}" for name in bundle.manifest.runtime)
     return Benchmark(
         bundle.manifest.name, bundle.manifest.precision, hashlib.sha256(bundle.model).hexdigest(), len(bundle.model),
-        device, board(), platform.machine(), os.cpu_count() or 1, f"onnxruntime {installed_runtime()}", threads,
+        device, board(), platform.machine(), os.cpu_count() or 1, runtime, threads,
         stations, runs, format_time(SystemClock().now()), cost,
     )  # fmt: skip
 
@@ -153,10 +154,10 @@ def main(arguments: Sequence[str]) -> int:
     """The process measured: bundle, threads, stations, runs, when it was started (monotonic seconds), and device."""
     path, threads, stations, runs, started, named = arguments
     device = next((one for one in DEVICES if one == named), None)
-    from edge_agent.inference.onnx import OnnxSession
+    from edge_agent.inference.opening import open_session
 
     bundle = read_bundle(Path(path))
-    session = OnnxSession(bundle, int(threads), device)
+    session = open_session(bundle, int(threads), device)
     inputs, _ = unpack_golden(bundle.golden)
     feed = {name: np.resize(value, (int(stations), *value.shape[1:])) for name, value in inputs.items()}
     session.run(feed)

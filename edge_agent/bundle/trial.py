@@ -46,11 +46,11 @@ def _try(path: Path, config: ForecastConfig) -> Loaded:
         device = next((name for name in DEVICES if name == config.device), None)
         bundle = read_bundle(path, device=device, allow_unsigned=config.allow_unsigned)
         verify_golden(path, bundle.digest)
-        from edge_agent.inference.onnx import OnnxSession  # ONNX Runtime is large: nobody waits for it to load
+        from edge_agent.inference.opening import open_session  # runtimes are large: nobody waits for them to load
 
-        return Loaded(OnnxSession(bundle, config.threads, device), bundle.manifest.name, bundle.digest)
+        return Loaded(open_session(bundle, config.threads, device), bundle.manifest.name, bundle.digest)
     except BundleError as error:
         hint = ": set allow_unsigned = true in [forecast] if you trust it" if error.refused == "unsigned" else ""
         return Loaded(None, why=f"bundle {path.name}: {error}{hint}")
     except ImportError as error:
-        return Loaded(None, why=f"bundle {path.name}: ONNX Runtime cannot be loaded here ({error})")
+        return Loaded(None, why=f"bundle {path.name}: its runtime cannot be loaded here ({error})")

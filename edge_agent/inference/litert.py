@@ -18,9 +18,7 @@ from edge_agent.errors import BundleError
 from edge_agent.inference import Array
 from edge_agent.inference.tensors import check, empty, feed_of
 
-TFLITE = "model.tflite"
 INPUTS = ("history", "site", "origin")
-OUTPUTS = ("mean", "quantiles", "wind_uv", "probability")
 LAST_ORIGIN = 2**31 - 1
 
 _FAILURES = (RuntimeError, ValueError, TypeError, MemoryError, KeyError)

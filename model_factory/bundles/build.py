@@ -21,13 +21,15 @@ import numpy as np
 from edge_agent import __version__
 from edge_agent.bundle import station_task
 from edge_agent.bundle.benchmark import Benchmark
+from edge_agent.bundle.check import LITERT, ONNX
 from edge_agent.bundle.golden import pack_golden, verify_golden
 from edge_agent.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest, Provenance, SkillRow
-from edge_agent.bundle.reader import CARD, GOLDEN, MANIFEST, MODEL, Bundle, read_bundle
+from edge_agent.bundle.reader import CARD, GOLDEN, MANIFEST, MODEL, TFLITE, Bundle, read_bundle
 from edge_agent.clock import SystemClock, format_time
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import LEADS_S, QUANTILES
 from edge_agent.inference import Array
+from edge_agent.inference.litert import Runner
 from edge_agent.inference.onnx import open_model
 from edge_agent.variables import VARIABLES, Kind
 from model_factory.bundles.budget import SLOWER, budgets, measure
@@ -40,8 +42,9 @@ from model_factory.verification.evaluate import skill_file
 from model_factory.verification.gate import read_verdict
 
 Precision = Literal["int8", "int4", "fp32"]
+Runtime = Literal["onnxruntime", "ai-edge-litert"]
 
-RUNTIME_FLOOR = "1.20"
+RUNTIME_FLOORS = {ONNX: "1.20", LITERT: "2.0"}
 PLOT = "skill.png"
 CRPS_LOSS = {"int8": 1.0, "int4": 2.0}  # per cent against FP32
 LICENCE = "Apache-2.0"
@@ -52,9 +55,11 @@ TOLERANCE = {
 }  # fmt: skip
 
 
-def bundle_command(run: Path, out: Path, name: str, counter: int, precision: Precision) -> None:
+def bundle_command(
+    run: Path, out: Path, name: str, counter: int, precision: Precision | None, runtime: Runtime = ONNX
+) -> None:
     """`model-factory bundle`: see its help."""
-    bundle = build_bundle(run, out, name=name, counter=counter, precision=precision)
+    bundle = build_bundle(run, out, name=name, counter=counter, precision=precision, runtime=runtime)
     manifest = bundle.manifest
     click.echo(
         f"{out}: {manifest.name} release {manifest.counter}, {manifest.precision}, {out.stat().st_size / 1e6:.2f} MB"
@@ -65,12 +70,19 @@ def bundle_command(run: Path, out: Path, name: str, counter: int, precision: Pre
 
 
 def build_bundle(
-    run: Path, out: Path, *, name: str, counter: int, precision: Precision = "int8", version: str = __version__
+    run: Path,
+    out: Path,
+    *,
+    name: str,
+    counter: int,
+    precision: Precision | None = None,
+    runtime: Runtime = ONNX,
+    version: str = __version__,
 ) -> Bundle:
     """Write RUN's model as a bundle to `out` and return it as read back.
 
-    RUN holds model_<precision>.onnx and config.json as training writes them; skill.json and further skill-*.json (of
-    runs of the same recipe) where evaluated; golden_inputs.npz to replace the made-up samples.
+    RUN holds model_<precision>.onnx (or model.tflite) and config.json as training writes them; skill.json and further
+    skill-*.json (of runs of the same recipe) where evaluated; golden_inputs.npz to replace the made-up samples.
 
     Raises:
         ConfigError: `counter` below 1.
@@ -80,18 +92,21 @@ def build_bundle(
     if counter < 1:
         raise ConfigError(f"--release {counter}: release counters start at 1 and only grow")
     config = _config(run)
-    model = without_notes(_bytes(run / f"model_{precision}.onnx"))
+    precision = precision or ("fp32" if runtime == LITERT else "int8")
+    if runtime == LITERT and precision != "fp32":
+        raise ConfigError(f"--precision {precision}: a LiteRT model is FP32")
+    file = TFLITE if runtime == LITERT else MODEL
+    model = _bytes(run / TFLITE) if runtime == LITERT else without_notes(_bytes(run / f"model_{precision}.onnx"))
     inputs = _golden_inputs(run)
-    session = open_model(model)
-    names = [output.name for output in session.get_outputs()]
-    outputs = dict(zip(names, session.run(names, inputs), strict=True))
+    outputs = _answers(model, runtime, inputs)
     check_answers(inputs, outputs)
     rows = read_skill(run, precision)
     check_loss(rows, precision)
-    files = {MODEL: model, GOLDEN: pack_golden(inputs, outputs)}
+    files = {file: model, GOLDEN: pack_golden(inputs, outputs)}
     if rows:
         files[PLOT] = skill_plot(rows)
     manifest = _manifest(config, rows, name=name, counter=counter, precision=precision, version=version)
+    manifest = msgspec.structs.replace(manifest, runtime={runtime: RUNTIME_FLOORS[runtime]})
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         draft = Path(folder) / out.name
@@ -106,6 +121,18 @@ def build_bundle(
         verify_golden(draft, bundle.digest)
         os.replace(draft, out)
     return bundle
+
+
+def _answers(model: bytes, runtime: Runtime, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """What a model answers, all stations in one run or, on LiteRT, one after the other."""
+    if runtime == LITERT:
+        runner = Runner(model)
+        stations = range(len(inputs["history"]))
+        rows = [runner.run({name: value[i : i + 1] for name, value in inputs.items()}) for i in stations]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    session = open_model(model)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
 def check_answers(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
@@ -194,7 +221,7 @@ def _manifest(
         quantiles=QUANTILES,
         events=station_task.EVENTS,
         precision=precision,
-        runtime={"onnxruntime": RUNTIME_FLOOR},
+        runtime={},
         files=(),
         budgets=(),
         tolerance=TOLERANCE,

@@ -3,8 +3,8 @@
     python -m venv LITERT && LITERT/bin/pip install "stationcast[litert-export]"
     LITERT/bin/python -m model_factory.quantize.litert RUN/
 
-The converter is heavy, x86-64 only and asks for its own versions of half of the factory. It knows fixed shapes only: one
-station a run. It drops NaN from the results of `maximum` and `clamp`, so what is missing is put back at the end.
+The converter is heavy, x86-64 only and asks for its own versions of half of the factory. It knows fixed shapes only:
+one station a run. It drops NaN from the results of `maximum` and `clamp`, so what is missing is put back at the end.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edge_agent.bundle.reader import TFLITE
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.forecast.persistence import NOW_STEPS
 from edge_agent.grid import GRID_VARIABLES
-from edge_agent.inference.litert import INPUTS, OUTPUTS, TFLITE, Runner
+from edge_agent.inference.litert import INPUTS, Runner
 from edge_agent.variables import VARIABLES, Kind
 from model_factory.training.station import load_model
 
@@ -34,15 +35,10 @@ class Masked(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        columns = [GRID_VARIABLES.index(name) for name in OUTPUT_VARIABLES]
-        self.register_buffer("columns", torch.tensor(columns))
-        sums = [VARIABLES[name].kind is Kind.SUM for name in OUTPUT_VARIABLES]
-        self.register_buffer("sums", torch.tensor(sums))
 
     def forward(self, history: Tensor, site: Tensor, origin: Tensor) -> dict[str, Tensor]:
         mean, quantiles, wind, probability = self.model(history, site, origin)
-        read = (~torch.isnan(history[:, :, self.columns])).float()
-        known = torch.where(self.sums, read.sum(dim=1), read[:, -NOW_STEPS:].sum(dim=1)) > 0  # [S, 7]
+        known = torch.stack([self._known(history, name) for name in OUTPUT_VARIABLES], dim=1)  # [S, 7]
         nothing = torch.full((), float("nan"))
         rain = known[:, OUTPUT_VARIABLES.index("rain")]
         return {
@@ -51,6 +47,15 @@ class Masked(nn.Module):
             "wind_uv": wind,
             "probability": torch.where(rain[:, None, None], probability, nothing),
         }
+
+    def _known(self, history: Tensor, name: str) -> Tensor:
+        """Whether a variable was read in the last hour; rain ever; a calm stands for a direction. [S]"""
+        column = history[:, :, GRID_VARIABLES.index(name)]
+        read = ~torch.isnan(column)
+        if VARIABLES[name].kind is Kind.DIRECTION:
+            read = read | (history[:, :, GRID_VARIABLES.index("wind_speed")] == 0.0)
+        recent = read if VARIABLES[name].kind is Kind.SUM else read[:, -NOW_STEPS:]
+        return recent.float().sum(dim=1) > 0
 
 
 def export_litert(run: Path) -> dict[str, float]:
@@ -103,5 +108,3 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-assert len(OUTPUTS) == 4
