@@ -154,7 +154,6 @@ def bundle(run: Path, **options: Any) -> None:
 @click.option("--champion", type=FOLDER, metavar="RUN", help="Compare with this run; default: the registry's champion.")
 @click.option("--registry", type=PATH, metavar="DIR", help="Build the bundle into this folder and move its champion.")
 @click.option("--name", default="station-default", show_default=True, help="Of the bundle.")
-@click.option("--precision", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True)
 def promote(candidate: Path, **options: Any) -> None:
     """Make the run CANDIDATE champion, if it is not worse.
 

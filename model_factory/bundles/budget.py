@@ -81,8 +81,8 @@ def _measured(one: Benchmark, device: Device) -> Budget:
 def _estimated(here: Benchmark, device: Device, slower: float, count: Instructions | None) -> Budget:
     cost = here.cost
     note = (
-        f"one station, one thread: {cost.p50_ms:.2g} and {cost.p95_ms:.2g} ms measured on {here.board}, times "
-        f"{slower:g} (assumed); memory as measured there; nothing was run on such a device"
+        f"one station, one thread: {cost.cpu_p50_ms:.2g} and {cost.cpu_p95_ms:.2g} ms of processor time measured on "
+        f"{here.board}, times {slower:g} (assumed); memory as measured there; nothing was run on such a device"
     )
     if count is not None and device in CLOCK_HZ:
         least = 1000.0 * count.instructions / CLOCK_HZ[device]
@@ -95,8 +95,8 @@ def _estimated(here: Benchmark, device: Device, slower: float, count: Instructio
         basis="estimated",
         model_bytes=here.model_bytes,
         peak_rss_mb=cost.peak_rss_mb,
-        p50_ms=round(slower * cost.p50_ms, 1),
-        p95_ms=round(slower * cost.p95_ms, 1),
+        p50_ms=round(slower * cost.cpu_p50_ms, 1),
+        p95_ms=round(slower * cost.cpu_p95_ms, 1),
         note=note,
     )
 

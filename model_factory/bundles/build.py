@@ -39,9 +39,8 @@ from model_factory.bundles.graph import without_notes
 from model_factory.bundles.plot import skill_plot
 from model_factory.quantize.measure import compare_models
 from model_factory.verification.evaluate import skill_file
-from model_factory.verification.gate import read_verdict
+from model_factory.verification.gate import Precision, read_verdict
 
-Precision = Literal["int8", "int4", "fp32"]
 Runtime = Literal["onnxruntime", "ai-edge-litert"]
 
 RUNTIME_FLOORS = {ONNX: "1.20", LITERT: "2.0"}
@@ -253,6 +252,7 @@ def _card(
     inputs: Mapping[str, Array],
 ) -> Card:
     both = (run / "model_fp32.onnx", run / f"model_{manifest.precision}.onnx")
+    verdict = read_verdict(run)
     samples = {name: np.resize(value, (64, *value.shape[1:])) for name, value in inputs.items()}
     return Card(
         manifest=manifest,
@@ -262,7 +262,7 @@ def _card(
         measured=measured,
         comparison=compare_models(*both, samples) if both[0] != both[1] and both[0].exists() else None,
         plot=PLOT if manifest.skill else None,
-        verdict=read_verdict(run),
+        verdict=verdict if verdict is not None and verdict.precision == manifest.precision else None,
     )
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from edge_agent.clock import SystemClock, format_time
 from edge_agent.errors import DataError
-from model_factory.bundles.build import Precision, build_bundle
+from model_factory.bundles.build import build_bundle
 from model_factory.verification.gate import VERDICT, Verdict, judge, summary, write_verdict
 from model_factory.verification.paired import FOLDER, load_all
 
@@ -53,9 +53,7 @@ class Index(msgspec.Struct, frozen=True):
         return next((one for one in self.releases if one.counter == self.champion), None)
 
 
-def promote_command(
-    candidate: Path, champion: Path | None, registry: Path | None, name: str, precision: Precision
-) -> bool:
+def promote_command(candidate: Path, champion: Path | None, registry: Path | None, name: str) -> bool:
     """`model-factory promote`: see its help.
 
     Raises:
@@ -71,11 +69,11 @@ def promote_command(
     for line in render(verdict):
         click.echo(line)
     if registry is not None:
-        decide(registry, index, candidate, verdict, name, precision)
+        decide(registry, index, candidate, verdict, name)
     return verdict.promoted
 
 
-def decide(registry: Path, index: Index, candidate: Path, verdict: Verdict, name: str, precision: Precision) -> None:
+def decide(registry: Path, index: Index, candidate: Path, verdict: Verdict, name: str) -> None:
     """Put a promoted candidate into the registry and write down the verdict of any."""
     counter = max((one.counter for one in index.releases), default=0) + 1
     now = format_time(SystemClock().now())
@@ -89,7 +87,7 @@ def decide(registry: Path, index: Index, candidate: Path, verdict: Verdict, name
     with tempfile.TemporaryDirectory(dir=registry) as scratch:
         draft = Path(scratch) / folder
         draft.mkdir()
-        build_bundle(candidate, draft / f"{folder}.bundle", name=name, counter=counter, precision=precision)
+        build_bundle(candidate, draft / f"{folder}.bundle", name=name, counter=counter, precision=verdict.precision)
         shutil.copytree(candidate / FOLDER, draft / FOLDER)
         shutil.copy(candidate / VERDICT, draft / VERDICT)
         draft.rename(registry / folder)

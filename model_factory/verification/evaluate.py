@@ -10,7 +10,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -239,7 +239,8 @@ def _add_station(
     came = observed(one, at)
     total.add(came, means, quantiles, asked, before)
     if plan.pairs:
-        kept.append(station_pairs(one, at, plan.setting_of(file.network), came, means, quantiles, probability))
+        pairs = station_pairs(one, at, plan.setting_of(file.network), came, means, quantiles, probability)
+        kept.append(replace(pairs, precision=leading))
     return None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 import msgspec
 import numpy as np
@@ -31,6 +32,7 @@ FIRST = 0.05  # how far from 80 %, where there is no champion
 VERDICT = "verdict.json"
 
 Floats = NDArray[np.floating]
+Precision = Literal["int8", "int4", "fp32"]
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -71,10 +73,12 @@ class Covered(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """`promoted`, and `why` not in words; without a champion, as of the first bundle of all, `rivals` lacks it."""
+    """`promoted`, and `why` not in words, of the candidate in a `precision`; without a champion, as of the first bundle
+    of all, `rivals` lacks it."""
 
     promoted: bool
     why: tuple[str, ...]
+    precision: Precision
     rivals: tuple[str, ...]
     networks: tuple[str, ...]
     cells: tuple[Cell, ...]
@@ -110,7 +114,18 @@ def judge(candidate: Mapping[str, Pairs], champion: Mapping[str, Pairs] | None) 
     )
     coverage = tuple(_coverage(candidate, champion))
     why = (*(_lost(cell) for cell in cells if cell.worse), *(_uncovered(one) for one in coverage if not one.held))
-    return Verdict(not why, why, rivals, tuple(candidate), cells, coverage)
+    return Verdict(not why, why, _precision(candidate), rivals, tuple(candidate), cells, coverage)
+
+
+def _precision(candidate: Mapping[str, Pairs]) -> Precision:
+    """That of the candidate's model. Raises DataError: its networks were not evaluated with the same."""
+    found = {pairs.precision for pairs in candidate.values()}
+    for precision in get_args(Precision):
+        if found == {precision}:
+            return cast(Precision, precision)
+    raise DataError(
+        f"the candidate's pairs are of models in {', '.join(sorted(found))}: evaluate all with one --precision"
+    )
 
 
 def write_verdict(verdict: Verdict, run: Path) -> None:

@@ -37,7 +37,7 @@ class Pairs:
 
     `place` [K, 2]: latitude, longitude, degrees. `station` [N]: which of `stations`. `origin` [N]: UTC s. `came`
     [N, 7, 7]. `means`: source -> [N, 7, 7]. `crps`: the same of sources that forecast a distribution. `pit`
-    [N, 7, 7, 2]: see `pit_interval`, of the model. `probability` [N, 7]: of rain.
+    [N, 7, 7, 2]: see `pit_interval`, of the model. `probability` [N, 7]: of rain. `precision`: of the model.
     """
 
     setting: str
@@ -51,6 +51,7 @@ class Pairs:
     crps: Mapping[str, Floats]
     pit: Floats
     probability: Floats
+    precision: str = "fp32"
 
     def rain(self) -> Floats:
         """Whether the event came, [N, 7]: 1, 0 or NaN."""
@@ -136,7 +137,7 @@ def save(pairs: Pairs, run: Path) -> Path:
         f"mean:{source}": values.astype(np.float32) for source, values in pairs.means.items()
     }
     arrays |= {f"crps:{source}": values.astype(np.float32) for source, values in pairs.crps.items()}
-    arrays |= {"about": np.array([pairs.setting, pairs.network]), "stations": np.array(pairs.stations)}
+    arrays |= {"about": np.array([pairs.setting, pairs.network, pairs.precision]), "stations": np.array(pairs.stations)}
     arrays |= {"place": pairs.place, "station": pairs.station, "origin": pairs.origin}
     arrays |= {"came": pairs.came.astype(np.float32), "pit": pairs.pit.astype(np.float16)}
     part = path.with_suffix(".part")
@@ -168,11 +169,11 @@ def load(path: Path) -> Pairs:
         whole = [arrays["came"], *named["mean"].values(), *named["crps"].values(), arrays["pit"][..., 0]]
         if n > MAX_PAIRS or any(values.shape != (n, *shape) for values in whole):
             raise DataError(f"{path}: its arrays do not belong together: evaluate again")
-        setting, network = (str(word) for word in arrays["about"])
+        setting, network, precision = (str(word) for word in arrays["about"])
         return Pairs(
             setting, network, tuple(map(str, arrays["stations"])), arrays["place"], arrays["station"],
             arrays["origin"], arrays["came"], named["mean"], named["crps"], arrays["pit"].astype(np.float32),
-            arrays["probability"],
+            arrays["probability"], precision,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{path}: not a file of pairs ({error!r}): evaluate again") from error

@@ -71,7 +71,7 @@ def main() -> int:
             shutil.copy(given.bundle, folder / "tried.bundle")
             measured = ["-m", "edge_agent.bundle.benchmark", str(folder / "tried.bundle"), "1", "1"]
             empty = counted(root, folder, "-c", "pass")
-            few, many = (counted(root, folder, *measured, str(runs), "0") for runs in (FEW, MANY))
+            few, many = (counted(root, folder, *measured, str(runs), "0", "") for runs in (FEW, MANY))
     except NoRoot as why:
         print(f"not counted: {why}", file=sys.stderr)
         return 1

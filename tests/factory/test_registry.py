@@ -21,7 +21,7 @@ __all__ = ["run"]
 
 
 def promote(candidate: Path, registry: Path, code: int) -> str:
-    done = CliRunner().invoke(main, ["promote", str(candidate), "--registry", str(registry), "--precision", "fp32"])
+    done = CliRunner().invoke(main, ["promote", str(candidate), "--registry", str(registry)])
     assert done.exit_code == code, done.output
     return done.output
 
