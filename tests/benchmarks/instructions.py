@@ -28,7 +28,7 @@ from tests.aarch64 import NoRoot, ready_root  # noqa: E402
 
 PLUGIN = Path(__file__).with_name("count_instructions.c")
 CPU = "cortex-a72"
-FEW, MANY = 5, 25
+FEW, MANY = 5, 405
 HERTZ = 1.5e9
 
 
