@@ -13,6 +13,13 @@ import click
 from edge_agent import __version__
 from edge_agent.console import FILE, PATH, Group
 
+DEVICE_NAMES = (
+    "raspberry_pi_4",
+    "jetson_nano",
+    "mobile",
+    "browser",
+)  # as `bundle.manifest.Device`, without its imports
+
 
 class _DefaultGroup(click.Group):
     """A group whose arguments belong to one of its commands, `default`, unless they begin with another's name."""
@@ -212,6 +219,25 @@ def show(bundle_: Path | None, **options: Any) -> None:
     show_command(bundle_, **options)
 
 
+@main.command()
+@click.argument("path", metavar="[BUNDLE]", type=FILE, required=False)
+@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="As [forecast] threads.")
+@click.option("--stations", type=click.IntRange(1, 1000), default=1, show_default=True, help="Forecast in one run.")
+@click.option("--runs", type=click.IntRange(5, 10_000), default=200, show_default=True)
+@click.option("--device", type=click.Choice(DEVICE_NAMES), help="What this board is: also compare with its limits.")
+@click.option("--out", type=PATH, metavar="FILE", help="Where the figures go; default: BUNDLE.measured.json.")
+@click.option("--json", "json_", is_flag=True, help="Print the figures as JSON.")
+def benchmark(**options: Any) -> None:
+    """What a bundle costs on this board: start-up, time of a forecast (p50, p95) and peak memory.
+
+    Measured in a process of its own, on the bundle's golden samples. `model-factory bundle` takes the file up from a
+    run's folder, as the measured row of the device in the card. Without BUNDLE: the one shipped with the agent.
+    """
+    from edge_agent.bundle.benchmark import benchmark_command
+
+    benchmark_command(**options)
+
+
 @main.group(cls=_DefaultGroup)
 def qc() -> None:
     """Check a file's values, or overrule a flag.
@@ -347,6 +373,24 @@ def confirm(context: click.Context, config: Path | None, time: str | None) -> No
     from edge_agent.timekeeping.command import confirm_command
 
     confirm_command(config or (context.parent.params["config"] if context.parent else Path("agent.toml")), time)
+
+
+@main.command()
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--station", help="Which station, where the configuration has several.")
+@click.option("--days", type=click.IntRange(1, 400), default=30, show_default=True, help="How far back the table goes.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON: the last 7, 30 and 90 days at all leads.")
+@click.option("--plot", type=PATH, metavar="PNG", help="Draw it, and the year by week (needs the plot extra).")
+def skill(config: Path, **options: Any) -> None:
+    """Whether the forecasts were any good here: those the running agent issued, against what was then read.
+
+    RMSE, CRPS and 80 % coverage per variable and lead, beside persistence, diurnal-anomaly persistence, climatology and
+    whatever else was scored, and skill over 7, 30 and 90 days. Scores are kept for 400 days, by week once they are five
+    weeks old.
+    """
+    from edge_agent.verified import skill_command
+
+    skill_command(config, **options)
 
 
 @main.command()

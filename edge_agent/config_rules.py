@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 import msgspec
 
 from edge_agent import config as c
+from edge_agent.bundle.devices import DEVICES
 from edge_agent.errors import ConfigError
 from edge_agent.toml_lines import Path
 from edge_agent.variables import VARIABLES, Kind, conversion, units_of, variable
@@ -310,6 +311,7 @@ _RULES: dict[tuple[type[msgspec.Struct], str], _Rule] = {
     (c.Sensor, "delimiter"): lambda value: "" if len(value) == 1 else "must be one character",
     (c.Sensor, "max_message_bytes"): _between(16, 1_048_576, "bytes"),
     (c.Sensor, "max_messages_s"): _between(0.01, 10_000, "messages a second"),
+    (c.Forecast, "device"): _one_of("", *DEVICES),
     (c.Forecast, "threads"): _between(1, 64),
     (c.Forecast, "expiry_s"): _between(60, 604_800, "seconds"),
 }

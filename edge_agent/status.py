@@ -6,9 +6,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -215,7 +213,7 @@ def _skill(rows: list[ScoreRow]) -> Iterator[SkillLine]:
     for row in rows:
         if row.lead_s in SHOWN_LEADS_S:
             sources = sums[row.variable, row.lead_s]
-            sources[row.source] = _add(sources[row.source], row) if row.source in sources else row
+            sources[row.source] = sources[row.source] + row if row.source in sources else row
     for (variable, lead_s), sources in sorted(sums.items(), key=lambda item: (_place(item[0][0]), item[0][1])):
         source = "bundle" if "bundle" in sources else "fallback"
         if source in sources:
@@ -230,14 +228,6 @@ def _skill(rows: list[ScoreRow]) -> Iterator[SkillLine]:
                 _rmse(sources.get("anomaly-persistence")),
                 None if ":" in variable else round(own.coverage80, 3),
             )
-
-
-def _add(a: ScoreRow, b: ScoreRow) -> ScoreRow:
-    """The sums of two days as one row, of the first's day."""
-    names = [field.name for field in fields(ScoreRow)]
-    first = names.index("n")
-    key: list[Any] = [getattr(a, name) for name in names[:first]]
-    return ScoreRow(*key, *(getattr(a, name) + getattr(b, name) for name in names[first:]))
 
 
 def _heartbeats(store: Store, stations: Iterable[str]) -> tuple[dict[str, StatusPayload], list[str]]:

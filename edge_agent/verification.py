@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ from edge_agent.bundle.station_task import EVENTS
 from edge_agent.circle import near, wrap
 from edge_agent.clock import format_time
 from edge_agent.forecast import LEADS_S, Level
-from edge_agent.forecast.baselines import BASELINES
+from edge_agent.forecast.baselines import BESIDE
 from edge_agent.grid import MATCH_S
 from edge_agent.variables import VARIABLES, Kind
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-SOURCES = ("bundle", "fallback", *BASELINES)
+SOURCES = ("bundle", "fallback", *BESIDE)
 EVENT = "event:"  # prefix of an event's name where variables and events share a column
 
 MARK = "scored-until"  # in the store: the last origin that was scored, see `score_due`
@@ -47,11 +47,11 @@ class ScoreRow:
     """Sums over the forecasts of one station, UTC day of the valid time, source, variable and lead: rows add up.
 
     `source`: `bundle` and `fallback` are what was issued, from the model or from the persistence that stood in for it;
-    `persistence` and `anomaly-persistence` are the baselines on the pairs of `bundle`, made when that was issued from
-    the same history: rows that came late did not help them. Errors are forecast minus
-    observed, in the variable's unit, on the circle for directions. `inside80` counts observations within the central
-    80 % interval. An event is the variable `event:<name>`: its error is probability minus outcome, `sum_sq` and
-    `sum_crps` are both the sum of the Brier score, and `inside80` is 0.
+    `persistence`, `anomaly-persistence` and `climatology` are the baselines on the pairs of `bundle`, made when that
+    was issued from the same history: rows that came late did not help them. Errors are forecast minus observed, in the
+    variable's unit, on the circle for directions. `inside80` counts observations within the central 80 % interval. An
+    event is the variable `event:<name>`: its error is probability minus outcome, `sum_sq` and `sum_crps` are both the
+    sum of the Brier score, and `inside80` is 0. Once five weeks old, the days of a week are one row on its Monday.
     """
 
     station: str
@@ -65,6 +65,11 @@ class ScoreRow:
     sum_sq: float
     sum_crps: float
     inside80: int
+
+    def __add__(self, other: ScoreRow) -> ScoreRow:
+        """Both rows' sums, under the names of the first."""
+        names = [field.name for field in fields(self)][5:]
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in names})
 
     @property
     def bias(self) -> float:

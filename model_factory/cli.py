@@ -45,6 +45,7 @@ def main() -> None:
     model-factory quantize RUN/                   -> INT8
     model-factory evaluate RUN/ DATA/             -> scores beside persistence, ridge and LightGBM
     model-factory bundle RUN/ --out FILE.bundle   -> golden samples, card, one file
+    model-factory promote RUN/ --registry DIR/    -> champion, if it is not worse
     """
 
 
@@ -100,11 +101,13 @@ def export(run: Path, data: Path) -> None:
 @main.command()
 @click.argument("run", type=FOLDER)
 @click.option("--calibration", default=256, show_default=True, help="Calibration samples, from the training part.")
-def quantize(run: Path, **options: Any) -> None:
-    """Static INT8 (QDQ, per channel) of RUN's model, calibrated on samples that training kept in RUN."""
+@click.option("--bits", type=click.Choice(["8", "4"]), default="8", show_default=True, help="4: weights alone.")
+def quantize(run: Path, bits: str, **options: Any) -> None:
+    """Static INT8 (QDQ, per channel) of RUN's model, calibrated on samples that training kept in RUN; or its weights in
+    INT4 (blocks of 128), which needs no calibration and suits the `mobile` budget."""
     from model_factory.quantize.int8 import quantize_command
 
-    quantize_command(run, **options)
+    quantize_command(run, bits=int(bits), **options)
 
 
 @main.command()
@@ -115,9 +118,14 @@ def quantize(run: Path, **options: Any) -> None:
 @click.option("--baselines/--no-baselines", default=True, show_default=True, help="Ridge and LightGBM per station.")
 @click.option("--every", default="1h", show_default=True, help="Spacing of the test origins.")
 @click.option("--plot", type=PATH, metavar="PNG", help="Skill by lead.")
+@click.option(
+    "--precision", type=click.Choice(["int8", "int4", "fp32"]), help="Which model leads; default: INT8, if it is there."
+)
+@click.option("--pairs", is_flag=True, help="Keep every pair in RUN/pairs/: `promote` compares them.")
+@click.option("--html", type=PATH, metavar="FILE", help="One page with tables and plots; keeps the pairs, too.")
 def evaluate(run: Path, data: Path, **options: Any) -> None:
     """RMSE, MAE, CRPS and coverage on the final part of DATA, beside persistence, diurnal-anomaly persistence, ridge
-    and LightGBM on the same pairs. Adds to RUN/skill.json."""
+    and LightGBM on the same pairs. Adds to RUN/skill.json (INT4: skill_int4.json)."""
     from model_factory.verification.evaluate import evaluate_command
 
     evaluate_command(run, data, **options)
@@ -128,12 +136,37 @@ def evaluate(run: Path, data: Path, **options: Any) -> None:
 @click.option("--out", type=PATH, required=True, metavar="FILE.bundle")
 @click.option("--name", default="station-default", show_default=True)
 @click.option("--release", "counter", default=1, show_default=True, help="Counter; grows with every release.")
-@click.option("--precision", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["int8", "int4", "fp32"]), help="Default: int8; fp32 for the LiteRT runtime."
+)
+@click.option(
+    "--runtime", type=click.Choice(["onnxruntime", "ai-edge-litert"]), default="onnxruntime", show_default=True
+)
 def bundle(run: Path, **options: Any) -> None:
     """Put RUN's model, golden samples, card and provenance into one bundle file, and read it back."""
     from model_factory.bundles.build import bundle_command
 
     bundle_command(run, **options)
+
+
+@main.command()
+@click.argument("candidate", type=FOLDER)
+@click.option("--champion", type=FOLDER, metavar="RUN", help="Compare with this run; default: the registry's champion.")
+@click.option("--registry", type=PATH, metavar="DIR", help="Build the bundle into this folder and move its champion.")
+@click.option("--name", default="station-default", show_default=True, help="Of the bundle.")
+def promote(candidate: Path, **options: Any) -> None:
+    """Make the run CANDIDATE champion, if it is not worse.
+
+    Worse: than the champion, persistence, anomaly persistence or the station's own ridge, in any variable at any lead,
+    by a paired test on pairs that no training saw; or with 80 % intervals that hold less well. Compares the pairs that
+    `evaluate --pairs` left in both runs. The verdict goes to CANDIDATE/verdict.json, and from there into the card.
+    Exits with 1 where it is refused.
+    """
+    import sys
+
+    from model_factory.bundles.registry import promote_command
+
+    sys.exit(0 if promote_command(candidate, **options) else 1)
 
 
 if __name__ == "__main__":

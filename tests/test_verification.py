@@ -16,7 +16,7 @@ from edge_agent import circle, verification
 from edge_agent.clock import format_time
 from edge_agent.config import Station
 from edge_agent.forecast import LEADS_S, QUANTILES, Forecast, Level
-from edge_agent.forecast.baselines import beside
+from edge_agent.forecast.baselines import BESIDE, beside
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.observation import Flag, Judged, Observation, Verdict
 from edge_agent.store import Store
@@ -184,7 +184,7 @@ def test_baselines_stand_beside_a_bundles_forecast_on_the_same_pairs(store):
     remember(store)
     issue(store, ORIGIN, level=Level.NOWCAST_ONLY)
     score_due(store, [STATION], DUE)
-    assert {r.source for r in store.scores("roof")} == {"bundle", "persistence", "anomaly-persistence"}
+    assert {r.source for r in store.scores("roof")} == {"bundle", *BESIDE}
     for variable in ("temperature", "rain", "event:rain"):
         pairs = {source: [r.n for r in rows(store, source, variable)] for source in ("bundle", "persistence")}
         assert pairs["bundle"] == pairs["persistence"] and len(pairs["bundle"]) == len(LEADS_S)
@@ -224,9 +224,9 @@ def test_baselines_are_forgotten_once_they_are_scored(store):
     remember(store)
     issue(store, ORIGIN, level=Level.NOWCAST_ONLY)
     issue(store, ORIGIN + 900, level=Level.NOWCAST_ONLY)
-    assert [one.source for one in store.baselines("roof", ORIGIN)] == ["persistence", "anomaly-persistence"]
+    assert {one.source for one in store.baselines("roof", ORIGIN)} == {*BESIDE}
     score_due(store, [STATION], ORIGIN + LEADS_S[-1] + 800)
-    assert store.baselines("roof", ORIGIN) == [] and len(store.baselines("roof", ORIGIN + 900)) == 2
+    assert store.baselines("roof", ORIGIN) == [] and len(store.baselines("roof", ORIGIN + 900)) == len(BESIDE)
 
 
 def test_forecasts_of_stations_that_are_gone_do_not_hold_up_the_others(store):

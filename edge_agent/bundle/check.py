@@ -9,6 +9,7 @@ import re
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
+from typing import Literal
 
 import msgspec
 
@@ -16,6 +17,7 @@ from edge_agent.bundle import station_task
 from edge_agent.bundle.devices import DEVICES
 from edge_agent.bundle.manifest import SCHEMA_VERSION, Axis, Device, Manifest, Tensor
 from edge_agent.bundle.onnx_wire import ModelFacts, ValueType, read_model
+from edge_agent.bundle.tflite_wire import TfliteFacts, read_tflite
 from edge_agent.clock import parse_time
 from edge_agent.errors import BundleError, DataError
 from edge_agent.variables import VARIABLES
@@ -28,7 +30,11 @@ MAX_LEADS, MAX_QUANTILES = 96, 99
 TASKS = ("station",)
 # The newest formats onnx_wire was written for; onnxruntime 1.20 runs them.
 MAX_IR_VERSION, MAX_OPSET = 10, 21
-_RUNTIME_PACKAGES = ("onnxruntime", "onnxruntime-gpu")
+ONNX: Literal["onnxruntime"] = "onnxruntime"
+LITERT: Literal["ai-edge-litert"] = "ai-edge-litert"
+_RUNTIME_PACKAGES = {ONNX: ("onnxruntime", "onnxruntime-gpu"), LITERT: (LITERT,)}
+# Of LiteRT's builtin operators: calls of other graphs, custom code, delegates, loops; and all newer than those known.
+TFLITE_REFUSED, TFLITE_LAST = frozenset({31, 32, 51, 118, 119, 129}), 161
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){0,3}")
 
@@ -82,6 +88,8 @@ def check_model(manifest: Manifest, model: bytes) -> None:
     Raises:
         BundleError: `model`, `oversize`, `opset`, `external-data`, `operator`, `graph` or `precision`.
     """
+    if LITERT in manifest.runtime:
+        return _check_tflite(manifest, read_tflite(model))
     facts = read_model(model)
     _check_format(facts)
     if facts.external:
@@ -94,9 +102,23 @@ def check_model(manifest: Manifest, model: bytes) -> None:
         (manifest.outputs, facts.outputs, "output"),
     ):
         _check_values(declared, values, kind)
-    quantized = any(operator == "DequantizeLinear" for _, operator in facts.operators)
-    if manifest.precision == "int8" and not quantized:
-        raise BundleError("precision", "bundle.json says int8, but nothing in the graph is quantized")
+    quantized = {"int8": {"DequantizeLinear"}, "int4": {"DequantizeLinear", "MatMulNBits"}}.get(manifest.precision)
+    if quantized and quantized.isdisjoint(operator for _, operator in facts.operators):
+        raise BundleError("precision", f"bundle.json says {manifest.precision}, but nothing in the graph is quantized")
+
+
+def _check_tflite(manifest: Manifest, facts: TfliteFacts) -> None:
+    if facts.custom:
+        raise BundleError("operator", f'operator "{facts.custom[0][:60]}" is not one of the runtime\'s own')
+    refused = sorted(code for code in facts.operators if code in TFLITE_REFUSED or code > TFLITE_LAST)
+    if refused:
+        raise BundleError("operator", f"operator number {refused[0]} of LiteRT is not one this agent runs")
+    for declared, names, kind in (
+        (manifest.inputs, facts.inputs, "input"),
+        (manifest.outputs, facts.outputs, "output"),
+    ):
+        if {tensor.name for tensor in declared} != set(names):
+            raise BundleError("graph", f"the graph's {kind}s are {', '.join(names)[:200]}, not those of bundle.json")
 
 
 def _explained(message: str) -> BundleError:
@@ -234,29 +256,31 @@ def tolerated(manifest: Manifest) -> tuple[str, ...]:
 
 def _check_runtime(manifest: Manifest) -> None:
     for name, floor in manifest.runtime.items():
-        if name != "onnxruntime" or not _VERSION.fullmatch(floor):
+        if name not in _RUNTIME_PACKAGES or not _VERSION.fullmatch(floor):
+            known = " and ".join(_RUNTIME_PACKAGES)
             raise BundleError(
-                "runtime", f'it needs "{name[:40]}" {floor[:20]!r}; this agent runs onnxruntime, floors like "1.20"'
+                "runtime", f'it needs "{name[:40]}" {floor[:20]!r}; this agent runs {known}, floors like "1.20"'
             )
-    if "onnxruntime" not in manifest.runtime:
-        raise BundleError("runtime", "it names no onnxruntime version that it needs")
-    floor, here = manifest.runtime["onnxruntime"], installed_runtime()
+    if len(manifest.runtime) != 1:
+        raise BundleError("runtime", "it names no version of onnxruntime or ai-edge-litert that it needs, or both")
+    ((name, floor),) = manifest.runtime.items()
+    here = installed_runtime(name)
     if _parsed(here) < _parsed(floor):
-        raise BundleError("runtime", f"it needs onnxruntime >= {floor}, this device has {here}")
+        raise BundleError("runtime", f"it needs {name} >= {floor}, this device has {here}")
 
 
-def installed_runtime() -> str:
-    """Version of the ONNX Runtime installed here; not imported, that takes a second on a small device.
+def installed_runtime(name: str = ONNX) -> str:
+    """Version of a runtime installed here; not imported, that takes a second on a small device.
 
     Raises:
         BundleError: `runtime`, there is none.
     """
-    for package in _RUNTIME_PACKAGES:
+    for package in _RUNTIME_PACKAGES[name]:
         try:
             return version(package)
         except PackageNotFoundError:
             continue
-    raise BundleError("runtime", "onnxruntime is not installed: pip install onnxruntime")
+    raise BundleError("runtime", f"{name} is not installed: pip install {name}")
 
 
 def _parsed(text: str) -> tuple[int, ...]:

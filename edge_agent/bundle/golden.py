@@ -157,10 +157,10 @@ def check_golden(bundle: Bundle) -> None:
     Raises:
         BundleError: `golden`, with the differences; what loading and running raise.
     """
-    from edge_agent.inference.onnx import OnnxSession
+    from edge_agent.inference.opening import open_session
 
     inputs, outputs = unpack_golden(bundle.golden)
-    problems = compare(bundle.manifest, outputs, OnnxSession(bundle).run(inputs))
+    problems = compare(bundle.manifest, outputs, open_session(bundle).run(inputs))
     if problems:
         raise BundleError("golden", "; ".join(problems[:5]))
 

@@ -25,4 +25,5 @@ class Limits:
     def bytes_of(self, name: str) -> int:
         """The bound for a file of that name."""
         named = {"bundle.json": self.json_bytes, "model.onnx": self.model_bytes, "golden.npz": self.golden_bytes}
+        named["model.tflite"] = self.model_bytes
         return named.get(name, self.card_bytes if name.endswith(".md") else self.plot_bytes)

@@ -95,6 +95,7 @@ class SkillRow(_Part, frozen=True):
     anomaly_persistence: float | None = None
     ridge: float | None = None
     lightgbm: float | None = None
+    crps_fp32: float | None = None
 
 
 class Provenance(_Part, frozen=True):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge_agent.bundle.check import check_manifest, check_model, decode_manifest
+from edge_agent.bundle.check import LITERT, check_manifest, check_model, decode_manifest
 from edge_agent.bundle.limits import Limits
 from edge_agent.bundle.manifest import Device, FileEntry, Manifest
 from edge_agent.errors import BundleError
@@ -27,6 +27,7 @@ from edge_agent.errors import BundleError
 log = logging.getLogger(__name__)
 
 MANIFEST, MODEL, GOLDEN, CARD = "bundle.json", "model.onnx", "golden.npz", "card.md"
+TFLITE = "model.tflite"  # in place of model.onnx, for the other runtime
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _END = struct.Struct("<4s4H2LH")  # end of central directory: signature, 4 counts, size, offset, length of the comment
 
@@ -69,8 +70,11 @@ def read_bundle(
     members = _read_members(raw, limits)
     manifest = decode_manifest(members[MANIFEST])
     _check_files(manifest.files, members)
-    check_manifest(manifest, device, len(members[MODEL]))
-    check_model(manifest, members[MODEL])
+    model = members.get(TFLITE if LITERT in manifest.runtime else MODEL)
+    if model is None or (MODEL in members and TFLITE in members):
+        raise BundleError("missing-file", "its one model is not that of the runtime it names")
+    check_manifest(manifest, device, len(model))
+    check_model(manifest, model)
     if trust == "unsigned" and not allow_unsigned:
         raise BundleError("unsigned", f"{path} is not signed and the configuration does not allow that")
     if trust == "unsigned":
@@ -79,7 +83,7 @@ def read_bundle(
         )
     return Bundle(
         manifest=manifest,
-        model=members[MODEL],
+        model=model,
         golden=members[GOLDEN],
         card=_text(members[CARD]),
         digest=hashlib.sha256(raw).hexdigest(),
@@ -124,7 +128,7 @@ def _read_members(raw: bytes, limits: Limits) -> dict[str, bytes]:
     except (zipfile.BadZipFile, NotImplementedError, struct.error, zlib.error, EOFError, ValueError) as error:
         raise BundleError("not-a-zip", f"the zip is damaged: {error}") from error
     for name in (MANIFEST, MODEL, GOLDEN, CARD):
-        if name not in members:
+        if name not in members and not (name == MODEL and TFLITE in members):
             raise BundleError("missing-file", f"there is no {name} in it")
     return members
 
@@ -165,7 +169,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], limits: Limits) -> None:
 def _check_name(name: str) -> None:
     if "\\" in name or "/" in name or name.startswith("..") or ":" in name or not _NAME.fullmatch(name):
         raise BundleError("unsafe-name", f"{name[:80]!r}: names are plain, without folders: letters, digits, _ . -")
-    if name not in (MANIFEST, MODEL, GOLDEN, CARD) and not name.endswith(".png"):
+    if name not in (MANIFEST, MODEL, TFLITE, GOLDEN, CARD) and not name.endswith(".png"):
         raise BundleError("unknown-file", f'"{name}" is no part of a bundle')
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.bundle.devices import DEVICES
 from edge_agent.bundle.golden import verify_golden
 from edge_agent.bundle.reader import default_bundle, read_bundle
 from edge_agent.config import Forecast as ForecastConfig
@@ -42,13 +43,14 @@ def load_session(config: ForecastConfig) -> Loaded:
 
 def _try(path: Path, config: ForecastConfig) -> Loaded:
     try:
-        bundle = read_bundle(path, allow_unsigned=config.allow_unsigned)
+        device = next((name for name in DEVICES if name == config.device), None)
+        bundle = read_bundle(path, device=device, allow_unsigned=config.allow_unsigned)
         verify_golden(path, bundle.digest)
-        from edge_agent.inference.onnx import OnnxSession  # ONNX Runtime is large: nobody waits for it to load
+        from edge_agent.inference.opening import open_session  # runtimes are large: nobody waits for them to load
 
-        return Loaded(OnnxSession(bundle, config.threads), bundle.manifest.name, bundle.digest)
+        return Loaded(open_session(bundle, config.threads, device), bundle.manifest.name, bundle.digest)
     except BundleError as error:
         hint = ": set allow_unsigned = true in [forecast] if you trust it" if error.refused == "unsigned" else ""
         return Loaded(None, why=f"bundle {path.name}: {error}{hint}")
     except ImportError as error:
-        return Loaded(None, why=f"bundle {path.name}: ONNX Runtime cannot be loaded here ({error})")
+        return Loaded(None, why=f"bundle {path.name}: its runtime cannot be loaded here ({error})")

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from edge_agent.bundle.station_task import EVENTS
 from edge_agent.forecast import Floats, Forecast, Level, VariableForecast, persistence
+from edge_agent.forecast.climatology import climatology
 from edge_agent.grid import GRID_VARIABLES
 
 BASELINES = {"persistence": False, "anomaly-persistence": True}  # source -> does the mean day move it
+CLIMATOLOGY = "climatology"
+BESIDE = (*BASELINES, CLIMATOLOGY)  # all that stands beside a forecast in the store
 
 
 def beside(forecasts: Sequence[Forecast], history: NDArray[np.float32], leads_s: Sequence[int]) -> list[list[Forecast]]:
@@ -28,9 +31,9 @@ def beside(forecasts: Sequence[Forecast], history: NDArray[np.float32], leads_s:
     """
     leads = tuple(leads_s)
     found: list[list[Forecast]] = [[] for _ in forecasts]
-    for source, cycle in BASELINES.items():
-        variables = _variables(forecasts, history, leads, cycle)
-        events = _events(forecasts, history, len(leads), cycle)
+    for source in BESIDE:
+        variables = _variables(forecasts, history, leads, source)
+        events = _events(forecasts, history, len(leads), source)
         for row, issued in enumerate(forecasts):
             if variables[row]:
                 found[row].append(
@@ -43,7 +46,7 @@ def beside(forecasts: Sequence[Forecast], history: NDArray[np.float32], leads_s:
 
 
 def _variables(
-    forecasts: Sequence[Forecast], history: NDArray[np.float32], leads_s: tuple[int, ...], cycle: bool
+    forecasts: Sequence[Forecast], history: NDArray[np.float32], leads_s: tuple[int, ...], source: str
 ) -> list[dict[str, VariableForecast]]:
     found: list[dict[str, VariableForecast]] = [{} for _ in forecasts]
     for column, name in enumerate(GRID_VARIABLES):
@@ -51,15 +54,25 @@ def _variables(
         if not rows:
             continue
         x = np.ascontiguousarray(history[rows, :, column])
-        mean = persistence.base(x, name, leads_s, cycle=cycle)
-        quantiles = persistence.quantiles(x, name, leads_s, forecasts[rows[0]].levels_q, cycle=cycle)
+        mean, quantiles = _numbers(x, name, leads_s, forecasts[rows[0]].levels_q, source)
         for i, row in enumerate(rows):
             found[row][name] = VariableForecast(name, Level.PERSISTENCE, mean[i], quantiles[i].T, None)
     return found
 
 
+def _numbers(
+    x: NDArray[np.float32], name: str, leads_s: tuple[int, ...], levels: Sequence[float], source: str
+) -> tuple[Floats, Floats]:
+    """Mean [S, L] and quantiles [S, L, Q] of a baseline."""
+    if source == CLIMATOLOGY:
+        return climatology(x, name, leads_s, levels)
+    cycle = BASELINES[source]
+    mean = persistence.base(x, name, leads_s, cycle=cycle)
+    return mean, persistence.quantiles(x, name, leads_s, levels, cycle=cycle)
+
+
 def _events(
-    forecasts: Sequence[Forecast], history: NDArray[np.float32], leads: int, cycle: bool
+    forecasts: Sequence[Forecast], history: NDArray[np.float32], leads: int, source: str
 ) -> list[dict[str, Floats]]:
     found: list[dict[str, Floats]] = [{} for _ in forecasts]
     for event in EVENTS:
@@ -67,7 +80,9 @@ def _events(
         for row, forecast in enumerate(forecasts):
             if event.name in forecast.events and _by_bundle(forecast, event.variable):
                 x = history[row : row + 1, :, column]
-                found[row][event.name] = persistence.event_probability(x, event, cycle=cycle).repeat(leads)
+                found[row][event.name] = persistence.event_probability(
+                    x, event, cycle=BASELINES.get(source, True)
+                ).repeat(leads)
     return found
 
 

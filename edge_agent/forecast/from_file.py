@@ -18,7 +18,7 @@ from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast.fan import fans_of
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.history import History, read_history
-from edge_agent.inference.onnx import OnnxSession
+from edge_agent.inference.opening import open_session
 
 EXPIRY_S = 3600
 
@@ -72,7 +72,7 @@ def load_nowcaster(bundle: Path | None) -> Nowcaster:
     read = read_bundle(path)
     if read.trust != "package":
         verify_golden(path, read.digest)
-    return Nowcaster(OnnxSession(read))
+    return Nowcaster(open_session(read))
 
 
 def given_station(history: Path, latitude: float, longitude: float, elevation: float) -> Station:

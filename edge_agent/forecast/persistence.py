@@ -79,7 +79,7 @@ def base(x: Series, name: str, leads_s: Sequence[int], *, cycle: bool = True) ->
     """
     now = newest(x)
     if cycle and VARIABLES[name].kind is Kind.SUM:
-        return np.where(np.isnan(now), np.nan, _mean(x))[:, None].repeat(len(leads_s), axis=1)
+        return np.where(np.isnan(now), np.nan, row_mean(x))[:, None].repeat(len(leads_s), axis=1)
     if VARIABLES[name].kind is Kind.DIRECTION:
         return compass(now)[:, None].repeat(len(leads_s), axis=1)
     day = _cycle(x, name, cycle)
@@ -98,10 +98,10 @@ def quantiles(x: Series, name: str, leads_s: Sequence[int], levels: Sequence[flo
     """
     centre = base(x, name, leads_s, cycle=cycle)
     if cycle and VARIABLES[name].kind is Kind.SUM:
-        spread, _ = _sorted_quantiles(np.sort(np.asarray(x, np.float32), axis=1)[:, None, :], levels)
+        spread, _ = sorted_quantiles(np.sort(np.asarray(x, np.float32), axis=1)[:, None, :], levels)
         spread = np.where(np.isnan(centre[:, :1]), np.nan, spread[:, 0])
         return np.asarray(spread[:, None, :].repeat(len(leads_s), axis=1))
-    past, n = _sorted_quantiles(np.sort(_past_errors(x, name, leads_s, cycle), axis=2), levels)
+    past, n = sorted_quantiles(np.sort(_past_errors(x, name, leads_s, cycle), axis=2), levels)
     weight = (n**2 / (n**2 + PRIOR_ERRORS**2))[..., None]
     offset = weight * past + (1.0 - weight) * _ordinary(name, leads_s, levels)
     low, high = BOUNDS.get(name, (-np.inf, np.inf))
@@ -186,7 +186,7 @@ def _past_errors(x: Series, name: str, leads_s: Sequence[int], cycle: bool) -> N
     return errors
 
 
-def _sorted_quantiles(ascending: Series, levels: Sequence[float]) -> tuple[Floats, NDArray[np.int64]]:
+def sorted_quantiles(ascending: Series, levels: Sequence[float]) -> tuple[Floats, NDArray[np.int64]]:
     """Quantiles along the last axis, [..., Q], and how many values each rests on, [...]; 0 where on none.
 
     `ascending`: sorted, NaN last. Position of level p among n: p (n + 1), straight lines between (Weibull 1939; type 6
@@ -208,7 +208,8 @@ def _ordinary(name: str, leads_s: Sequence[int], levels: Sequence[float]) -> Flo
     return np.asarray(np.clip(spread, -180.0, 180.0)) if VARIABLES[name].kind is Kind.DIRECTION else spread
 
 
-def _mean(x: Series) -> Floats:
+def row_mean(x: Series) -> Floats:
+    """Mean along the last axis, [S]; NaN where there is no value."""
     n = (~np.isnan(x)).sum(axis=1)
     return np.asarray(np.where(n > 0, np.nansum(x, axis=1, dtype=np.float64) / np.maximum(n, 1), np.nan))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,23 @@ from edge_agent.variables import VARIABLES, Kind
 from edge_agent.verification import EVENT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from edge_agent.forecast.skill import Skill
+    from edge_agent.verified import Table
 
 _STYLES = {
     ISSUED: ("forecast", "#1b6ca8", "-"),
     "anomaly-persistence": ("diurnal-anomaly persistence", "#c46a1b", "--"),
     "persistence": ("persistence", "#777777", ":"),
 }
+_VERIFIED_STYLES = {
+    "bundle": _STYLES[ISSUED],
+    "fallback": ("persistence in the model's place", "#9b4d9b", "-"),
+    "climatology": ("climatology", "#7a9a3a", "--"),
+    **{name: _STYLES[name] for name in ("anomaly-persistence", "persistence")},
+}
+_WEEKLY_LEAD_S = 10_800
 _BANDS = ((0.05, 0.95, 0.15), (0.1, 0.9, 0.2), (0.3, 0.7, 0.3))
 _ROW_INCHES = 2.3
 
@@ -83,6 +92,53 @@ def draw_hindcast(path: Path, skill: Skill, fans: Sequence[Fan], title: str) -> 
     else:
         panels[1].text(0.5, 0.5, "nothing to score", ha="center")
     _save(figure, path, title)
+
+
+def draw_verified(path: Path, table: Table, weeks: Mapping[str, Table], title: str) -> None:
+    """Verified skill, one row a variable: RMSE and CRPS by lead beside everything it was held against, and the RMSE at
+    3 hours week by week for as long as scores are kept.
+
+    Raises: as `draw_nowcast`.
+    """
+    names = [name for name in table.variables() if not name.startswith(EVENT)]
+    model = any("bundle" in by for by in table.sums.values())
+    sources = ["bundle" if model else "fallback", *table.others()]
+    figure, panels = _figure(max(len(names), 1), 3, 12.0)
+    for row, name in enumerate(names):
+        for panel, score in zip(panels[3 * row :], ("rmse", "crps"), strict=False):
+            for source in sources:
+                found = [(k[1] / 3600, by[source]) for k, by in table.sums.items() if k[0] == name and source in by]
+                _verified(panel, source, [(hours, getattr(one, score)) for hours, one in found if one.n])
+            panel.set_xlabel("lead, hours", fontsize=7)
+            panel.set_ylabel(f"{score.upper()}\n{name}, {VARIABLES[name].unit}", fontsize=8)
+        for source in sources:
+            held = [(monday, week.sums.get((name, _WEEKLY_LEAD_S), {}).get(source)) for monday, week in weeks.items()]
+            points = [(date.fromisoformat(monday), one.rmse) for monday, one in held if one and one.n]
+            _verified(panels[3 * row + 2], source, points)
+        panels[3 * row + 2].set_ylabel("RMSE at 3 h\nby week", fontsize=8)
+        panels[3 * row + 2].tick_params(axis="x", rotation=30)
+        panels[3 * row + 2].set_xlim(*_year(weeks))
+        for panel in panels[3 * row : 3 * row + 3]:
+            panel.set_ylim(bottom=0.0)
+    if names:
+        panels[0].legend(fontsize=7, loc="lower right")
+    else:
+        panels[1].text(0.5, 0.5, "nothing was scored yet", ha="center")
+    _save(figure, path, title)
+
+
+def _year(weeks: Mapping[str, Table]) -> tuple[date, date]:
+    """From a week before the first to a week after the last."""
+    days = [date.fromisoformat(monday) for monday in weeks]
+    return min(days) - timedelta(weeks=1), max(days) + timedelta(weeks=1)
+
+
+def _verified(panel: Any, source: str, points: Sequence[tuple[Any, float]]) -> None:
+    label, colour, style = _VERIFIED_STYLES.get(source, (source, "#2e8b57", "-."))
+    if points:
+        panel.plot(
+            *zip(*points, strict=True), style, color=colour, linewidth=1.3, label=label, marker=".", markersize=3
+        )
 
 
 def _fan(panel: Any, fan: Fan) -> None:

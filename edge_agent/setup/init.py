@@ -356,6 +356,8 @@ path = "stationcast.sqlite"
 #bundle = ""
 # Run a bundle that nobody signed.
 #allow_unsigned = false
+# What this board is (raspberry_pi_4, jetson_nano): a bundle too large or too slow for it is refused.
+#device = ""
 #threads = 1
 # Seconds after which the broker drops a forecast that nothing replaced.
 #expiry_s = 3600

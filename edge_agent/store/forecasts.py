@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from itertools import takewhile
 
 import msgspec
 
@@ -15,10 +16,19 @@ from edge_agent.store.connection import Connection, damaged
 from edge_agent.store.forecast_rows import Packed, pack_forecast, unpack_forecast
 from edge_agent.verification import ScoreRow
 
+DAYS_AT_ONCE = 2  # of a station's scores, added up to weeks
 SLICE_S = 6 * 3600  # of origins, deleted between two commits
 
 _COLUMNS = tuple(field.name for field in fields(ScoreRow))
 _SUMS = _COLUMNS[_COLUMNS.index("n") :]
+_ADDING = "ON CONFLICT (station, day, source, variable, lead_s) DO UPDATE SET " + ", ".join(
+    f"{name} = {name} + excluded.{name}" for name in _SUMS
+)
+_REST = ", ".join(name for name in _COLUMNS if name not in ("station", "day"))
+_TO_MONDAY = (
+    f"INSERT INTO scores (day, station, {_REST}) SELECT ?, station, {_REST} FROM scores"
+    f" WHERE station = ? AND day = ? {_ADDING}"
+)
 _WHOLE = (
     "SELECT f.origin, m.form, f.body, q.body FROM forecasts f JOIN forecast_forms m ON m.id = f.form"
     " LEFT JOIN forecast_quantiles q ON q.origin = f.origin AND q.station = f.station WHERE f.station = ?"
@@ -135,11 +145,9 @@ class Forecasts:
 
     def add_scores(self, rows: Iterable[ScoreRow]) -> None:
         """Add sums to those of the same station, day, source, variable and lead, all or none of them."""
-        adding = ", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS)
         with self._connection.together():
             self._connection.write_many(
-                f"INSERT INTO scores ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
-                f" ON CONFLICT (station, day, source, variable, lead_s) DO UPDATE SET {adding}",
+                f"INSERT INTO scores ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) {_ADDING}",
                 [astuple(row) for row in rows],
             )
 
@@ -152,13 +160,56 @@ class Forecasts:
         )
         return [ScoreRow(*row) for row in rows]
 
-    def prune(self, now: int, keep_days: int, keep_quantile_days: int, keep_score_days: int) -> tuple[int, int]:
-        """Delete what is older; how many forecasts and scores. Commits between many."""
+    def prune(
+        self, now: int, keep_days: int, keep_quantile_days: int, keep_day_scores: int, keep_scores: int
+    ) -> tuple[int, int]:
+        """Delete what is older; how many forecasts and scores. Scores of days before `keep_day_scores` become one row a
+        week. Commits between many."""
         forecasts = self._delete_before("forecasts", now - keep_days * DAY_S)
         for table in ("forecast_quantiles", "baselines"):
             self._delete_before(table, now - keep_quantile_days * DAY_S)
-        oldest = datetime.fromtimestamp(now - keep_score_days * DAY_S, UTC).strftime("%Y-%m-%d")
-        return forecasts, self._connection.write("DELETE FROM scores WHERE day < ?", (oldest,))
+        oldest, daily = (
+            datetime.fromtimestamp(now - days * DAY_S, UTC).strftime("%Y-%m-%d")
+            for days in (keep_scores, keep_day_scores)
+        )
+        return forecasts, self._age_scores(oldest, daily)
+
+    def _age_scores(self, oldest: str, daily: str) -> int:
+        """Delete scores of days before `oldest`, how many; add those before `daily` up on the Monday of their week, a
+        few days at a call, so that a gateway is not busy for minutes. Looks from key to key: reading the table through
+        would take as long."""
+        c, gone = self._connection, 0
+        for station in self._steps("SELECT MIN(station) FROM scores WHERE station > ?"):
+            of_station = self._steps("SELECT MIN(day) FROM scores WHERE station = ? AND day > ?", station)
+            days = list(takewhile(lambda day: day < daily, of_station))
+            old = [day for day in days if day < oldest]
+            for day in old:
+                gone += self._forget_scores(station, day)
+            aged = [day for day in days if day >= oldest and self._monday_of(day) != day][:DAYS_AT_ONCE]
+            for day in aged:
+                with c.together():
+                    c.write(_TO_MONDAY, (self._monday_of(day), station, day))
+                    self._forget_scores(station, day)
+            if old or aged:
+                c.commit()
+        return gone
+
+    def _forget_scores(self, station: str, day: str) -> int:
+        return self._connection.write("DELETE FROM scores WHERE station = ? AND day = ?", (station, day))
+
+    def _steps(self, sql: str, *parameters: str) -> Iterator[str]:
+        """Distinct values of a column in rising order, each found from the one before."""
+        last = ""
+        while (found := self._connection.read(sql, (*parameters, last))[0][0]) is not None:
+            last = str(found)
+            yield last
+
+    def _monday_of(self, day: str) -> str:
+        try:
+            there = date.fromisoformat(day)
+        except ValueError as error:
+            raise damaged(self._connection.path, f"the day of a score ({day[:20]!r})") from error
+        return (there - timedelta(days=there.weekday())).isoformat()
 
     def _delete_before(self, table: str, before: int) -> int:
         """Delete rows with an earlier origin, in slices, so that the write-ahead log stays small; their number."""

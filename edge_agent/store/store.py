@@ -30,6 +30,7 @@ from edge_agent.verification import ScoreRow
 KEEP_GRID_DAYS = 40
 KEEP_FORECAST_DAYS = 8
 KEEP_QUANTILE_DAYS = 1  # scored six hours and a half after the origin, shown for a day
+KEEP_DAY_SCORES = 35  # one by one; then a week is one row
 KEEP_SCORE_DAYS = 400
 _AS_OF = "committed-at"
 _VERIFYING_BEFORE_S = 3600 + grid.MATCH_S  # far enough back to tell how often readings come
@@ -425,10 +426,12 @@ class Store:
 
     def prune(self, now: float) -> Pruned:
         """Delete what is too old: observations after `keep_days` (not those that wait in the outbox), grid days after
-        40, forecasts after 8 and their quantiles after 1, scores after 400 days. Commits now and then, so that the
-        write-ahead log stays small."""
+        40, forecasts after 8 and their quantiles after 1, scores after 400 days; those older than 35 days become sums
+        of weeks. Commits now and then, so that the write-ahead log stays small."""
         grid_days = self._grid.prune(int(now) // DAY_S - KEEP_GRID_DAYS)
-        forecasts, scores = self._forecasts.prune(int(now), KEEP_FORECAST_DAYS, KEEP_QUANTILE_DAYS, KEEP_SCORE_DAYS)
+        forecasts, scores = self._forecasts.prune(
+            int(now), KEEP_FORECAST_DAYS, KEEP_QUANTILE_DAYS, KEEP_DAY_SCORES, KEEP_SCORE_DAYS
+        )
         observations = self._observations.prune(int(now) - self._keep_days * DAY_S)
         self._revisions.prune(int(now) - self._keep_days * DAY_S)
         return Pruned(observations, grid_days, forecasts, scores)

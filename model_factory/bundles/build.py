@@ -6,10 +6,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,40 +20,45 @@ import numpy as np
 
 from edge_agent import __version__
 from edge_agent.bundle import station_task
-from edge_agent.bundle.check import installed_runtime
+from edge_agent.bundle.benchmark import Benchmark
+from edge_agent.bundle.check import LITERT, ONNX
 from edge_agent.bundle.golden import pack_golden, verify_golden
-from edge_agent.bundle.manifest import SCHEMA_VERSION, Budget, FileEntry, Manifest, Provenance, SkillRow
-from edge_agent.bundle.reader import CARD, GOLDEN, MANIFEST, MODEL, Bundle, read_bundle
+from edge_agent.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest, Provenance, SkillRow
+from edge_agent.bundle.reader import CARD, GOLDEN, MANIFEST, MODEL, TFLITE, Bundle, read_bundle
 from edge_agent.clock import SystemClock, format_time
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import LEADS_S, QUANTILES
 from edge_agent.inference import Array
+from edge_agent.inference.litert import Runner
 from edge_agent.inference.onnx import open_model
 from edge_agent.variables import VARIABLES, Kind
-from model_factory.bundles.card import Card, Measured, render_card
+from model_factory.bundles.budget import SLOWER, budgets, measure
+from model_factory.bundles.card import Card, crps_changes, render_card
 from model_factory.bundles.golden_inputs import golden_inputs
 from model_factory.bundles.graph import without_notes
-from model_factory.bundles.memory import peak_rss_mb
 from model_factory.bundles.plot import skill_plot
-from model_factory.quantize.measure import compare_models, median_ms, processor
+from model_factory.quantize.measure import compare_models
+from model_factory.verification.evaluate import skill_file
+from model_factory.verification.gate import Precision, read_verdict
 
-Precision = Literal["int8", "fp32"]
+Runtime = Literal["onnxruntime", "ai-edge-litert"]
 
-RUNTIME_FLOOR = "1.20"
+RUNTIME_FLOORS = {ONNX: "1.20", LITERT: "2.0"}
 PLOT = "skill.png"
+CRPS_LOSS = {"int8": 1.0, "int4": 2.0}  # per cent against FP32
 LICENCE = "Apache-2.0"
 # What rounding may do to a golden answer on another processor: below what a reading itself is worth.
 TOLERANCE = {
     "temperature": 0.2, "humidity": 2.0, "pressure": 0.3, "wind_speed": 0.3, "wind_gust": 0.5, "wind_direction": 20.0,
     "rain": 0.3, "eastward_wind": 0.3, "northward_wind": 0.3, "event:rain": 0.05,
 }  # fmt: skip
-PI4_SLOWER = 8.0  # than one core of the machine a bundle is made on: assumed, on the slow side; no Pi was measured
-_TIMED = ((1, 60), (64, 10))  # stations, runs
 
 
-def bundle_command(run: Path, out: Path, name: str, counter: int, precision: Precision) -> None:
+def bundle_command(
+    run: Path, out: Path, name: str, counter: int, precision: Precision | None, runtime: Runtime = ONNX
+) -> None:
     """`model-factory bundle`: see its help."""
-    bundle = build_bundle(run, out, name=name, counter=counter, precision=precision)
+    bundle = build_bundle(run, out, name=name, counter=counter, precision=precision, runtime=runtime)
     manifest = bundle.manifest
     click.echo(
         f"{out}: {manifest.name} release {manifest.counter}, {manifest.precision}, {out.stat().st_size / 1e6:.2f} MB"
@@ -63,12 +69,19 @@ def bundle_command(run: Path, out: Path, name: str, counter: int, precision: Pre
 
 
 def build_bundle(
-    run: Path, out: Path, *, name: str, counter: int, precision: Precision = "int8", version: str = __version__
+    run: Path,
+    out: Path,
+    *,
+    name: str,
+    counter: int,
+    precision: Precision | None = None,
+    runtime: Runtime = ONNX,
+    version: str = __version__,
 ) -> Bundle:
     """Write RUN's model as a bundle to `out` and return it as read back.
 
-    RUN holds model_<precision>.onnx and config.json as training writes them; skill.json and further skill-*.json (of
-    runs of the same recipe) where evaluated; golden_inputs.npz to replace the made-up samples.
+    RUN holds model_<precision>.onnx (or model.tflite) and config.json as training writes them; skill.json and further
+    skill-*.json (of runs of the same recipe) where evaluated; golden_inputs.npz to replace the made-up samples.
 
     Raises:
         ConfigError: `counter` below 1.
@@ -78,30 +91,47 @@ def build_bundle(
     if counter < 1:
         raise ConfigError(f"--release {counter}: release counters start at 1 and only grow")
     config = _config(run)
-    model = without_notes(_bytes(run / f"model_{precision}.onnx"))
+    precision = precision or ("fp32" if runtime == LITERT else "int8")
+    if runtime == LITERT and precision != "fp32":
+        raise ConfigError(f"--precision {precision}: a LiteRT model is FP32")
+    file = TFLITE if runtime == LITERT else MODEL
+    model = _bytes(run / TFLITE) if runtime == LITERT else without_notes(_bytes(run / f"model_{precision}.onnx"))
     inputs = _golden_inputs(run)
-    session = open_model(model)
-    names = [output.name for output in session.get_outputs()]
-    outputs = dict(zip(names, session.run(names, inputs), strict=True))
+    outputs = _answers(model, runtime, inputs)
     check_answers(inputs, outputs)
-    rows = read_skill(run)
-    files = {MODEL: model, GOLDEN: pack_golden(inputs, outputs)}
+    rows = read_skill(run, precision)
+    check_loss(rows, precision)
+    files = {file: model, GOLDEN: pack_golden(inputs, outputs)}
     if rows:
         files[PLOT] = skill_plot(rows)
     manifest = _manifest(config, rows, name=name, counter=counter, precision=precision, version=version)
+    manifest = msgspec.structs.replace(manifest, runtime={runtime: RUNTIME_FLOORS[runtime]})
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         draft = Path(folder) / out.name
         _write(draft, manifest, files | {CARD: b"# draft\n"})
         read_bundle(draft)
-        measured = _measure(draft, session, inputs)
-        manifest = msgspec.structs.replace(manifest, budgets=(_pi_budget(measured, len(model)),))
+        measured = measure(draft)
+        manifest = msgspec.structs.replace(manifest, budgets=budgets(measured, run))
         card = _card(run, config, manifest, measured, inputs)
         _write(draft, manifest, files | {CARD: render_card(card).encode()})
-        bundle = read_bundle(draft, device="raspberry_pi_4")
+        for device in SLOWER[precision]:
+            bundle = read_bundle(draft, device=device)
         verify_golden(draft, bundle.digest)
         os.replace(draft, out)
     return bundle
+
+
+def _answers(model: bytes, runtime: Runtime, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """What a model answers, all stations in one run or, on LiteRT, one after the other."""
+    if runtime == LITERT:
+        runner = Runner(model)
+        stations = range(len(inputs["history"]))
+        rows = [runner.run({name: value[i : i + 1] for name, value in inputs.items()}) for i in stations]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    session = open_model(model)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
 def check_answers(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
@@ -124,14 +154,32 @@ def check_answers(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> 
             raise DataError(f"the model makes up a {name} where there was no reading for two hours: it must be NaN")
 
 
-def read_skill(run: Path) -> tuple[SkillRow, ...]:
-    """Rows of RUN/skill.json and RUN/skill-*.json with pairs in them, rounded to five digits.
+def check_loss(rows: Sequence[SkillRow], precision: Precision) -> None:
+    """Quantization may cost so much CRPS and no more, at any lead of any variable.
+
+    Raises:
+        DataError: it costs more.
+    """
+    limit = CRPS_LOSS.get(precision, math.inf)
+    lost = {cell: change for cell, change in crps_changes(rows).items() if change > limit}
+    if lost:
+        (name, lead_s), most = max(lost.items(), key=lambda item: item[1])
+        raise DataError(
+            f"{precision} costs {most:.2f} % of CRPS in {name} at {lead_s // 60} min, and more than {limit:g} % in "
+            f"{len(lost)} cells: keep layers in float, or train with the rounding"
+        )
+
+
+def read_skill(run: Path, precision: Precision = "int8") -> tuple[SkillRow, ...]:
+    """Rows of RUN/skill.json and RUN/skill-*.json with pairs in them, rounded to five digits; of INT4 those of
+    RUN/skill_int4.json.
 
     Raises:
         DataError: a file is not a list of skill rows, or two rows describe the same cell.
     """
     rows: list[SkillRow] = []
-    for path in [*run.glob("skill.json"), *sorted(run.glob("skill-*.json"))]:
+    paths = [*run.glob(skill_file(precision)), *sorted(run.glob("skill-*.json"))]
+    for path in paths[:1] if precision == "int4" else paths:
         try:
             rows += msgspec.json.decode(path.read_bytes(), type=list[SkillRow])
         except msgspec.DecodeError as error:
@@ -172,7 +220,7 @@ def _manifest(
         quantiles=QUANTILES,
         events=station_task.EVENTS,
         precision=precision,
-        runtime={"onnxruntime": RUNTIME_FLOOR},
+        runtime={},
         files=(),
         budgets=(),
         tolerance=TOLERANCE,
@@ -196,36 +244,15 @@ def _write(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
             archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), data)
 
 
-def _measure(draft: Path, session: Any, inputs: Mapping[str, Array]) -> Measured:
-    """Time and memory of the model on this machine."""
-    speed = []
-    for stations, runs in _TIMED:
-        feed = {name: np.resize(value, (stations, *value.shape[1:])) for name, value in inputs.items()}
-        speed.append((stations, *median_ms(session, feed, runs)))
-    return Measured(processor(), installed_runtime(), peak_rss_mb(draft), tuple(speed))
-
-
-def _pi_budget(measured: Measured, model_bytes: int) -> Budget:
-    _, p50, p95 = measured.speed[0]
-    note = (
-        f"one station, one thread: {p50:.2g} and {p95:.2g} ms measured on {measured.processor}, times {PI4_SLOWER:g} "
-        "(assumed); memory as measured there, of a process that runs the golden samples; nothing was run on a Pi"
-    )
-    return Budget(
-        device="raspberry_pi_4",
-        basis="estimated",
-        model_bytes=model_bytes,
-        peak_rss_mb=round(measured.peak_rss_mb, 1),
-        p50_ms=round(PI4_SLOWER * p50, 1),
-        p95_ms=round(PI4_SLOWER * p95, 1),
-        note=note,
-    )
-
-
 def _card(
-    run: Path, config: Mapping[str, Any], manifest: Manifest, measured: Measured, inputs: Mapping[str, Array]
+    run: Path,
+    config: Mapping[str, Any],
+    manifest: Manifest,
+    measured: tuple[Benchmark, ...],
+    inputs: Mapping[str, Array],
 ) -> Card:
-    both = (run / "model_fp32.onnx", run / "model_int8.onnx")
+    both = (run / "model_fp32.onnx", run / f"model_{manifest.precision}.onnx")
+    verdict = read_verdict(run)
     samples = {name: np.resize(value, (64, *value.shape[1:])) for name, value in inputs.items()}
     return Card(
         manifest=manifest,
@@ -233,8 +260,9 @@ def _card(
         hold_out=tuple(config["hold_out"]),
         test_fraction=float(config["test_fraction"]),
         measured=measured,
-        comparison=compare_models(*both, samples) if all(path.exists() for path in both) else None,
+        comparison=compare_models(*both, samples) if both[0] != both[1] and both[0].exists() else None,
         plot=PLOT if manifest.skill else None,
+        verdict=verdict if verdict is not None and verdict.precision == manifest.precision else None,
     )
 
 

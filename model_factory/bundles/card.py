@@ -10,10 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from edge_agent.bundle.manifest import Manifest, SkillRow
+from edge_agent.bundle.benchmark import Benchmark
+from edge_agent.bundle.devices import DEVICES
+from edge_agent.bundle.manifest import Budget, Manifest, SkillRow
 from edge_agent.bundle.skill import BASELINES, Pooled, pool
 from edge_agent.variables import VARIABLES
 from model_factory.quantize.measure import Comparison, Speed
+from model_factory.verification.gate import Verdict, summary
 
 SHOWN_S = (900, 1800, 3600, 7200, 10_800, 21_600)
 LABELS = {
@@ -39,6 +42,11 @@ SCORE_WORDS = (
     "Ridge and LightGBM: regressions trained per station and lead on that station's own earlier record, which a new "
     "station does not have. All on the same pairs of forecast and reading."
 )
+GATE_WORDS = (
+    "Paired tests of squared errors per variable and lead on pairs that no training saw (Diebold and Mariano, stations "
+    "averaged first, false discovery rate 5 % over the table): at how many leads it is better, and worse by more than "
+    "0.5 % of RMSE. A bundle that is worse anywhere, or whose 80 % intervals hold less well, is refused."
+)
 LIMITS = (
     "Not for warnings, and not where life or property depends on it. Official warnings come first.",
     "The sets above are few and from few climates: high mountains, the tropics and the polar regions are hardly there.",
@@ -51,33 +59,24 @@ LIMITS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Figures of this machine, on one thread: processor, runtime version, peak memory of a process that reads the
-    bundle and runs its golden samples (MB), and times by batch."""
-
-    processor: str
-    runtime: str
-    peak_rss_mb: float
-    speed: tuple[tuple[int, float, float], ...]  # stations, median ms, 95th percentile ms
-
-
-@dataclass(frozen=True, slots=True)
 class Card:
     """All that a card tells. `networks`: name, licence, attribution, source, ... of each set trained on; `hold_out`:
-    networks these weights never saw; `comparison`: FP32 against INT8, where both exist."""
+    networks these weights never saw; `measured`: on the machine it was made on; `comparison`: with FP32, where both
+    exist; `verdict`: of the promotion gate."""
 
     manifest: Manifest
     networks: Sequence[Mapping[str, str]]
     hold_out: Sequence[str]
     test_fraction: float
-    measured: Measured
+    measured: Sequence[Benchmark]
     comparison: Comparison | None
     plot: str | None
+    verdict: Verdict | None = None
 
 
 def render_card(card: Card) -> str:
     """card.md."""
-    sections = (_head, _training, _unseen, _skill, _beaten, _quantized, _costs, _limits)
+    sections = (_head, _training, _unseen, _skill, _beaten, _gate, _quantized, _costs, _limits)
     return "\n".join(line for section in sections for line in (*section(card), "")).rstrip() + "\n"
 
 
@@ -204,31 +203,68 @@ def beaten_by(rows: Sequence[SkillRow], baseline: str) -> Iterator[str]:
             yield f"* {setting}, {network}, {variable}: {leads}{much}"
 
 
+def _gate(card: Card) -> Iterator[str]:
+    """The promotion gate's verdict, where there was one."""
+    verdict = card.verdict
+    if verdict is None:
+        return
+    yield "## The promotion gate"
+    yield ""
+    yield f"{'Promoted' if verdict.promoted else 'Refused'}, on {_listed(verdict.networks)}. {GATE_WORDS}"
+    yield ""
+    lines = (
+        [rival.replace("_", " "), variable, f"{ratio:.3f}", f"{better} of {leads}", f"{worse} of {leads}"]
+        for rival, variable, leads, better, worse, ratio in summary(verdict)
+    )
+    yield from _table(("against", "variable", "RMSE over its", "better", "worse"), lines)
+    if verdict.why:
+        yield ""
+        yield from (f"* {why}" for why in verdict.why)
+
+
 def _quantized(card: Card) -> Iterator[str]:
     both = [row for row in card.manifest.skill if row.rmse_fp32 and row.n > 0]
     if card.manifest.precision == "fp32" or not (both or card.comparison):
         return
     yield f"## {card.manifest.precision.upper()} against FP32"
     if both:
-        names = list(dict.fromkeys(row.variable for row in both))
-        changes = precision_changes(both)
-        (name, lead), worst = max(changes.items(), key=lambda item: abs(item[1]))
-        yield ""
-        yield (
-            f"Change of the RMSE by quantization, in per cent, over all settings; the largest is {worst:+.2f} % "
-            f"({name}, {_lead(lead)}):"
-        )
-        yield ""
-        leads = sorted({lead for _, lead in changes})
-        lines = ([_lead(at), *(_change(changes.get((name, at))) for name in names)] for at in leads)
-        yield from _table(("lead", *names), lines)
+        yield from _change_table(precision_changes(both), "RMSE")
+    scored = crps_changes(both)
+    if scored:
+        yield from _change_table(scored, "CRPS")
     if card.comparison is not None:
-        here, there = card.comparison.bytes_int8 / 1e6, card.comparison.bytes_fp32 / 1e6
+        here, there = card.comparison.bytes_after / 1e6, card.comparison.bytes_fp32 / 1e6
         yield ""
         yield f"Size: {here:.2f} MB, {card.comparison.size_ratio:.2f} times that of FP32 ({there:.2f} MB)."
         for row in card.comparison.speed:
             yield ""
-            yield _speed_line(row, card.measured.processor)
+            yield _speed_line(row, card.measured[0].board)
+
+
+def _change_table(changes: Mapping[tuple[str, int], float], score: str) -> Iterator[str]:
+    """Changes in per cent, a row a lead."""
+    (name, lead), worst = max(changes.items(), key=lambda item: abs(item[1]))
+    yield ""
+    yield (
+        f"Change of the {score} by quantization, in per cent, over all settings; the largest is {worst:+.2f} % "
+        f"({name}, {_lead(lead)}):"
+    )
+    yield ""
+    names = list(dict.fromkeys(name for name, _ in changes))
+    lines = (
+        [_lead(at), *(_change(changes.get((name, at))) for name in names)] for at in sorted({k[1] for k in changes})
+    )
+    yield from _table(("lead", *names), lines)
+
+
+def crps_changes(rows: Iterable[SkillRow]) -> dict[tuple[str, int], float]:
+    """As `precision_changes`, of the CRPS, where it is known of FP32."""
+    sums: dict[tuple[str, int], tuple[float, float]] = {}
+    for row in rows:
+        if row.crps_fp32 is not None:
+            here, there = sums.get((row.variable, row.lead_s), (0.0, 0.0))
+            sums[row.variable, row.lead_s] = (here + row.n * row.crps, there + row.n * row.crps_fp32)
+    return {key: 100.0 * (here / there - 1.0) for key, (here, there) in sums.items() if there > 0.0}
 
 
 def precision_changes(rows: Iterable[SkillRow]) -> dict[tuple[str, int], float]:
@@ -242,19 +278,37 @@ def precision_changes(rows: Iterable[SkillRow]) -> dict[tuple[str, int], float]:
 
 
 def _costs(card: Card) -> Iterator[str]:
-    measured = card.measured
+    first = card.measured[0]
     yield "## What it costs"
     yield ""
-    yield f"Measured here, which is not a Pi: {measured.processor}, onnxruntime {measured.runtime}, one thread."
+    yield f"Measured where it was made, which is no board: {first.board}, {first.cores} cores, {first.runtime}."
     yield ""
-    lines = ([str(n), f"{p50:.2f} ms", f"{p95:.2f} ms"] for n, p50, p95 in measured.speed)
-    yield from _table(("stations in one run", "median", "95th percentile"), lines)
+    heads = ("threads", "stations in one run", "p50", "p95", "start to first forecast", "peak memory")
+    yield from _table(heads, (_cost_cells(row) for row in card.measured))
     yield ""
-    yield f"Peak memory of a process that reads the bundle and runs its golden samples: {measured.peak_rss_mb:.0f} MB."
-    for row in card.manifest.budgets:
-        yield ""
-        times = f"{row.p50_ms:g} ms (p50), {row.p95_ms:g} ms (p95)"
-        yield f"{row.device}, {row.basis}: {times}, {row.peak_rss_mb:g} MB. {row.note}."
+    yield "For devices, with the limits of `firmware_configs/devices`; a bundle above one of them is refused:"
+    yield ""
+    columns = ("device", "basis", "model", "p50", "p95", "peak memory", "how")
+    yield from _table(columns, (_budget_cells(row) for row in card.manifest.budgets))
+
+
+def _cost_cells(row: Benchmark) -> list[str]:
+    cost = row.cost
+    times = [f"{cost.p50_ms:.2f} ms", f"{cost.p95_ms:.2f} ms", f"{cost.startup_ms:.0f} ms"]
+    return [str(row.threads), str(row.stations), *times, f"{cost.peak_rss_mb:.0f} MB"]
+
+
+def _budget_cells(row: Budget) -> list[str]:
+    limits = DEVICES[row.device]
+    return [
+        row.device,
+        row.basis,
+        f"{row.model_bytes / 1e6:.2f} of {limits.model_bytes / 1e6:g} MB",
+        f"{row.p50_ms:g} ms",
+        f"{row.p95_ms:g} of {limits.p95_ms:g} ms",
+        f"{row.peak_rss_mb:g} of {limits.peak_rss_mb:g} MB",
+        row.note,
+    ]
 
 
 def _limits(card: Card) -> Iterator[str]:
@@ -266,7 +320,7 @@ def _limits(card: Card) -> Iterator[str]:
 def _speed_line(row: Speed, processor: str) -> str:
     stations = "1 station" if row.stations == 1 else f"{row.stations} stations"
     return (
-        f"Speed with {stations} in one run: {row.int8_ms:.2f} ms against {row.fp32_ms:.2f} ms, "
+        f"Speed with {stations} in one run: {row.after_ms:.2f} ms against {row.fp32_ms:.2f} ms, "
         f"{row.ratio:.2f} times as fast (medians of {row.runs} runs each in turn, {processor})."
     )
 

@@ -102,18 +102,22 @@ def select(model: onnx.ModelProto, part: str, exclude: Sequence[str]) -> tuple[t
     return chosen, excluded
 
 
-def quantize_command(run: Path, calibration: int = 256, exclude: Sequence[str] = ()) -> None:
+def quantize_command(run: Path, calibration: int = 256, exclude: Sequence[str] = (), bits: int = 8) -> None:
     """`model-factory quantize`: RUN/model_fp32.onnx -> RUN/model_int8.onnx, calibrated with at most `calibration`
-    samples of RUN/calibration.npz, which training drew from the part it may see."""
-    fp32, int8 = run / "model_fp32.onnx", run / "model_int8.onnx"
+    samples of RUN/calibration.npz, which training drew from the part it may see; or, with 4 bits, model_int4.onnx."""
+    fp32, out = run / "model_fp32.onnx", run / f"model_int{bits}.onnx"
     samples = load_calibration(run / "calibration.npz", calibration)
     if not fp32.exists():
         raise DataError(f"{fp32} is not there: train (or export) the model first")
-    count = len(next(iter(samples.values())))
-    click.echo(f"calibrating with {count} samples ...")
-    done = quantize_int8(fp32, int8, batches(samples), exclude=exclude)
-    click.echo(f"{len(done.nodes)} layers in INT8, {len(done.excluded)} kept in float: {int8}")
-    for line in render(compare_models(fp32, int8, samples)):
+    if bits == 4:
+        from model_factory.quantize.int4 import quantize_int4
+
+        done = quantize_int4(fp32, out, exclude=exclude)
+    else:
+        click.echo(f"calibrating with {len(next(iter(samples.values())))} samples ...")
+        done = quantize_int8(fp32, out, batches(samples), exclude=exclude)
+    click.echo(f"{len(done.nodes)} layers in INT{bits}, {len(done.excluded)} kept in float: {out}")
+    for line in render(compare_models(fp32, out, samples)):
         click.echo(line)
 
 
@@ -145,11 +149,11 @@ def batches(samples: Mapping[str, Array], size: int = _BATCH) -> Iterator[dict[s
 
 def render(comparison: Comparison) -> Iterator[str]:
     """A comparison in lines for a person."""
-    before, after = comparison.bytes_fp32 / 1e6, comparison.bytes_int8 / 1e6
+    before, after = comparison.bytes_fp32 / 1e6, comparison.bytes_after / 1e6
     yield f"size    {before:.2f} MB -> {after:.2f} MB, ratio {comparison.size_ratio:.3f}"
     for row in comparison.speed:
         yield (
-            f"speed   {row.stations:>4} stations: {row.fp32_ms:.2f} ms -> {row.int8_ms:.2f} ms, "
+            f"speed   {row.stations:>4} stations: {row.fp32_ms:.2f} ms -> {row.after_ms:.2f} ms, "
             f"{row.ratio:.2f} times as fast (medians of {row.runs} runs each, side by side)"
         )
     for change in comparison.changes:

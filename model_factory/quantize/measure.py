@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -27,13 +26,13 @@ class Speed:
 
     stations: int
     fp32_ms: float
-    int8_ms: float
+    after_ms: float
     runs: int
 
     @property
     def ratio(self) -> float:
         """How many times as fast the second is."""
-        return self.fp32_ms / self.int8_ms
+        return self.fp32_ms / self.after_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,46 +47,29 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """FP32 against INT8."""
+    """FP32 against what quantization made of it."""
 
     bytes_fp32: int
-    bytes_int8: int
+    bytes_after: int
     speed: tuple[Speed, ...]
     changes: tuple[Change, ...]
 
     @property
     def size_ratio(self) -> float:
         """Size of the second over that of the first."""
-        return self.bytes_int8 / self.bytes_fp32
+        return self.bytes_after / self.bytes_fp32
 
 
-def compare_models(fp32: Path, int8: Path, samples: Mapping[str, Array], *, seconds: float = 2.0) -> Comparison:
+def compare_models(fp32: Path, quantized: Path, samples: Mapping[str, Array], *, seconds: float = 2.0) -> Comparison:
     """Both models on the same samples, about `seconds` of timing per batch size; sizes without exporters' notes."""
-    raw = [without_notes(path.read_bytes()) for path in (fp32, int8)]
-    pair = (open_model(raw[0], name="fp32"), open_model(raw[1], name="int8"))
+    raw = [without_notes(path.read_bytes()) for path in (fp32, quantized)]
+    pair = (open_model(raw[0], name="fp32"), open_model(raw[1], name="quantized"))
     count = len(next(iter(samples.values())))
     speed = [_race(pair, _rows(samples, n), n, seconds) for n in BATCHES if n <= count]
     some = _rows(samples, min(count, BATCHES[-1]))
     names = [output.name for output in pair[0].get_outputs()]
     answers = [dict(zip(names, session.run(names, some), strict=True)) for session in pair]
     return Comparison(len(raw[0]), len(raw[1]), tuple(speed), tuple(_changes(names, *answers)))
-
-
-def median_ms(session: Any, feed: Mapping[str, Array], runs: int) -> tuple[float, float]:
-    """(median, 95th percentile) of the time of one run, ms, after one that warms up."""
-    session.run(None, dict(feed))
-    times = [_time_ms(session, feed) for _ in range(runs)]
-    return statistics.median(times), float(np.quantile(times, 0.95))
-
-
-def processor() -> str:
-    """Name of the processor measured on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{next(named, platform.processor() or 'unknown processor')} ({platform.machine()})"
 
 
 def _race(pair: Sequence[Any], feed: Mapping[str, Array], stations: int, seconds: float) -> Speed:

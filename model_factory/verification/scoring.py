@@ -42,15 +42,22 @@ class Sums:
     squares: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     absolute: NDArray[np.float64] = field(default_factory=_zeros)
     crps: NDArray[np.float64] = field(default_factory=_zeros)
+    crps_fp32: NDArray[np.float64] | None = None
     inside80: NDArray[np.float64] = field(default_factory=_zeros)
 
     def add(
-        self, came: Floats, means: Mapping[str, Floats], quantiles: Floats, asked: Mapping[str, Mask] | None = None
+        self,
+        came: Floats,
+        means: Mapping[str, Floats],
+        quantiles: Floats,
+        asked: Mapping[str, Mask] | None = None,
+        quantiles_fp32: Floats | None = None,
     ) -> None:
         """Take a station's pairs: those where a reading came and every source has a forecast.
 
         Args:
             came: [O, 24, 7]; means: source -> [O, 24, 7], `model` among them; quantiles: [O, 24, 7, Q] of the model.
+            quantiles_fp32: those of the model before quantization.
             asked: source -> [24, 7], the cells a source answers for; elsewhere its absence leaves no pair out.
         """
         asked = asked or {}
@@ -68,6 +75,10 @@ class Sums:
                     self.absolute[:, i] += np.where(there, np.abs(wrong), 0.0).sum(axis=0)
             q = quantiles[:, :, i]
             self.crps[:, i] += np.where(there, crps(q, truth, QUANTILES, circular), 0.0).sum(axis=0)
+            if quantiles_fp32 is not None:
+                self.crps_fp32 = _zeros() if self.crps_fp32 is None else self.crps_fp32
+                before = crps(quantiles_fp32[:, :, i], truth, QUANTILES, circular)
+                self.crps_fp32[:, i] += np.where(there, before, 0.0).sum(axis=0)
             held = inside(q[..., QUANTILES.index(0.1)], q[..., QUANTILES.index(0.9)], truth, circular)
             self.inside80[:, i] += np.where(there, held, 0.0).sum(axis=0)
 
@@ -102,4 +113,5 @@ class Sums:
             anomaly_persistence=rmse(ANOMALY),
             ridge=rmse(RIDGE),
             lightgbm=rmse(LIGHTGBM),
+            crps_fp32=None if self.crps_fp32 is None else round(float(self.crps_fp32[k, i]) / n, 5),
         )

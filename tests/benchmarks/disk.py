@@ -39,7 +39,7 @@ A_DAY = 96  # forecasts of a station
 PENDING = (LEADS_S[-1] + LATE_S) // 900 + 1  # origins that wait to be scored
 MINUTES = 60  # of status, of which a day is made
 LONE_S, GATEWAY_S = 10, 60  # cadence of readings, of one station and of a gateway's
-SCORED = 21  # rows of scores for each station and lead and quarter hour: seven variables, three sources
+SCORED = 28  # rows of scores for each station and lead and quarter hour: seven variables, four sources
 
 
 def written() -> int:

@@ -174,7 +174,7 @@ def test_a_runtime_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_runtime_versions_are_compared_as_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: str, floor: str, fine: bool
 ) -> None:
-    monkeypatch.setattr(check, "installed_runtime", lambda: here)
+    monkeypatch.setattr(check, "installed_runtime", lambda *_: here)
     path = make_tiny_bundle(tmp_path / "a.bundle", runtime={"onnxruntime": floor})
     if fine:
         assert read_bundle(path)

@@ -18,13 +18,14 @@ from edge_agent.bundle.manifest import SkillRow
 from edge_agent.bundle.reader import Bundle, read_bundle
 from edge_agent.errors import BundleError, ConfigError, DataError
 from edge_agent.inference.onnx import OnnxSession
-from model_factory.bundles import build
-from model_factory.bundles.build import build_bundle, check_answers, read_skill
+from model_factory.bundles import budget
+from model_factory.bundles.build import build_bundle, check_answers, check_loss, read_skill
 from model_factory.bundles.card import beaten_by, precision_changes
 from model_factory.bundles.golden_inputs import STATIONS, golden_inputs
 from model_factory.cli import main
 from tests.tiny_bundle import tiny_expected, tiny_model
 
+FEW_RUNS = ((1, 1, 5), (4, 64, 5))  # threads, stations, runs
 CONFIG: dict[str, Any] = {
     "task": "station",
     "settings": {"steps": 10, "size": {"width": 320}, "hold_out": ["nerrs-apaeb"]},
@@ -84,13 +85,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
     """A finished run and the bundle made of it, for tests that only look."""
     folder = fill(tmp_path_factory.mktemp("made") / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "_TIMED", ((1, 3), (64, 2)))
+        patch.setattr(budget, "MEASURED", FEW_RUNS)
         return folder, make(folder)
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_TIMED", ((1, 3), (64, 2)))
+    monkeypatch.setattr(budget, "MEASURED", FEW_RUNS)
 
 
 def make(run: Path, **changes: Any) -> Any:
@@ -116,9 +117,8 @@ def test_the_manifest_says_where_it_came_from_and_what_it_costs(made: tuple[Path
     assert manifest.provenance.training["settings.size.width"] == 320
     assert manifest.provenance.training["hold_out"] == "nerrs-apaeb"
     assert manifest.provenance.code["torch"] == "2.13.0"
-    [pi] = manifest.budgets
-    assert (pi.device, pi.basis) == ("raspberry_pi_4", "estimated")
-    assert "nothing was run on a Pi" in pi.note
+    assert {row.device for row in manifest.budgets} == {"raspberry_pi_4", "jetson_nano"}
+    assert all(row.basis == "estimated" and "nothing was run on such a device" in row.note for row in manifest.budgets)
     assert all(manifest.tolerance[name] > 0 for name in tolerated(manifest))
     assert [row.n for row in manifest.skill] == [100, 100, 100]
     assert manifest.skill[0].rmse == 0.51235
@@ -128,7 +128,7 @@ def test_the_card_is_honest(made: tuple[Path, Bundle]) -> None:
     card = made[1].card
     for words in ("Stadt Zuerich", "last 20 % of every station", "Anything of nerrs-apaeb", "These weights never saw",
                   "places it knows", "0.9 (0.57)", "final-period, zurich-lake, temperature: 15 min, up to 2.5 % worse",
-                  "not a Pi", "Limits of use", "![RMSE by lead](skill.png)"):  # fmt: skip
+                  "which is no board", "Limits of use", "![RMSE by lead](skill.png)"):  # fmt: skip
         assert words in card
 
 
@@ -254,3 +254,18 @@ def test_outputs_are_declared_as_the_task_says(made: tuple[Path, Bundle]) -> Non
     manifest = made[1].manifest
     assert manifest.outputs == station_task.outputs()
     assert manifest.inputs == station_task.INPUTS
+
+
+def test_quantization_that_costs_too_much_crps_is_refused(run: Path) -> None:
+    rows = [cell(crps=0.303, crps_fp32=0.3)]
+    (run / "skill.json").write_text(json.dumps(rows))
+    loss = read_skill(run)
+    check_loss(loss, "int4")
+    with pytest.raises(DataError, match=r"int8 costs 1\.32 % of CRPS in temperature at 15 min"):
+        check_loss((*loss, SkillRow(**cell(lead_s=900, n=1, crps=0.4, crps_fp32=0.3))), "int8")
+
+
+def test_a_bundle_of_int4_has_its_own_skill_and_devices(run: Path) -> None:
+    (run / "skill_int4.json").write_text(json.dumps([cell(crps=0.301, crps_fp32=0.3, rmse=0.52)]))
+    assert [row.rmse for row in read_skill(run, "int4")] == [0.52]
+    assert set(budget.SLOWER["int4"]) == {"mobile", "browser"}

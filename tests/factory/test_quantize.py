@@ -16,6 +16,7 @@ from edge_agent.bundle.onnx_wire import read_model
 from edge_agent.errors import DataError
 from edge_agent.inference.onnx import open_model
 from model_factory.bundles.graph import without_notes
+from model_factory.quantize.int4 import quantize_int4
 from model_factory.quantize.int8 import batches, load_calibration, quantize_command, quantize_int8
 from model_factory.quantize.measure import Comparison, compare_models
 
@@ -188,3 +189,55 @@ def test_notes_of_the_exporter_are_removed_and_nothing_else(pair: tuple[Path, Pa
     assert b"/home/someone" in raw and b"/home/someone" not in bare
     before, after = (np.asarray(open_model(m).run(None, feed)[0]) for m in (raw, bare))
     np.testing.assert_array_equal(before, after)
+
+
+def test_int4_packs_the_core_and_leaves_the_rest_alone(tmp_path: Path) -> None:
+    fp32 = make_model(tmp_path / "fp32.onnx")
+    done = quantize_int4(fp32, tmp_path / "int4.onnx")
+    assert done.nodes == ("node_linear", "node_linear_1", "node_linear_2")
+    model = onnx.load(tmp_path / "int4.onnx")
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("MatMulNBits") == 3 and kinds.count("MatMul") == 1  # the front's kernel
+    settings = {
+        a.name: helper.get_attribute_value(a)
+        for n in model.graph.node
+        if n.op_type == "MatMulNBits"
+        for a in n.attribute
+    }
+    assert (settings["bits"], settings["block_size"], settings["accuracy_level"]) == (4, 128, 4)
+    facts = read_model((tmp_path / "int4.onnx").read_bytes())
+    assert all(domain in STANDARD_DOMAINS or kind in CONTRIBUTED for domain, kind in facts.operators)
+    x = RNG.standard_normal((40, 16)).astype(np.float32)
+    before, after = (
+        open_model((tmp_path / f"{name}.onnx").read_bytes()).run(None, {"x": x})[0] for name in ("fp32", "int4")
+    )
+    assert np.sqrt(np.mean((after - before) ** 2)) < 0.15 * before.std()
+
+
+def test_int4_keeps_what_is_excluded_in_float(tmp_path: Path) -> None:
+    done = quantize_int4(make_model(tmp_path / "fp32.onnx"), tmp_path / "int4.onnx", exclude=["core.block.weight"])
+    assert done.excluded == ("node_linear_1",)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "int4.onnx").graph.node]
+    assert kinds.count("MatMulNBits") == 2 and kinds.count("Gemm") == 1
+
+
+def test_convolutions_are_stored_in_int4_and_run_in_float(tmp_path: Path) -> None:
+    weight = np.random.default_rng(2).standard_normal((32, 16, 5)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "core.conv.weight"], ["y"], "node_conv")],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["S", 16, 50])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["S", 32, 46])],
+        [numpy_helper.from_array(weight, "core.conv.weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, tmp_path / "fp32.onnx")
+    quantize_int4(tmp_path / "fp32.onnx", tmp_path / "int4.onnx")
+    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("fp32", "int4")]
+    assert sizes[1] < 0.25 * sizes[0]
+    read_model((tmp_path / "int4.onnx").read_bytes())
+    x = RNG.standard_normal((3, 16, 50)).astype(np.float32)
+    before, after = (
+        open_model((tmp_path / f"{name}.onnx").read_bytes()).run(None, {"x": x})[0] for name in ("fp32", "int4")
+    )
+    assert np.sqrt(np.mean((after - before) ** 2)) < 0.15 * before.std()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from edge_agent.bundle.reader import read_bundle
 from edge_agent.errors import BundleError
-from edge_agent.inference.onnx import OnnxSession
+from edge_agent.inference.onnx import CPU, OnnxSession, providers_for
 from tests.tiny_bundle import make_tiny_bundle, tiny_expected, tiny_golden, tiny_inputs, tiny_manifest, tiny_model
 
 
@@ -142,3 +144,25 @@ def test_two_threads_give_the_same_answer(tmp_path: Path) -> None:
     inputs = tiny_inputs(8)
     one, two = OnnxSession(bundle).run(inputs), OnnxSession(bundle, threads=2).run(inputs)
     np.testing.assert_array_equal(one["quantiles"], two["quantiles"])
+
+
+def test_a_jetson_tries_its_graphics_processor_first_and_every_device_ends_at_the_processor() -> None:
+    all_of_them = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "ROCMExecutionProvider", CPU]
+    tensorrt, cuda = all_of_them[:2]
+    assert providers_for("jetson_nano", all_of_them) == [[tensorrt, CPU], [cuda, CPU], [CPU]]
+    assert providers_for("jetson_nano", [cuda, CPU]) == [[cuda, CPU], [CPU]]
+    for device in (None, "raspberry_pi_4", "mobile", "browser"):
+        assert providers_for(device, all_of_them) == [[CPU]]
+
+
+def test_where_the_graphics_processor_does_not_start_the_processor_forecasts_and_the_log_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The runtime here has no CUDA: it is told that it had, and what it then really does decides."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", CPU])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of onnxruntime: the provider is not there
+        session = OnnxSession(read_bundle(make_tiny_bundle(tmp_path / "a.bundle")), device="jetson_nano")
+    inputs = tiny_inputs(2)
+    np.testing.assert_allclose(session.run(inputs)["mean"], tiny_expected(inputs)["mean"], atol=1e-5)
+    assert "CUDAExecutionProvider does not start here" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from edge_agent.clock import format_time
 from edge_agent.config import Station
 from edge_agent.forecast import LEADS_S, QUANTILES, Forecast, Level, VariableForecast
 from edge_agent.forecast.nowcast import Nowcaster
@@ -160,7 +162,7 @@ def test_what_is_too_old_goes_and_the_rest_stays(store: Store) -> None:
     assert store.prune(now) == Pruned(observations=1, grid_days=3, forecasts=5, scores=1)
     assert len(list(store.observations("roof"))) == 5
     assert [f.origin for f in store.forecasts("roof", since=0, until=now)] == [now - 7 * 86_400]
-    assert [r.day for r in store.scores("roof")] == ["2024-12-01"]
+    assert [r.day for r in store.scores("roof")] == ["2024-11-25"]  # the Monday of its week
     assert store.prune(now) == Pruned(0, 0, 0, 0)
     assert np.isfinite(store.history(["roof"], now)[0, :, 0]).sum() > 0
 
@@ -178,3 +180,28 @@ def test_small_things_are_kept_by_name(store: Store) -> None:
     store.set("golden:abc", "passed")
     store.set("golden:abc", "failed")
     assert store.get("golden:abc") == "failed"
+
+
+def test_scores_older_than_five_weeks_become_rows_of_weeks_and_no_sum_is_lost(store: Store) -> None:
+    now = DAY + 500 * 86_400
+    days = [format_time(now - back * 86_400)[:10] for back in range(1, 300)]
+    store.add_scores(
+        row(day, lead_s=lead, n=back + 1, station=station)
+        for back, day in enumerate(days) for lead in (900, 3600) for station in ("roof", "shed")
+    )  # fmt: skip
+    before = sum((one for one in store.scores("shed") if one.lead_s == 900), start=row("x", lead_s=900, n=0))
+    for _ in range(300):
+        assert store.prune(now).scores == 0
+    kept = [one for one in store.scores("shed") if one.lead_s == 900]
+    after = sum(kept, start=row("x", lead_s=900, n=0))
+    assert after == before and len(store.scores("roof")) == 2 * len(kept)
+    lone = [one for one in kept if date.fromisoformat(one.day).weekday()]
+    assert len(kept) < 42 + (300 - 35) / 7 and min(one.day for one in lone) >= days[34]
+
+
+def test_scores_that_come_late_to_a_week_add_to_it(store: Store) -> None:
+    now = DAY + 500 * 86_400
+    for back in (100, 101, 102, 103, 104, 105, 106):  # seven days, of two weeks
+        store.add_scores([row(format_time(now - back * 86_400)[:10])])
+        store.prune(now)
+    assert sum(one.n for one in store.scores("roof")) == 14 and len(store.scores("roof")) == 2

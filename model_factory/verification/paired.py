@@ -1,0 +1,179 @@
+"""Forecast and observation side by side, pair by pair, kept so that a test or a report need not run a model again.
+
+One file a network, `RUN/pairs/<network>.npz`, at the seven leads the regressions are made for. Holds numbers only and
+is read without pickle.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.bundle.station_task import EVENTS, OUTPUT_VARIABLES
+from edge_agent.circle import near
+from edge_agent.errors import DataError
+from edge_agent.forecast import LEADS_S, QUANTILES
+from edge_agent.variables import VARIABLES, Kind
+from model_factory.verification.features import LEAD_STEPS
+
+PAIRED_LEADS_S = tuple(LEADS_S[k - 1] for k in LEAD_STEPS)
+AT_LEADS = np.array(LEAD_STEPS) - 1
+CIRCULAR = tuple(VARIABLES[name].kind is Kind.DIRECTION for name in OUTPUT_VARIABLES)
+MAX_PAIRS = 2_000_000  # origins in a file
+FOLDER = "pairs"
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Of a network, N origins of K stations, 7 leads, 7 variables; NaN where there is nothing.
+
+    `place` [K, 2]: latitude, longitude, degrees. `station` [N]: which of `stations`. `origin` [N]: UTC s. `came`
+    [N, 7, 7]. `means`: source -> [N, 7, 7]. `crps`: the same of sources that forecast a distribution. `pit`
+    [N, 7, 7, 2]: see `pit_interval`, of the model. `probability` [N, 7]: of rain. `precision`: of the model.
+    """
+
+    setting: str
+    network: str
+    stations: tuple[str, ...]
+    place: NDArray[np.float64]
+    station: NDArray[np.int64]
+    origin: NDArray[np.int64]
+    came: Floats
+    means: Mapping[str, Floats]
+    crps: Mapping[str, Floats]
+    pit: Floats
+    probability: Floats
+    precision: str = "fp32"
+
+    def rain(self) -> Floats:
+        """Whether the event came, [N, 7]: 1, 0 or NaN."""
+        return EVENTS[0].came(self.came[..., OUTPUT_VARIABLES.index(EVENTS[0].variable)])
+
+    def inside80(self) -> NDArray[np.float64]:
+        """Chance that a randomized PIT lies within 0.1 to 0.9, [N, 7, 7]: its mean is the coverage of the central 80 %,
+        ties included."""
+        low = self.pit[..., 0].astype(np.float64)
+        width = np.maximum(self.pit[..., 1] - low, 1e-6)
+        return np.asarray(np.clip(np.minimum(low + width, 0.9) - np.maximum(low, 0.1), 0.0, None) / width)
+
+    def valid(self) -> NDArray[np.int64]:
+        """Valid times, [N, 7], UTC s."""
+        return np.asarray(self.origin[:, None] + np.array(PAIRED_LEADS_S))
+
+
+def pit_interval(name: str, quantiles: Floats, came: Floats, resolution: float) -> NDArray[np.float64]:
+    """Where an observation lies in a forecast distribution, as the interval [F(o - r/2), F(o + r/2)], [..., 2].
+
+    F runs straight between the quantiles; below the first and above the last level it is only known to lie there, so
+    that the interval takes in the whole tail. An honest forecast's randomized PIT, drawn evenly from the interval, is
+    uniform, also where readings are tied (calm, saturated air, whole hPa, no rain). Source: Czado, Gneiting and Held
+    (2009), Biometrics 65, 1254-1261, eq. 2, with the reading's rounding as the tie.
+
+    Args:
+        name: the variable; directions are unwrapped.
+        quantiles: [..., Q]; came: [...].
+        resolution: r, in the variable's unit.
+    """
+    q, o = np.asarray(quantiles, np.float64), np.asarray(came, np.float64)
+    if VARIABLES[name].kind is Kind.DIRECTION:
+        o = near(o, q[..., q.shape[-1] // 2])
+    low, high = _below(q, o - resolution / 2, -1), _below(q, o + resolution / 2, 1)
+    missing = np.asarray(np.isnan(o) | np.isnan(q).any(-1))
+    return np.where(missing[..., None], np.nan, np.stack([low, high], axis=-1))
+
+
+def _below(q: NDArray[np.float64], x: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """F(x) from quantiles [..., Q]; `side` -1: its lowest possible value, 1: its highest."""
+    levels = np.array(QUANTILES)
+    k = (q < x[..., None]).sum(-1) if side < 0 else (q <= x[..., None]).sum(-1)
+    inner = np.clip(k, 1, len(levels) - 1)
+    left, right = (np.take_along_axis(q, i[..., None], -1)[..., 0] for i in (inner - 1, inner))
+    part = np.clip((x - left) / np.where(right > left, right - left, 1.0), 0.0, 1.0)
+    between = levels[inner - 1] + part * (levels[inner] - levels[inner - 1])
+    below, above = (0.0, levels[-1]) if side < 0 else (levels[0], 1.0)
+    return np.asarray(np.where(k == 0, below, np.where(k == len(levels), above, between)))
+
+
+def resolution_of(values: Floats) -> float:
+    """The step in which a series was read: the median distance of neighbouring different values; 0 without two."""
+    different = np.unique(values[~np.isnan(values)].round(4))
+    return float(np.median(np.diff(different))) if len(different) > 1 else 0.0
+
+
+def joined(parts: Sequence[Pairs]) -> Pairs:
+    """Stations of one network as one."""
+    counts = np.cumsum([0, *(len(part.stations) for part in parts)])
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return replace(
+        parts[0],
+        stations=tuple(name for part in parts for name in part.stations),
+        station=np.concatenate([part.station + start for part, start in zip(parts, counts, strict=False)]),
+        means={source: np.concatenate([part.means[source] for part in parts]) for source in parts[0].means},
+        crps={source: np.concatenate([part.crps[source] for part in parts]) for source in parts[0].crps},
+        place=column("place"),
+        origin=column("origin"),
+        came=column("came"),
+        pit=column("pit"),
+        probability=column("probability"),
+    )
+
+
+def save(pairs: Pairs, run: Path) -> Path:
+    """Write RUN/pairs/<network>.npz, beside and moved into place."""
+    path = run / FOLDER / f"{pairs.network}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, NDArray[Any]] = {
+        f"mean:{source}": values.astype(np.float32) for source, values in pairs.means.items()
+    }
+    arrays |= {f"crps:{source}": values.astype(np.float32) for source, values in pairs.crps.items()}
+    arrays |= {"about": np.array([pairs.setting, pairs.network, pairs.precision]), "stations": np.array(pairs.stations)}
+    arrays |= {"place": pairs.place, "station": pairs.station, "origin": pairs.origin}
+    arrays |= {"came": pairs.came.astype(np.float32), "pit": pairs.pit.astype(np.float16)}
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **arrays, probability=pairs.probability.astype(np.float32))  # type: ignore[arg-type]
+    part.replace(path)
+    return path
+
+
+def load_all(run: Path) -> dict[str, Pairs]:
+    """Every network's pairs in a run's folder.
+
+    Raises:
+        DataError: there are none, or a file is not one.
+    """
+    found = [load(path) for path in sorted((run / FOLDER).glob("*.npz"))]
+    if not found:
+        raise DataError(f"{run / FOLDER}: no pairs: `model-factory evaluate {run} DATA/ --pairs` writes them")
+    return {pairs.network: pairs for pairs in found}
+
+
+def load(path: Path) -> Pairs:
+    """One file of pairs. Raises DataError: it cannot be read, or its arrays do not fit each other."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            arrays = {name: held[name] for name in held.files}
+        n, shape = len(arrays["origin"]), (len(PAIRED_LEADS_S), len(OUTPUT_VARIABLES))
+        named = {kind: {k[5:]: v for k, v in arrays.items() if k.startswith(f"{kind}:")} for kind in ("mean", "crps")}
+        whole = [arrays["came"], *named["mean"].values(), *named["crps"].values(), arrays["pit"][..., 0]]
+        if n > MAX_PAIRS or any(values.shape != (n, *shape) for values in whole):
+            raise DataError(f"{path}: its arrays do not belong together: evaluate again")
+        setting, network, precision = (str(word) for word in arrays["about"])
+        return Pairs(
+            setting, network, tuple(map(str, arrays["stations"])), arrays["place"], arrays["station"],
+            arrays["origin"], arrays["came"], named["mean"], named["crps"], arrays["pit"].astype(np.float32),
+            arrays["probability"], precision,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"{path}: not a file of pairs ({error!r}): evaluate again") from error
