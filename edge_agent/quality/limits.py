@@ -212,7 +212,7 @@ def spike_limit(name: str, span_s: int) -> float:
 OFFSET_S = 48 * HOUR
 OFFSET_NATURAL_S = 24 * HOUR
 OFFSET_NATURAL_HUMIDITY_S = 2 * HOUR
-OFFSET_SHARE = 0.3  # of the first jump, by which the second may differ
+OFFSET_SHARE = 0.15  # of the first jump, by which the second may differ
 
 # --- rain ---
 
@@ -258,7 +258,7 @@ ROLE_FITS = 1.5  # and the other column may surprise by no more than this
 ROLE_WILD = ("wind_direction", "wind_speed", "wind_gust", "rain", "solar_radiation")  # what stands here never surprises
 ROLE_SWAP = 15.0  # all surprises that a swap explains together
 ROLE_UNIT = 9.0  # the surprise that a unit explains
-ROLE_RETURN = 8.0  # the surprise that is gone when columns are taken as labelled again
+ROLE_RETURN = 3.0  # the surprise that is gone when columns are taken as labelled again
 ROLE_LEVEL = 12.0  # values far from their own past and at home in another's: summed over independent samples
 ROLE_LEVEL_UNITS = ("humidity", "pressure", "pressure_msl")  # others: a first summer or storm is no slip of units
 ROLE_SAMPLE_S = 3 * HOUR  # readings nearer than this are one sample

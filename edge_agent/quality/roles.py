@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from edge_agent.clock import format_time
 from edge_agent.observation import Flag, Verdict
 from edge_agent.quality import limits
+from edge_agent.quality.checks import consistency_test
 from edge_agent.quality.levels import AXES, Level
 from edge_agent.variables import VARIABLES, conversion
 
@@ -165,6 +166,9 @@ class Roles:
         is known to weigh it by, belief in it wanes."""
         back = level = 0.0
         weighed = False
+        whole = {**columns, **{name: value for name in held.names if (value := held.believed(name, columns)) is not None}}
+        if _contradict(whole) and not _contradict(columns):
+            held.evidence -= limits.ROLE_IMPOSSIBLE
         for name in held.names:
             value, own = held.believed(name, columns), columns.get(name)
             if value is None or own is None:
@@ -228,8 +232,7 @@ class Roles:
                 total += gain
         level = sum(self._gain(name, columns[column], columns[name]) for name, column in chosen.items())
         whole = {**columns, **{name: columns[column] for name, column in chosen.items()}}
-        mixed_up = whole.get("dew_point", -math.inf) > whole.get("temperature", math.inf) + limits.DEW_POINT_ABOVE
-        if len(chosen) < 2 or mixed_up or total < limits.ROLE_SWAP or level < -limits.ROLE_JUMPED:
+        if len(chosen) < 2 or _contradict(whole) or total < limits.ROLE_SWAP or level < -limits.ROLE_JUMPED:
             return
         moved: dict[str, str | None] = {**chosen, **self._homeless(columns, shock, chosen)}
         self._held = [held for held in self._held if not moved.keys() & set(held.names)]
@@ -336,6 +339,11 @@ def _is_unit(key: _Key) -> bool:
 def _possible(name: str, value: float) -> bool:
     low, high = VARIABLES[name].suspect
     return low <= value <= high
+
+
+def _contradict(values: Values) -> bool:
+    """Whether values of one reading contradict each other."""
+    return next(consistency_test(values), None) is not None
 
 
 def _in_order(one: str, other: str, columns: Values) -> bool:
