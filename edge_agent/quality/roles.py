@@ -166,7 +166,10 @@ class Roles:
         is known to weigh it by, belief in it wanes."""
         back = level = 0.0
         weighed = False
-        whole = {**columns, **{name: value for name in held.names if (value := held.believed(name, columns)) is not None}}
+        whole = {
+            **columns,
+            **{name: value for name in held.names if (value := held.believed(name, columns)) is not None},
+        }
         if _contradict(whole) and not _contradict(columns):
             held.evidence -= limits.ROLE_IMPOSSIBLE
         for name in held.names:

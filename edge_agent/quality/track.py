@@ -158,8 +158,12 @@ class Track:
             left = self.left = None
         if left is None or t - self.t > STEP_GAP_S or not (doubted or left.doubted):
             return None
-        took_back = back * left.jump < 0 and abs(back + left.jump) <= OFFSET_SHARE * abs(left.jump)
-        return left if took_back else None
+        returns = back * left.jump < 0
+        if returns and abs(back + left.jump) <= OFFSET_SHARE * abs(left.jump):
+            return left
+        if returns and self.t == left.t and 2 * abs(back) > abs(left.jump):
+            self.left = None  # a single reading that left: the next jump of its size has nothing to do with it
+        return None
 
     def usual(self, span_s: float) -> bool:
         """Whether a spacing is near the series' usual one."""
