@@ -263,6 +263,7 @@ ROLE_RETURN = 3.0  # the surprise that is gone when columns are taken as labelle
 ROLE_LEVEL = 12.0  # values far from their own past and at home in another's: summed over independent samples
 ROLE_LEVEL_UNITS = ("humidity", "pressure", "pressure_msl")  # others: a first summer or storm is no slip of units
 ROLE_SAMPLE_S = 3 * HOUR  # readings nearer than this are one sample
+ROLE_SEEN = 1.0  # more likely by so much than a value never seen: it was seen
 ROLE_WEAK = 3.0  # a value less likely than usual ones by so much is looked at
 ROLE_FAILS = 15.0  # evidence from which a value fails; below it is suspect
 ROLE_MOST = 40.0  # no more is counted, so that a series that is in order again is believed again

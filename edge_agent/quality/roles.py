@@ -306,6 +306,11 @@ class Roles:
         level = self.levels[name]
         return level.log_density(value) < level.typical - by
 
+    def _at_home(self, name: str, value: float) -> bool:
+        """Whether the variable had such a value before; one that it never had may be new weather."""
+        level = self.levels[name]
+        return level.log_density(value) > level.floor + limits.ROLE_SEEN
+
     def _likelier(self, known: Values, weak: set[str]) -> Iterator[tuple[_Key, float]]:
         """How much better another role, or another unit, explains these values."""
         names = sorted(known)
@@ -315,7 +320,8 @@ class Roles:
                     continue
                 if _possible(one, known[other]) and _possible(other, known[one]) and _in_order(one, other, known):
                     gain = self._gain(one, known[other], known[one]) + self._gain(other, known[one], known[other])
-                    yield (one, other), gain
+                    if gain < 0.0 or (self._at_home(one, known[other]) and self._at_home(other, known[one])):
+                        yield (one, other), gain
         for name in weak.intersection(limits.ROLE_LEVEL_UNITS):
             for unit, (factor, offset) in _SLIPS[name].items():
                 meant = known[name] * factor + offset

@@ -57,8 +57,8 @@ class Steps:
     def resolution(self) -> float:
         """The sensor's unit of change in the variable's unit; 0 = not known yet.
 
-        The larger of two lower bounds: the grain of the values, and the step that 99 % of all changes reach, which also
-        sees through converted units.
+        The larger of two lower bounds: the grain of the values, and the step that 90 % of all changes reach, which also
+        sees through converted units, and through a few reports in finer ones between the others.
         """
         return max(self.grain(), self._resolution) if self._changes >= _LEARN_STEPS else 0.0
 
@@ -70,7 +70,7 @@ class Steps:
         """Read both quantiles off the bins: at 20 readings, then ever more rarely, at least every 1,000."""
         self._next = self._total + min(max(self._total // 2, _LEARN_STEPS), 1000)
         if self._changes >= _LEARN_STEPS:
-            below, rare = 0, self._changes * 0.01
+            below, rare = 0, self._changes * 0.1
             for i, count in enumerate(self._counts):
                 below += count
                 if below > rare:
