@@ -65,7 +65,6 @@ def test_two_spikes_hours_apart_say_nothing_of_what_lies_between() -> None:
     assert set(told[ROW + 2 : ROW + 40]) == {1}
 
 
-
 def test_a_stuck_value_is_doubted_from_its_beginning() -> None:
     rows = [dict(row) for row in CLEAN]
     for row in range(ROW, ROW + 60):

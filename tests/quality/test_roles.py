@@ -123,7 +123,6 @@ def test_a_slip_of_one_reading_ends_with_it(unit: str) -> None:
     assert [i for i, flag in enumerate(told) if flag != Flag.GOOD] == [FROM]
 
 
-
 def test_a_swap_over_a_gap_is_found_by_the_station_s_past() -> None:
     """The reading before is too old to tell; the humidity of days in the column of the wind's direction does."""
     rows = swap("wind_direction", "pressure")

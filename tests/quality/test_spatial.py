@@ -230,7 +230,6 @@ def test_one_neighbour_that_is_known_shows_a_drift_as_well() -> None:
     assert any("has drifted by +" in verdict.why for verdict in told)
 
 
-
 def test_fewer_than_three_neighbours_are_believed_only_when_they_are_known() -> None:
     strangers, known = Gateway(network(2)), Gateway(network(2), days=4)
     for gateway in (strangers, known):
