@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from edge_agent.clock import format_time
 from edge_agent.observation import Flag, Verdict
 from edge_agent.quality import limits
-from edge_agent.quality.checks import consistency_test
 from edge_agent.quality.levels import AXES, Level
 from edge_agent.variables import VARIABLES, conversion
 
@@ -166,10 +165,7 @@ class Roles:
         is known to weigh it by, belief in it wanes."""
         back = level = 0.0
         weighed = False
-        whole = {
-            **columns,
-            **{name: value for name in held.names if (value := held.believed(name, columns)) is not None},
-        }
+        whole = {name: value for name in ROLES if (value := self._believed(name, columns)) is not None}
         if _contradict(whole) and not _contradict(columns):
             held.evidence -= limits.ROLE_IMPOSSIBLE
         for name in held.names:
@@ -351,8 +347,8 @@ def _possible(name: str, value: float) -> bool:
 
 
 def _contradict(values: Values) -> bool:
-    """Whether values of one reading contradict each other."""
-    return next(consistency_test(values), None) is not None
+    """Whether a dew point lies above the temperature by more than errors explain."""
+    return values.get("dew_point", -math.inf) > values.get("temperature", math.inf) + limits.DEW_POINT_ABOVE
 
 
 def _in_order(one: str, other: str, columns: Values) -> bool:
