@@ -232,8 +232,8 @@ def consistency_test(values: Mapping[str, float]) -> Iterator[Found]:
             why = f"gust {gust:g} m/s lies below the mean speed {speed:g} m/s by more than {room:.2g}"
             yield from _both(("wind_gust", gust), ("wind_speed", speed), why, room)
     rain, humidity = values.get("rain"), values.get("humidity")
-    wet, dry = limits.DRY_RAIN
-    if rain is not None and humidity is not None and rain >= wet and humidity < dry:
+    dry = max((dry for wet, dry in limits.DRY_RAIN if rain is not None and rain >= wet), default=0.0)
+    if rain is not None and humidity is not None and humidity < dry:
         why = f"rain of {rain:g} mm at {humidity:g} % humidity; below {dry:g} % it would not reach the gauge"
         yield from _both(("rain", rain), ("humidity", humidity), why, dry)
 

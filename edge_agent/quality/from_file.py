@@ -61,6 +61,7 @@ def qc_command(
         verdicts = judge_series(station, past, near, nowcaster, advance)
     n = write_flags(out, past, verdicts)
     click.echo(summary(past, verdicts))
+    tell(rows_missing(history, past))
     click.echo(f"{out}: {n} values flagged, of {sum(verdicts.present.values())} in {len(past.times)} rows")
 
 
@@ -117,6 +118,23 @@ def summary(history: History, verdicts: Verdicts) -> str:
         cells = (_share(counts[name, test], present) for test in tests)
         lines.append(f"{name:<17}{present:>9}{len(column) - present:>9}" + "".join(f"{cell:>13}" for cell in cells))
     return "\n".join(lines)
+
+
+def rows_missing(path: Path, history: History) -> list[str]:
+    """What a row per value cannot tell: gaps in which there are no rows, of two usual steps and more."""
+    spans = np.diff(history.times)
+    if not len(spans):
+        return []
+    usual = int(np.median(spans))
+    gaps = np.flatnonzero(spans >= 2 * usual)
+    if not len(gaps):
+        return []
+    lost = int((spans[gaps] // usual - 1).sum())
+    longest = int(gaps[np.argmax(spans[gaps])])
+    start, end = (format_time(history.times[i]) for i in (longest, longest + 1))
+    return [
+        f"{path}: no rows in {len(gaps)} gaps, {lost} of one in {usual} s in all; the longest is from {start} to {end}"
+    ]
 
 
 def read_neighbours(folder: Path, station: Station, history: Path) -> Neighbours:

@@ -1,11 +1,12 @@
 """What values a variable of one station usually has: a histogram that learns slowly and is asked how likely a value is.
 
-About 3 kB a variable, whatever the length of the series.
+About 1.5 kB a variable, whatever the length of the series.
 """
 
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -67,7 +68,7 @@ class Level:
         self._axis, self._low = axis, axis.low
         self._counts: NDArray[np.float32] = np.zeros(BINS, np.float32)
         self._hours = self._fresh = 0.0
-        self._table: list[float] = []
+        self._table: array[float] = array("f")
         self.floor = self.typical = 0.0  # log densities of a value never seen, and of usual values
 
     @property
@@ -135,5 +136,5 @@ class Level:
         table = np.log((1 - _ELSEWHERE) * share / widths + elsewhere)
         self.floor = math.log(elsewhere)
         self.typical = float((table * share).sum() / max(float(share.sum()), 1e-9))
-        self._table = table.tolist()
+        self._table = array("f", table.tolist())
         self._fresh = 0.0

@@ -86,15 +86,16 @@ class Difference:
         known = self.hours >= limits.DRIFT_READY_H
         if found is None and known and abs(self.drift) > limit and off * self.drift > 0:
             found, side = _drifted(name, self.drift, len(voters), limit), 0
-        self._learn(t, value - said.value, near.base, drifting=abs(self.drift) > limit / 2)
+        most = near.base if math.isinf(limit) else max(near.base, 2 * limit)  # else no mean could show a drift
+        self._learn(t, value - said.value, most, drifting=abs(self.drift) > limit / 2)
         return found, side
 
-    def _learn(self, t: int, difference: float, base: float, *, drifting: bool) -> None:
+    def _learn(self, t: int, difference: float, most: float, *, drifting: bool) -> None:
         """One more difference. While it is `drifting` the usual one follows more slowly still."""
         hours = 0.0 if self.t is None else min(max(t - self.t, 0), limits.HOUR) / limits.HOUR
         self.t = t
         bin_, rest = _bin(t), difference - self.usual(t)
-        room = max(4 * self.size, base)
+        room = max(4 * self.size, most)
         rest = min(max(rest, -room), room)
         self.drift += min(hours / limits.DRIFT_H, 1.0) * (rest - self.drift)
         self.hours += hours

@@ -165,6 +165,9 @@ class Roles:
         is known to weigh it by, belief in it wanes."""
         back = level = 0.0
         weighed = False
+        whole = {name: value for name in ROLES if (value := self._believed(name, columns)) is not None}
+        if _contradict(whole) and not _contradict(columns):
+            held.evidence -= limits.ROLE_IMPOSSIBLE
         for name in held.names:
             value, own = held.believed(name, columns), columns.get(name)
             if value is None or own is None:
@@ -228,8 +231,7 @@ class Roles:
                 total += gain
         level = sum(self._gain(name, columns[column], columns[name]) for name, column in chosen.items())
         whole = {**columns, **{name: columns[column] for name, column in chosen.items()}}
-        mixed_up = whole.get("dew_point", -math.inf) > whole.get("temperature", math.inf) + limits.DEW_POINT_ABOVE
-        if len(chosen) < 2 or mixed_up or total < limits.ROLE_SWAP or level < -limits.ROLE_JUMPED:
+        if len(chosen) < 2 or _contradict(whole) or total < limits.ROLE_SWAP or level < -limits.ROLE_JUMPED:
             return
         moved: dict[str, str | None] = {**chosen, **self._homeless(columns, shock, chosen)}
         self._held = [held for held in self._held if not moved.keys() & set(held.names)]
@@ -300,6 +302,11 @@ class Roles:
         level = self.levels[name]
         return level.log_density(value) < level.typical - by
 
+    def _at_home(self, name: str, value: float) -> bool:
+        """Whether the variable had such a value before; one that it never had may be new weather."""
+        level = self.levels[name]
+        return level.log_density(value) > level.floor + limits.ROLE_SEEN
+
     def _likelier(self, known: Values, weak: set[str]) -> Iterator[tuple[_Key, float]]:
         """How much better another role, or another unit, explains these values."""
         names = sorted(known)
@@ -309,7 +316,8 @@ class Roles:
                     continue
                 if _possible(one, known[other]) and _possible(other, known[one]) and _in_order(one, other, known):
                     gain = self._gain(one, known[other], known[one]) + self._gain(other, known[one], known[other])
-                    yield (one, other), gain
+                    if gain < 0.0 or (self._at_home(one, known[other]) and self._at_home(other, known[one])):
+                        yield (one, other), gain
         for name in weak.intersection(limits.ROLE_LEVEL_UNITS):
             for unit, (factor, offset) in _SLIPS[name].items():
                 meant = known[name] * factor + offset
@@ -336,6 +344,11 @@ def _is_unit(key: _Key) -> bool:
 def _possible(name: str, value: float) -> bool:
     low, high = VARIABLES[name].suspect
     return low <= value <= high
+
+
+def _contradict(values: Values) -> bool:
+    """Whether a dew point lies above the temperature by more than errors explain."""
+    return values.get("dew_point", -math.inf) > values.get("temperature", math.inf) + limits.DEW_POINT_ABOVE
 
 
 def _in_order(one: str, other: str, columns: Values) -> bool:

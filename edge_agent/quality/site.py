@@ -321,5 +321,5 @@ def _worse(verdicts: dict[str, Verdict], found: Iterable[checks.Found]) -> None:
 def _left(name: str, t: int, jump: float, natural: bool, doubted: bool) -> Left:
     span = limits.OFFSET_S
     if natural:
-        span = limits.OFFSET_NATURAL_HUMIDITY_S if name == "humidity" else limits.OFFSET_NATURAL_S
+        span = limits.OFFSET_NATURAL_HUMIDITY_S if name == "humidity" and not doubted else limits.OFFSET_NATURAL_S
     return Left(t, jump, t + span, doubted)

@@ -57,8 +57,8 @@ class Steps:
     def resolution(self) -> float:
         """The sensor's unit of change in the variable's unit; 0 = not known yet.
 
-        The larger of two lower bounds: the grain of the values, and the step that 99 % of all changes reach, which also
-        sees through converted units.
+        The larger of two lower bounds: the grain of the values, and the step that 90 % of all changes reach, which also
+        sees through converted units, and through a few reports in finer ones between the others.
         """
         return max(self.grain(), self._resolution) if self._changes >= _LEARN_STEPS else 0.0
 
@@ -70,7 +70,7 @@ class Steps:
         """Read both quantiles off the bins: at 20 readings, then ever more rarely, at least every 1,000."""
         self._next = self._total + min(max(self._total // 2, _LEARN_STEPS), 1000)
         if self._changes >= _LEARN_STEPS:
-            below, rare = 0, self._changes * 0.01
+            below, rare = 0, self._changes * 0.1
             for i, count in enumerate(self._counts):
                 below += count
                 if below > rare:
@@ -158,8 +158,12 @@ class Track:
             left = self.left = None
         if left is None or t - self.t > STEP_GAP_S or not (doubted or left.doubted):
             return None
-        took_back = back * left.jump < 0 and abs(back + left.jump) <= OFFSET_SHARE * abs(left.jump)
-        return left if took_back else None
+        returns = back * left.jump < 0
+        if returns and abs(back + left.jump) <= OFFSET_SHARE * abs(left.jump):
+            return left
+        if returns and self.t == left.t and 2 * abs(back) > abs(left.jump):
+            self.left = None  # a single reading that left: the next jump of its size has nothing to do with it
+        return None
 
     def usual(self, span_s: float) -> bool:
         """Whether a spacing is near the series' usual one."""

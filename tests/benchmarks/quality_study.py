@@ -1,11 +1,12 @@
 """Errors of known kinds in clean recorded series: how many are found, how many good values are doubted, beside ioos_qc.
 
-    python tests/benchmarks/quality_study.py [--part tune|report] [--kinds spike,step]
+    python tests/benchmarks/quality_study.py [--part tune|report] [--kinds spike,step] [--without-ioos|--only-ioos]
 
 Needs the recorded stations (STATIONCAST_CORPUS, by default ../shared/data beside the checkout) and ioos-qc (in the dev
 extra); says so and ends where one is missing. Thresholds were chosen on the stations and months of `tune`;
-figures to quote are those of `report`. ioos_qc gets this project's range limits and resolutions, and of all multiples
-of its own thresholds the best ones at which it doubts no more of the good values of `tune` than we do.
+figures to quote are those of `report`. ioos_qc gets this project's range limits and resolutions, and those multiples of
+our spike and step limits and that time for a flat line which find most spikes, steps and stuck values of `tune` while
+no more of its good values are doubted than we doubt; and once more for 0.1 % of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import importlib.util
 import lzma
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -161,12 +162,17 @@ class Settings:
     flat_h: float
 
 
-SPIKES, RATES, FLATS = (0.5, 0.7, 1.0, 1.5, 2.0), (0.7, 1.0, 1.5, 2.0, 3.0), (3.0, 6.0, 12.0, 24.0, 36.0)
+EVERY = tuple(Settings(*factors) for factors in product((0.5, 1.0, 2.0), (0.7, 1.0, 1.5, 3.0), (6.0, 12.0, 24.0)))
+THRESHOLD_KINDS = (
+    "spike",
+    "step",
+    "stuck",
+)  # what those thresholds decide; the rest is its range test's, which has none
 
 
-def theirs(history: History) -> Callable[[Settings], Mask]:
-    """Values that ioos_qc doubts at any setting: gross range, spike (differential), rate of change and flat line, each
-    where it has a meaning. The tests are run once, and put together by setting."""
+def theirs(history: History, every: Sequence[Settings] = EVERY) -> Callable[[Settings], Mask]:
+    """Values that ioos_qc doubts at any of the settings: gross range, spike (differential), rate of change and flat
+    line, each where it has a meaning. The tests are run once, and put together by setting."""
     from ioos_qc import qartod
 
     step = float(np.median(np.diff(history.times)))
@@ -174,15 +180,15 @@ def theirs(history: History) -> Callable[[Settings], Mask]:
     for name, column in history.values.items():
         about, mine = VARIABLES[name], found.setdefault(name, {})
         mine["range", 0.0] = _bad(qartod.gross_range_test(column, about.fail, about.suspect))
-        for factor in SPIKES if name in limits.SPIKES else ():
+        for factor in {s.spike for s in every} if name in limits.SPIKES else ():
             limit = limits.SPIKES[name].limit(step) * factor
             mine["spike", factor] = _bad(qartod.spike_test(column, limit, 10 * limit, method="differential"))
-        for factor in RATES if name in limits.STEPS else ():
+        for factor in {s.rate for s in every} if name in limits.STEPS else ():
             limit = limits.STEPS[name].limit(step) / step * factor
             mine["rate", factor] = _bad(qartod.rate_of_change_test(column, history.times, limit))
         if name in ("temperature", "humidity", "pressure", "pressure_msl", "dew_point", "wind_speed"):
             grain = float(np.min(np.diff(np.unique(column[~np.isnan(column)]))))
-            for hours in FLATS:
+            for hours in {s.flat_h for s in every}:
                 still = int(hours * 3600)
                 flags = qartod.flat_line_test(column, history.times, still, 10 * still, tolerance=grain / 2)
                 mine["flat", hours] = _bad(flags)
@@ -271,27 +277,30 @@ def run(part: str, wanted: list[Kind], judge: Judge, seed: int) -> Result:
     return result
 
 
-def best_settings(wanted: list[Kind], allowed: float, seed: int) -> Settings:
-    """Of all settings at which ioos_qc doubts at most the `allowed` share of good values of `tune`, those that find
-    most gross errors there, each kind counted alike."""
-    every = [Settings(*factors) for factors in product(SPIKES, RATES, FLATS)]
-    false = {settings: np.zeros(2) for settings in every}
-    tallies: dict[Settings, dict[str, Tally]] = {settings: {} for settings in every}
+def best_settings(wanted: list[Kind], limits_: Sequence[float], seed: int) -> list[Settings]:
+    """For each share of good values of `tune` that may be doubted: of all settings of ioos_qc that doubt no more, those
+    that find most errors there, each kind counted alike."""
+    false = {settings: np.zeros(2) for settings in EVERY}
+    hits = {settings: dict.fromkeys(THRESHOLD_KINDS, np.zeros(2)) for settings in EVERY}
     for name in PARTS["tune"]:
         history = series(name).history
         clean = theirs(history)
-        for settings in every:
+        for settings in EVERY:
             false[settings] += _counts(history, clean(settings))
-        for kind, spoiled in spoiled_series(name, [kind for kind in wanted if kind.gross], seed):
+        for kind, spoiled in spoiled_series(name, [kind for kind in wanted if kind.name in THRESHOLD_KINDS], seed):
             at = theirs(spoiled.history)
-            for settings in every:
-                tally = tallies[settings].setdefault(kind.name, Tally())
-                tally.add(spoiled, at(settings), clean(settings))
-    fit = [settings for settings in every if false[settings][0] <= allowed * false[settings][1]]
-    return max(
-        fit or [max(every, key=lambda s: (s.spike, s.rate, s.flat_h))],
-        key=lambda s: sum(tally.hit / max(tally.wrong, 1) for tally in tallies[s].values()),
-    )
+            for settings in EVERY:
+                found = at(settings)
+                n = sum(int((wrong & found[v]).sum()) for v, wrong in spoiled.wrong.items())
+                of = sum(int(wrong.sum()) for wrong in spoiled.wrong.values())
+                hits[settings][kind.name] = hits[settings][kind.name] + (n, of)
+        print("-", end="", file=sys.stderr, flush=True)
+    shares = {settings: sum(n / max(of, 1) for n, of in each.values()) for settings, each in hits.items()}
+    chosen_ = []
+    for most in limits_:
+        fit = [settings for settings in EVERY if false[settings][0] <= most * false[settings][1]]
+        chosen_.append(max(fit, key=lambda one: shares[one]) if fit else min(EVERY, key=lambda one: false[one][0]))
+    return chosen_
 
 
 def _counts(history: History, doubted: Mask) -> tuple[int, int]:
@@ -331,6 +340,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--near", action="store_true", help="with neighbours")
     parser.add_argument("--without-ioos", action="store_true")
+    parser.add_argument("--only-ioos", action="store_true")
     arguments = parser.parse_args()
     for why in _missing():
         print(f"not run: {why}")
@@ -340,14 +350,16 @@ def main() -> None:
     def stationcast(station: Series, history: History) -> Mask:
         return ours(station, history, near=arguments.near)
 
-    found = run(arguments.part, wanted, stationcast, arguments.seed)
-    show(f"{arguments.part}, Stationcast{' with neighbours' if arguments.near else ''}", found)
+    if not arguments.only_ioos:
+        found = run(arguments.part, wanted, stationcast, arguments.seed)
+        show(f"{arguments.part}, Stationcast{' with neighbours' if arguments.near else ''}", found)
     if not arguments.without_ioos:
-        allowed = found.false if arguments.part == "tune" else run("tune", [], stationcast, arguments.seed).false
-        for title, most in ((f"at most {100 * allowed:.4f} %", allowed), ("at most 0.1 %", 1e-3)):
-            settings = best_settings(wanted, most, arguments.seed)
-            other = run(arguments.part, wanted, lambda s, h, use=settings: theirs(h)(use), arguments.seed)
-            show(f"{arguments.part}, ioos_qc ({title} of good values doubted in tune): {settings}", other)
+        allowed = run("tune", [], stationcast, arguments.seed).false
+        shares = (allowed, 1e-3)
+        for most, settings in zip(shares, best_settings(wanted, shares, arguments.seed), strict=True):
+            other = run(arguments.part, wanted, lambda s, h, use=settings: theirs(h, (use,))(use), arguments.seed)
+            title = f"at most {100 * most:.4f} % of good values doubted in tune"
+            show(f"{arguments.part}, ioos_qc ({title}): {settings}", other)
 
 
 if __name__ == "__main__":

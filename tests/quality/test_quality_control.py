@@ -244,6 +244,13 @@ def test_a_sensor_in_foreign_units_shows_its_resolution_in_its_steps() -> None:
     assert set(stuck("pressure", 955 + 4 * unit, 10, before)) == {1}
 
 
+def test_a_sensor_in_whole_degrees_fahrenheit_may_stand_still_though_some_reports_are_finer() -> None:
+    before = [round((60 + k - 32) / 1.8, 1) for k in (0, 1, 2, 3, 2, 1) * 8]
+    for i in range(10, 48, 12):
+        before[i] = round(before[i - 1] + 0.2, 1)
+    assert set(stuck("temperature", 15.6, 9, before)) == {1}
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("wind_speed", 0.0), ("rain", 0.0), ("humidity", 100.0), ("solar_radiation", 0.0)]
 )

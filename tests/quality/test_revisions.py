@@ -56,6 +56,15 @@ def test_what_lies_between_a_jump_and_one_back_is_off(name: str, by: float) -> N
     assert set(told[: rows.start] + told[rows.stop :]) == {1}
 
 
+def test_two_spikes_hours_apart_say_nothing_of_what_lies_between() -> None:
+    rows = [dict(row) for row in CLEAN]
+    rows[ROW]["temperature"] += 8
+    rows[ROW + 1]["temperature"] += 1.5  # the way back is shorter
+    rows[ROW + 40]["temperature"] -= 8
+    told = flags(judge(rows), "temperature")
+    assert set(told[ROW + 2 : ROW + 40]) == {1}
+
+
 def test_a_stuck_value_is_doubted_from_its_beginning() -> None:
     rows = [dict(row) for row in CLEAN]
     for row in range(ROW, ROW + 60):

@@ -105,6 +105,24 @@ def test_a_storm_is_no_slip_of_units() -> None:
     assert all(v.test != "role" for one in judge(rows) for v in one.verdicts.values())
 
 
+def test_a_first_warm_rain_is_no_swap() -> None:
+    """Dew points above all before while it rains as never before: both amounts were dew points, neither was rain."""
+    rows = [dict(row, dew_point=round(1.5 + 1.5 * math.sin(i / 40), 1), rain=0.0) for i, row in enumerate(CLEAN)]
+    for i, row in enumerate(rows[FROM:]):
+        row["dew_point"] = round(row["dew_point"] + 6 * min(i / 30, 1.0), 1)
+        row["rain"] = round(0.4 + 0.2 * (i % 11), 1)
+    assert all(v.test != "role" for one in judge(rows) for v in one.verdicts.values())
+
+
+@pytest.mark.parametrize("unit", ["degF", "K"])
+def test_a_slip_of_one_reading_ends_with_it(unit: str) -> None:
+    factor, offset = conversion("temperature", unit)
+    rows = [dict(row) for row in CLEAN]
+    rows[FROM]["temperature"] = round((rows[FROM]["temperature"] - offset) / factor, 1)
+    told = flags(judge(rows), "temperature")
+    assert [i for i, flag in enumerate(told) if flag != Flag.GOOD] == [FROM]
+
+
 def test_a_swap_over_a_gap_is_found_by_the_station_s_past() -> None:
     """The reading before is too old to tell; the humidity of days in the column of the wind's direction does."""
     rows = swap("wind_direction", "pressure")

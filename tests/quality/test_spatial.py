@@ -222,6 +222,14 @@ def test_a_drift_is_seen_in_the_difference_of_days() -> None:
     assert told[-1].flag == Flag.SUSPECT
 
 
+def test_one_neighbour_that_is_known_shows_a_drift_as_well() -> None:
+    gateway = Gateway(network(1), days=14)
+    told = [
+        gateway.step({"temperature": round(gateway.air() + 0.8 * i / 144, 2)})["temperature"] for i in range(6 * 144)
+    ]
+    assert any("has drifted by +" in verdict.why for verdict in told)
+
+
 def test_fewer_than_three_neighbours_are_believed_only_when_they_are_known() -> None:
     strangers, known = Gateway(network(2)), Gateway(network(2), days=4)
     for gateway in (strangers, known):
