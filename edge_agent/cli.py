@@ -131,12 +131,17 @@ def nowcast(history: Path, latitude: float, longitude: float, elevation: float, 
 @click.option("--out", type=PATH, metavar="FORECASTS.csv", help="Write every forecast beside what came.")
 @click.option("--json", "json_", is_flag=True, help="Print the skill table as JSON.")
 @click.option("--plot", type=PATH, metavar="PNG", help="Draw skill by lead and an example fan (needs the plot extra).")
+@click.option("--adapt/--no-adapt", default=True, show_default=True, help="Learn from each verdict, as the agent does.")
 def hindcast(history: Path, latitude: float, longitude: float, elevation: float, **options: Any) -> None:
     """Would this have worked at my station?
 
     Forecasts from every origin in HISTORY.csv using only what came before it, scored against what came after: RMSE,
     MAE, CRPS and 80 % coverage per variable and lead, beside persistence and diurnal-anomaly persistence. HISTORY.csv
     as for `nowcast`.
+
+    The forecast is adapted to the station as in the running agent: from a day after the first reading on, every quarter
+    hour, whatever --every, --start and --end choose for the table; beside it stands the bundle alone (and MAE only in
+    the JSON, for want of room).
     """
     from edge_agent.forecast.hindcast import hindcast_command
 
