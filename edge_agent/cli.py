@@ -278,6 +278,32 @@ def overrule(config: Path, list_: bool, **said: Any) -> None:
     overrule_command(config, **said)
 
 
+@main.group()
+def adaptation() -> None:
+    """What a station has learned on the device: show it, or make it begin anew."""
+
+
+@adaptation.command("show")
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--station", help="Which station, where the configuration has several.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+def adaptation_show(**options: Any) -> None:
+    """How much the forecasts gained from what was learned, by variable and lead, as it was kept last."""
+    from edge_agent.adaptation.commands import show_command
+
+    show_command(**options)
+
+
+@adaptation.command("reset")
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--station", help="Which station, where the configuration has several.")
+def adaptation_reset(**options: Any) -> None:
+    """Throw away what a station has learned, as after it was moved. A running agent need not be stopped."""
+    from edge_agent.adaptation.commands import reset_command
+
+    reset_command(**options)
+
+
 @main.command("import")
 @click.argument("history", type=FILE)
 @click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")

@@ -111,10 +111,12 @@ class Sensor(_Section, frozen=True):
 
 
 class Forecast(_Section, frozen=True):
-    """`bundle`: a file, empty for the one shipped; `allow_unsigned` lets the agent run a bundle nobody signed."""
+    """`bundle`: a file, empty for the one shipped; `allow_unsigned` lets the agent run a bundle nobody signed;
+    `adapt`: learn from each verdict."""
 
     bundle: str = ""
     allow_unsigned: bool = False
+    adapt: bool = True
     threads: int = 1
     expiry_s: int = 3600
 

@@ -27,7 +27,7 @@ from edge_agent.grid import STEP_S
 
 Floats = NDArray[np.float64]
 
-PERSISTS = LADDER.index(Level.PERSISTENCE)
+PERSISTS, BY_BUNDLE = LADDER.index(Level.PERSISTENCE), LADDER.index(Level.NOWCAST_ONLY)
 DELAY_S = STEP_S  # a reading may stand up to 150 s after its valid time: its verdict is known at the next origin
 NETWORK, BASE, OWN, BESIDE, CORRECTION, MIXED = range(6)  # the candidates, the last one what is issued of them
 PRIOR_RATIO = (1.0, 1.5, 3.0, 1.3, 1.0, 1.0)  # of their squared errors to the network's, before any verdict
@@ -116,6 +116,7 @@ class Learner:
     def due(self, origin: int) -> NDArray[np.int64]:
         """Valid times whose verdicts may be taken at an origin and were not, UTC seconds, ascending."""
         last = origin - DELAY_S
+        self.learned_until = min(self.learned_until, last)  # the clock was set back
         first = max(self.learned_until + STEP_S, last - int(self._leads.max()))
         return np.arange(first, last + 1, STEP_S, dtype=np.int64)
 

@@ -63,7 +63,7 @@ class Batch:
         )  # fmt: skip
 
 
-Adapt = Callable[[Sequence[Station], History, NDArray[np.int64], Batch], None]  # moves a batch's numbers, in place
+Adapt = Callable[[Sequence[Station], History, NDArray[np.int64], Batch], None]  # moves a batch's numbers in place
 
 
 class Nowcaster:

@@ -356,6 +356,8 @@ path = "stationcast.sqlite"
 #bundle = ""
 # Run a bundle that nobody signed.
 #allow_unsigned = false
+# Learn from each verdict: correct the bundle's forecasts and keep their intervals honest.
+#adapt = true
 #threads = 1
 # Seconds after which the broker drops a forecast that nothing replaced.
 #expiry_s = 3600

@@ -125,6 +125,11 @@ def outbox_order(db: Database) -> None:
     db.execute("CREATE TABLE outbox_marks (t INTEGER PRIMARY KEY, key INTEGER NOT NULL)")
 
 
+def learned(db: Database) -> None:
+    """What a station has learned, packed; large and seldom written."""
+    db.execute("CREATE TABLE learned (station TEXT PRIMARY KEY, body BLOB NOT NULL)")
+
+
 # In order; new ones at the end.
 _MIGRATIONS = (
     observations,
@@ -137,6 +142,7 @@ _MIGRATIONS = (
     revisions,
     open_steps,
     outbox_order,
+    learned,
 )
 for _migration in _MIGRATIONS:
     SCHEMA()(_migration)
