@@ -201,7 +201,7 @@ class Learner:
         self.pending.origin[slot], self.pending.rung[slot] = origin, rung
         self.pending.issued[slot] = quantiles
         self.pending.means[slot] = np.where(corrected, candidates, np.nan).transpose(1, 0, 2)
-        return np.asarray(standing & ((mean != alone).any(axis=0) | (quantiles != fan).any(axis=(0, 2))))
+        return np.asarray(standing & (_moved(mean, alone).any(axis=0) | _moved(quantiles, fan).any(axis=(0, 2))))
 
     def used(self) -> NDArray[np.bool_]:
         """Where the corrected mean is used, [L, C]: where it was not worse than the network's there, nor over all leads
@@ -235,3 +235,8 @@ class Learner:
         found = np.clip(found, _LOW[_COLUMNS], _HIGH[_COLUMNS])
         self.pending.z[slot], self.pending.unit[slot] = z, unit
         return found
+
+
+def _moved(values: Floats, before: Floats) -> NDArray[np.bool_]:
+    """Where a number is another one, by more than rounding."""
+    return np.asarray(np.abs(values - before) > 1e-6)
