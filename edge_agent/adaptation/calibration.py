@@ -16,10 +16,12 @@ Rungs = NDArray[np.int8]
 
 RATE = 0.02  # of the log width a verdict, at the first lead; verdicts of later ones repeat each other
 FIRST_RATE = 0.02  # more at the start, falling by halves every `SETTLED` verdicts
-MEDIAN_SHARE = 0.5  # of these, for the median
+MEDIAN_SHARE = 0.2  # of these, for the median
+DAILY_SHARE = 0.4  # of these, for the course over the day
 SETTLED = 500.0
 MOST = 3.0  # a width changes by at most this factor's exponential, a median by so many typical errors
 TERMS = 3  # a constant, sine and cosine of the hour
+_SHARES = np.array([1.0, DAILY_SHARE, DAILY_SHARE])
 SAME = 1e-6  # a reading so near to a quantile is on it
 
 
@@ -89,5 +91,5 @@ class Calibration:
         rate = np.where(there, self._pace * (RATE + FIRST_RATE * 0.5 ** (n / SETTLED)), 0.0)
         self.verdicts[at] = n + there
         miss = self.levels - below(np.nan_to_num(quantiles), np.nan_to_num(came), self.levels)
-        step = (rate[..., None] * miss * self._outwards)[..., None] * hours
+        step = (rate[..., None] * miss * self._outwards)[..., None] * (hours * _SHARES)
         self.terms[at] = np.clip(self.terms[at] + step, -MOST, MOST)
