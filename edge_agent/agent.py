@@ -23,6 +23,7 @@ from typing import NoReturn, TypeVar
 
 from edge_agent import __version__
 from edge_agent.acceptance import DESTINATIONS, Acceptance
+from edge_agent.adaptation.live import Adaptation
 from edge_agent.board import Board, rss_mb
 from edge_agent.bundle.trial import Loaded, load_session
 from edge_agent.clock import Clock, SystemClock
@@ -142,6 +143,7 @@ class Agent:
             self._retention = Retention(store, self._clock)
             self._acceptance = Acceptance(self._config, self._clock, store)
             self._heartbeat = Heartbeat(store)
+            self._adaptation = Adaptation(store, list(self._stations)) if self._config.forecast.adapt else None
             past = Past(store.rain_totals(), self._newest())
             self._sources = open_sources(self._config, self._take, self._clock, past)
             self._publisher = Publisher(self._config, self._clock)  # holds sockets: after what may be refused
@@ -209,6 +211,8 @@ class Agent:
         self._pump()
         self._publisher.stop()
         self._pump()
+        if self._adaptation is not None:
+            self._guard("adaptation", self._adaptation.save_at_stop)
         self._guard("store", partial(self._store.commit, self._clock.now()))  # so that the last status has all of it
         self._guard("status", partial(self._say, whole=True))
         log.info("stopped")
@@ -318,6 +322,8 @@ class Agent:
     def _take_up(self, loaded: Loaded) -> Nowcaster:
         """The bundle has been tried: say which it is, and forecast with it from now on."""
         nowcaster = self._nowcaster = Nowcaster(loaded.session, loaded.why, CHUNK)
+        if self._adaptation is not None:
+            self._adaptation.take_up(nowcaster, loaded.digest if loaded.session is not None else "")
         self._bundle = loaded
         self._tell_info()
         if loaded.why:
@@ -356,11 +362,13 @@ class Agent:
         for forecasts in made:
             self._guard("store", partial(self._keep, forecasts))
             self._feed()
+        if self._adaptation is not None:
+            self._guard("adaptation", partial(self._adaptation.save_due, origin))
 
     def _forecasts(self, nowcaster: Nowcaster, part: Sequence[Station], origin: int) -> list[Forecast]:
         ids = [station.id for station in part]
         history, ages = self._store.history(ids, origin), self._store.ages(ids, origin)
-        found = nowcaster.forecast(part, history, ages, origin, int(self._clock.now()))
+        found = nowcaster.forecast(part, history, ages, origin, int(self._clock.now()), self._adaptation)
         return [replace(f, why="; ".join(filter(None, (self._stand_in, f.why)))) for f in found]
 
     def _keep(self, forecasts: Sequence[Forecast]) -> None:

@@ -138,12 +138,17 @@ def nowcast(history: Path, latitude: float, longitude: float, elevation: float, 
 @click.option("--out", type=PATH, metavar="FORECASTS.csv", help="Write every forecast beside what came.")
 @click.option("--json", "json_", is_flag=True, help="Print the skill table as JSON.")
 @click.option("--plot", type=PATH, metavar="PNG", help="Draw skill by lead and an example fan (needs the plot extra).")
+@click.option("--adapt/--no-adapt", default=True, show_default=True, help="Learn from each verdict, as the agent does.")
 def hindcast(history: Path, latitude: float, longitude: float, elevation: float, **options: Any) -> None:
     """Would this have worked at my station?
 
     Forecasts from every origin in HISTORY.csv using only what came before it, scored against what came after: RMSE,
     MAE, CRPS and 80 % coverage per variable and lead, beside persistence and diurnal-anomaly persistence. HISTORY.csv
     as for `nowcast`.
+
+    The forecast is adapted to the station as in the running agent: from a day after the first reading on, every quarter
+    hour, whatever --every, --start and --end choose for the table; beside it stands the bundle alone (and MAE only in
+    the JSON, for want of room).
     """
     from edge_agent.forecast.hindcast import hindcast_command
 
@@ -297,6 +302,32 @@ def overrule(config: Path, list_: bool, **said: Any) -> None:
     if missing:
         raise click.UsageError(f"missing {', '.join(missing)}")
     overrule_command(config, **said)
+
+
+@main.group()
+def adaptation() -> None:
+    """What a station has learned on the device: show it, or make it begin anew."""
+
+
+@adaptation.command("show")
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--station", help="Which station, where the configuration has several.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+def adaptation_show(**options: Any) -> None:
+    """How much the forecasts gained from what was learned, by variable and lead, as it was kept last."""
+    from edge_agent.adaptation.commands import show_command
+
+    show_command(**options)
+
+
+@adaptation.command("reset")
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--station", help="Which station, where the configuration has several.")
+def adaptation_reset(**options: Any) -> None:
+    """Throw away what a station has learned, as after it was moved. A running agent need not be stopped."""
+    from edge_agent.adaptation.commands import reset_command
+
+    reset_command(**options)
 
 
 @main.command("import")

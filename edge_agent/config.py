@@ -112,11 +112,13 @@ class Sensor(_Section, frozen=True):
 
 class Forecast(_Section, frozen=True):
     """`bundle`: a file, empty for the one shipped; `allow_unsigned` lets the agent run a bundle nobody signed.
-    `device`: which class this board is, for its limits and its graphics processor; empty: neither."""
+    `device`: which class this board is, for its limits and its graphics processor; empty: neither. `adapt`: learn from
+    each verdict."""
 
     bundle: str = ""
     device: str = ""
     allow_unsigned: bool = False
+    adapt: bool = True
     threads: int = 1
     expiry_s: int = 3600
 

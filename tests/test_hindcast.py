@@ -20,7 +20,7 @@ from edge_agent.clock import format_time, parse_time
 from edge_agent.config import Station
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import LEADS_S, QUANTILES, from_file
-from edge_agent.forecast.hindcast import example, hindcast, origins_between, parse_every
+from edge_agent.forecast.hindcast import Example, hindcast, origins_between, parse_every
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.forecast.skill import ISSUED, Skill
 from edge_agent.forecast.windows import Windows
@@ -115,7 +115,7 @@ def test_what_came_is_the_reading_at_the_valid_time_and_never_interpolated():
 
 
 def test_the_table_is_what_the_pure_scores_say(tmp_path, recording, bundle):
-    result = run(recording, bundle, "--every", "1h", "--json", "--out", str(tmp_path / "f.csv"))
+    result = run(recording, bundle, "--every", "1h", "--json", "--no-adapt", "--out", str(tmp_path / "f.csv"))
     assert result.exit_code == 0, result.output
     table = {(e["variable"], e["lead_s"]): e for e in json.loads(result.stdout)["skill"]}
     rows = list(csv.DictReader((tmp_path / "f.csv").read_text().splitlines()))
@@ -160,12 +160,13 @@ def test_baselines_with_their_own_spread_are_honest_on_a_station_like_any_other(
             assert 0.7 < skill.row(source, name, 10_800).coverage80 < 0.9
 
 
-def test_a_table_for_people_fits_a_terminal(recording, bundle):
-    result = run(recording, bundle, "--every", "3h")
+@pytest.mark.parametrize(("how", "shown"), [("--adapt", "bndl"), ("--no-adapt", "MAE")])
+def test_a_table_for_people_fits_a_terminal(recording, bundle, how, shown):
+    result = run(recording, bundle, "--every", "3h", how)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80 and all(line == line.rstrip() for line in lines)
-    for word in ("temperature, degC", "RMSE", "MAE", "CRPS", "80 %", "anom", "event:rain", "nowcast-only"):
+    for word in (shown, "temperature, degC", "RMSE", "CRPS", "80 %", "anom", "event:rain", "nowcast-only"):
         assert word in result.stdout
 
 
@@ -273,7 +274,10 @@ def test_a_stray_row_decades_earlier_changes_nothing_and_costs_little(monkeypatc
     mean, other = (np.concatenate([part.batch.mean for part in each]) for each in parts)
     np.testing.assert_array_equal(mean, other[-len(ours) :])
     assert max(last - first for first, last in spans) < 31 * DAY_S
-    assert example(stray, STATION, Nowcaster(None), theirs)[0].origin > START
+    example = Example(theirs)
+    for part in hindcast(stray, STATION, Nowcaster(None), theirs):
+        example.see(part)
+    assert example.fans(stray, STATION, Nowcaster(None))[0].origin > START
 
 
 def test_a_stray_row_in_a_file_changes_no_score_and_stands_in_the_warnings(tmp_path, recording, bundle):

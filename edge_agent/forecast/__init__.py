@@ -48,7 +48,8 @@ class VariableForecast:
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """All variables of one station from one origin. `source`: the bundle's name, or `persistence`; `levels_q`: [Q];
-    `events`: probability [L] per event name; `why`: why the level is not the best."""
+    `events`: probability [L] per event name; `why`: why the level is not the best; `adapted`: variables whose numbers
+    the station's own verdicts have moved."""
 
     station: str
     origin: int
@@ -61,3 +62,4 @@ class Forecast:
     variables: dict[str, VariableForecast]
     events: dict[str, Floats]
     why: str = ""
+    adapted: tuple[str, ...] = ()

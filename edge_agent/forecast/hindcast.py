@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent import grid
+from edge_agent.adaptation import cycle
+from edge_agent.adaptation.learner import Learner
 from edge_agent.clock import format_time
 from edge_agent.config import Station
 from edge_agent.console import keep_inputs
@@ -43,8 +45,9 @@ _UNIT_S = {"min": 60, "h": 3600, "d": 86_400}
 class Part:
     """Forecasts of S origins and what came, L leads, V variables, E events as the nowcaster has them.
 
-    `observed` [S, L, V] by `grid.verifying`; `outcome` [S, L, E]: 1 where the event came, else 0; NaN where nothing was
-    read. Baselines by source: `base` mean [S, L, V] and quantiles [S, L, V, Q], `chance` [S, L, E].
+    `batch`: as it would have been issued; `alone`: the bundle's own numbers, None where nothing was adapted. `observed`
+    [S, L, V] by `grid.verifying`; `outcome` [S, L, E]: 1 where the event came, else 0; NaN where nothing was read.
+    Baselines by source: `base` mean [S, L, V] and quantiles [S, L, V, Q], `chance` [S, L, E].
     """
 
     origins: Times
@@ -53,40 +56,76 @@ class Part:
     outcome: Floats
     base: dict[str, tuple[Floats, Floats]]
     chance: dict[str, Floats]
+    alone: Batch | None = None
 
 
 def hindcast(
-    history: History, station: Station, nowcaster: Nowcaster, origins: Times, *, chunk: int = 64
+    history: History,
+    station: Station,
+    nowcaster: Nowcaster,
+    origins: Times,
+    *,
+    learner: Learner | None = None,
+    chunk: int = 64,
 ) -> Iterator[Part]:
     """Forecast from every origin, a chunk at a time (which bounds the memory).
 
     Args:
         origins: [N] ascending UTC seconds, multiples of 900 s apart.
+        learner: a new one: it learns and adapts every quarter hour from a day after the first reading, as it would have
+            in a running agent; `origins` are then quarter hours, and only say which of its forecasts are given out.
     """
-    for near in np.split(origins, np.flatnonzero(np.diff(origins) > MAX_GAP_S) + 1):
+    cycles = origins if learner is None else _cycles(history, int(origins[-1]))
+    for near in np.split(cycles, np.flatnonzero(np.diff(cycles) > MAX_GAP_S) + 1):
         if len(near):
-            yield from _without_gap(history, station, nowcaster, near, chunk)
+            yield from _without_gap(history, station, nowcaster, near, origins, learner, chunk)
 
 
 def _without_gap(
-    history: History, station: Station, nowcaster: Nowcaster, origins: Times, chunk: int
+    history: History,
+    station: Station,
+    nowcaster: Nowcaster,
+    cycles: Times,
+    origins: Times,
+    learner: Learner | None,
+    chunk: int,
 ) -> Iterator[Part]:
     """As `hindcast`, on one grid."""
-    windows = Windows(history, int(origins[0]), int(origins[-1]))
-    came = _Came(history, nowcaster, int(origins[0]), int(origins[-1]))
-    for start in range(0, len(origins), chunk):
-        part = np.asarray(origins[start : start + chunk], np.int64)
+    windows = Windows(history, int(cycles[0]), int(cycles[-1]))
+    came = _Came(history, nowcaster, int(cycles[0]), int(cycles[-1]))
+    for start in range(0, len(cycles), chunk):
+        part = np.asarray(cycles[start : start + chunk], np.int64)
         x = windows.ending(part)
         site = np.tile(np.array(site_of(station), np.float32), (len(part), 1))
-        observed = came.after(part)
-        yield Part(
-            origins=part,
-            batch=nowcaster.batch(site, x, windows.ages(part), part),
-            observed=observed,
-            outcome=_outcomes(nowcaster, observed),
-            base={source: _baseline(nowcaster, x, cycle) for source, cycle in BASELINES.items()},
-            chance={source: _chances(nowcaster, x, cycle) for source, cycle in BASELINES.items()},
-        )
+        batch, alone = nowcaster.batch(site, x, windows.ages(part), part), None
+        chosen = np.flatnonzero(np.isin(part, origins))
+        if learner is not None:
+            alone = batch.rows(chosen)
+            _adapt(learner, part, x, batch, came)
+        if len(chosen):
+            part, x, observed = part[chosen], x[chosen], came.after(part[chosen])
+            yield Part(
+                origins=part,
+                batch=batch.rows(chosen),
+                observed=observed,
+                outcome=_outcomes(nowcaster, observed),
+                base={source: _baseline(nowcaster, x, moves) for source, moves in BASELINES.items()},
+                chance={source: _chances(nowcaster, x, moves) for source, moves in BASELINES.items()},
+                alone=alone,
+            )
+
+
+def _cycles(history: History, last: int) -> Times:
+    """When a running agent would have forecast."""
+    return origins_between(history, grid.STEP_S, end=last)
+
+
+def _adapt(learner: Learner, origins: Times, x: NDArray[np.float32], batch: Batch, came: _Came) -> None:
+    """One cycle of learning after the other, in place."""
+    base = cycle.bases(x, learner.leads_s)
+    for row, origin in enumerate(origins.tolist()):
+        cycle.take(learner, origin, came.at)
+        cycle.move(learner, origin, x[row], base[row], batch, row)
 
 
 def origins_between(history: History, every_s: int, start: int | None = None, end: int | None = None) -> Times:
@@ -139,6 +178,7 @@ def hindcast_command(
     out: Path | None,
     json_: bool,
     plot: Path | None,
+    adapt: bool,
 ) -> None:
     """`edge-agent hindcast`: forecast, score, print, write. Raises StationcastError."""
     keep_inputs("--out", out, history, bundle)
@@ -153,16 +193,19 @@ def hindcast_command(
     past = read_history(history, elevation_m=station.elevation_m)
     tell(past.warnings)
     origins = origins_between(past, every_s, given_time("--start", start), given_time("--end", end))
-    skill = Skill(nowcaster)
+    learner = Learner(nowcaster.leads_s, nowcaster.levels, nowcaster.events) if adapt else None
+    skill, example = Skill(nowcaster, adapted=adapt), Example(origins)
     with ForecastWriter(out, nowcaster) as writer, _progress(len(origins)) as advance:
-        for part in hindcast(past, station, nowcaster, origins):
+        for part in hindcast(past, station, nowcaster, origins, learner=learner):
             skill.add(part)
+            example.see(part)
             writer.write(part)
             advance(len(part.origins))
     about = {
         "history": str(history),
         "station": {"latitude": latitude, "longitude": longitude, "elevation_m": elevation},
         "bundle": nowcaster.bundle,
+        "adapted": adapt,
         "origins": {
             "n": len(origins),
             "first": format_time(origins[0]),
@@ -173,23 +216,35 @@ def hindcast_command(
     }
     click.echo(skill.as_json(about) if json_ else skill.as_table(about))
     if plot is not None:
-        plots.draw_hindcast(plot, skill, example(past, station, nowcaster, origins), title=history.name)
+        plots.draw_hindcast(plot, skill, example.fans(past, station, nowcaster), title=history.name)
 
 
-def example(history: History, station: Station, nowcaster: Nowcaster, origins: Times) -> list[Fan]:
-    """The fans of one origin, to be drawn: of 64 spread over the period, the fullest, nearest to its middle."""
-    tried = origins[np.unique(np.linspace(0, len(origins) - 1, 64).astype(np.int64))]
-    parts = list(hindcast(history, station, nowcaster, tried))
-    mean = np.concatenate([part.batch.mean for part in parts])
-    came = np.concatenate([part.observed for part in parts])
-    pairs = (~np.isnan(mean) & ~np.isnan(came)).sum(axis=(1, 2))
-    from_middle = np.abs(tried - origins[len(origins) // 2])
-    row = int(np.lexsort((from_middle, -pairs))[0])
-    origin = int(tried[row])
-    x = history.grid_ending(origin)
-    [forecast] = nowcaster.forecast([station], x[None], [history.ages(origin)], origin, origin)
-    observed = {name: came[row, :, v] for v, name in enumerate(nowcaster.variables)}
-    return fans_of(forecast, x, observed)
+class Example:
+    """One origin to be drawn: of 64 spread over the period, the fullest, nearest to its middle."""
+
+    def __init__(self, origins: Times) -> None:
+        self._tried = origins[np.unique(np.linspace(0, len(origins) - 1, 64).astype(np.int64))]
+        self._middle = int(origins[len(origins) // 2])
+        self._best: tuple[int, int] | None = None
+        self._found: tuple[int, Batch, Floats] | None = None
+
+    def see(self, part: Part) -> None:
+        """Look at the forecasts of a part."""
+        for row in np.flatnonzero(np.isin(part.origins, self._tried)).tolist():
+            origin = int(part.origins[row])
+            pairs = int((~np.isnan(part.batch.mean[row]) & ~np.isnan(part.observed[row])).sum())
+            rank = (-pairs, abs(origin - self._middle))
+            if self._best is None or rank < self._best:
+                self._best, self._found = rank, (origin, part.batch.rows(np.array([row])), part.observed[row])
+
+    def fans(self, history: History, station: Station, nowcaster: Nowcaster) -> list[Fan]:
+        """Its fans; none where nothing was seen."""
+        if self._found is None:
+            return []
+        origin, batch, came = self._found
+        forecast = nowcaster.issue(batch, 0, station.id, history.ages(origin), origin, origin)
+        observed = {name: came[:, v] for v, name in enumerate(nowcaster.variables)}
+        return fans_of(forecast, history.grid_ending(origin), observed)
 
 
 class _Came:
@@ -206,8 +261,12 @@ class _Came:
 
     def after(self, origins: Times) -> Floats:
         """[S, L, V], NaN where nothing was read at the valid time."""
-        at = (origins[:, None] + self._leads - self._first) // grid.STEP_S
-        return np.asarray(self._values[at])
+        return self.at(origins[:, None] + self._leads)
+
+    def at(self, valid: Times) -> Floats:
+        """[..., V] at valid times [...]; NaN before the first origin, too."""
+        at = (valid - self._first) // grid.STEP_S
+        return np.where((at >= 0)[..., None], self._values[np.maximum(at, 0)], np.nan)
 
 
 def _outcomes(nowcaster: Nowcaster, observed: Floats) -> Floats:

@@ -6,7 +6,7 @@ value is missing, and never let a number through whose level, source and age are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,8 @@ class Batch:
     """Forecasts of S rows as arrays, V variables as in `Nowcaster.variables`; NaN where there is none.
 
     `mean` [S, L, V]; `quantiles` [S, L, V, Q]; `probability` [S, L, E]; `rung` [S, V]: position in `LADDER`, -1 = the
-    variable was not read in 30 days; `why`: per row, variable -> why its rung is not the highest.
+    variable was not read in 30 days; `why`: per row, variable -> why its rung is not the highest; `adapted` [S, V]: the
+    numbers are moved by what the station's own verdicts taught.
     """
 
     mean: Floats
@@ -52,6 +53,17 @@ class Batch:
     probability: Floats
     rung: NDArray[np.int8]
     why: list[dict[str, str]]
+    adapted: NDArray[np.bool_]
+
+    def rows(self, at: NDArray[np.int64]) -> Batch:
+        """A copy of some rows, [N]."""
+        return Batch(
+            self.mean[at], self.quantiles[at], self.probability[at], self.rung[at],
+            [dict(self.why[row]) for row in at.tolist()], self.adapted[at],
+        )  # fmt: skip
+
+
+Adapt = Callable[[Sequence[Station], History, NDArray[np.int64], Batch], None]  # moves a batch's numbers in place
 
 
 class Nowcaster:
@@ -82,8 +94,9 @@ class Nowcaster:
         ages: Sequence[Mapping[str, int]],
         origin: int,
         issued: int,
+        adapt: Adapt | None = None,
     ) -> list[Forecast]:
-        """One forecast per station.
+        """One forecast per station; `adapt` may move its numbers by what the station has taught.
 
         Args:
             history: [S, 2880, 8] on the 15-minute grid, columns as `GRID_VARIABLES`, ending at `origin`, NaN = missing.
@@ -96,8 +109,10 @@ class Nowcaster:
             part = slice(start, start + self._chunk)
             origins = np.full(len(stations[part]), origin, np.int64)
             batch = self.batch(site[part], history[part], ages[part], origins)
+            if adapt is not None:
+                adapt(stations[part], history[part], origins, batch)
             for row, (station, age) in enumerate(zip(stations[part], ages[part], strict=True)):
-                found.append(self._one(batch, row, station.id, age, origin, issued))
+                found.append(self.issue(batch, row, station.id, age, origin, issued))
         return found
 
     def batch(
@@ -112,13 +127,14 @@ class Nowcaster:
             probability=np.full((*shape[:2], len(self.events)), np.nan),
             rung=np.full((shape[0], shape[2]), -1, np.int8),
             why=[{} for _ in range(shape[0])],
+            adapted=np.zeros((shape[0], shape[2]), np.bool_),
         )
         for v, name in enumerate(self.variables):
             self._rungs(batch, v, history[:, :, _COLUMN[name]], ages, failure)
             if answer is not None:
                 self._take(batch, v, answer)
             self._fall_back(batch, v, history[:, :, _COLUMN[name]])
-        self._lift_gusts(batch)
+        lift_gusts(self.variables, batch.mean, batch.quantiles)
         return batch
 
     def _ask(
@@ -189,17 +205,10 @@ class Nowcaster:
                 open_ = np.flatnonzero(standing & ~np.isfinite(batch.probability[:, :, e]).all(axis=1))
                 batch.probability[open_, :, e] = persistence.event_probability(x[open_], event)[:, None]
 
-    def _lift_gusts(self, batch: Batch) -> None:
-        """No gust below the mean wind, also where the two stand on different rungs and know nothing of each other: the
-        gust is raised to the wind, mean and each quantile, which stay in order."""
-        if not {"wind_speed", "wind_gust"} <= set(self.variables):
-            return
-        wind, gust = self.variables.index("wind_speed"), self.variables.index("wind_gust")
-        for values in (batch.mean, batch.quantiles):
-            lifted = np.fmax(values[:, :, gust], values[:, :, wind])  # the gust's own where there is no wind
-            values[:, :, gust] = np.where(np.isnan(values[:, :, gust]), np.nan, lifted)
-
-    def _one(self, batch: Batch, row: int, station: str, ages: Mapping[str, int], origin: int, issued: int) -> Forecast:
+    def issue(
+        self, batch: Batch, row: int, station: str, ages: Mapping[str, int], origin: int, issued: int
+    ) -> Forecast:
+        """A row of a batch as the forecast of a station."""
         variables: dict[str, VariableForecast] = {}
         for v, name in enumerate(self.variables):
             rung = int(batch.rung[row, v])
@@ -231,12 +240,24 @@ class Nowcaster:
                 if event.variable in standing
             },
             why=_summary(batch.why[row], len(variables)),
+            adapted=tuple(name for v, name in enumerate(self.variables) if batch.adapted[row, v]),
         )
 
 
 def site_of(station: Station) -> tuple[float, float, float, float]:
     """A row of the `site` tensor: latitude, longitude (degrees), elevation, guidance elevation (m; NaN = none)."""
     return (station.latitude, station.longitude, station.elevation_m, float("nan"))
+
+
+def lift_gusts(variables: Sequence[str], mean: Floats, quantiles: Floats) -> None:
+    """No gust below the mean wind, also where the two stand on different rungs and know nothing of each other: the gust
+    is raised to the wind, in place, mean [..., V] and each quantile [..., V, Q], which stay in order."""
+    if not {"wind_speed", "wind_gust"} <= set(variables):
+        return
+    wind, gust = variables.index("wind_speed"), variables.index("wind_gust")
+    for values in (mean[..., None], quantiles):
+        lifted = np.fmax(values[..., gust, :], values[..., wind, :])  # the gust's own where there is no wind
+        values[..., gust, :] = np.where(np.isnan(values[..., gust, :]), np.nan, lifted)
 
 
 def _covered(valid: NDArray[np.bool_], name: str) -> NDArray[np.int64]:

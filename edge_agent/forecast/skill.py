@@ -26,32 +26,39 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 SHOWN_LEADS_S = (900, 1800, 3600, 7200, 10_800, 21_600)
-ISSUED = "forecast"
-NAMES = {ISSUED: "forecast", "persistence": "persistence", "anomaly-persistence": "anomaly_persistence"}
+ISSUED, ALONE = "forecast", "bundle"
+NAMES = {
+    ISSUED: "forecast", ALONE: "bundle", "persistence": "persistence", "anomaly-persistence": "anomaly_persistence",
+}  # fmt: skip
+_SHORT = {ISSUED: "fc", ALONE: "bndl", "persistence": "pers", "anomaly-persistence": "anom"}
 
 
 class Skill:
-    """Scores by source (the issued forecast and both baselines), variable or event, and lead."""
+    """Scores by source (the issued forecast, the bundle alone where that was adapted, and both baselines), variable or
+    event, and lead."""
 
-    def __init__(self, nowcaster: Nowcaster) -> None:
+    def __init__(self, nowcaster: Nowcaster, *, adapted: bool = False) -> None:
         self._nowcaster = nowcaster
+        self.sources = (ISSUED, *((ALONE,) if adapted else ()), *BASELINES)
         self.leads_s = nowcaster.leads_s
         self.columns = (*nowcaster.variables, *(EVENT + event.name for event in nowcaster.events))
         shape = (6, len(self.leads_s), len(self.columns))
-        self._sums = {source: np.zeros(shape) for source in NAMES}
+        self._sums = {source: np.zeros(shape) for source in self.sources}
         self._rungs = np.zeros((len(nowcaster.variables), len(LADDER)), np.int64)
 
     def add(self, part: Part) -> None:
         """Take the pairs of a part."""
         n, batch = self._nowcaster, part.batch
         forecasts = {ISSUED: (batch.mean, batch.quantiles)} | part.base
+        chances = {ISSUED: batch.probability} | part.chance
+        if part.alone is not None:
+            forecasts[ALONE], chances[ALONE] = (part.alone.mean, part.alone.quantiles), part.alone.probability
         seen = ~np.logical_or.reduce([np.isnan(mean) for mean, _ in forecasts.values()])
         observed = np.where(seen, part.observed, np.nan)
         for source, (mean, quantiles) in forecasts.items():
             for v, name in enumerate(n.variables):
                 scores = pair_scores(name, mean[:, :, v], quantiles[:, :, v], observed[:, :, v], n.levels)
                 self._sums[source][:, :, v] += scores.sum(axis=1)
-        chances = {ISSUED: batch.probability} | part.chance
         seen = ~np.logical_or.reduce([np.isnan(p) for p in chances.values()])
         outcome = np.where(seen, part.outcome, np.nan)
         for source, p in chances.items():
@@ -60,7 +67,7 @@ class Skill:
             self._rungs[:, rung] += (batch.rung == rung).sum(axis=0)
 
     def row(self, source: str, column: str, lead_s: int) -> ScoreRow:
-        """The scores of `forecast`, `persistence` or `anomaly-persistence` for a variable or `event:<name>`."""
+        """The scores of one of `sources` for a variable or `event:<name>`."""
         cell = self._sums[source][:, self.leads_s.index(lead_s), self.columns.index(column)].tolist()
         n, error, absolute, square, score, hits = cell
         return ScoreRow("", "", source, column, lead_s, int(n), error, absolute, square, score, int(hits))
@@ -90,7 +97,7 @@ class Skill:
             f"{Path(about['history']).name}, bundle {about['bundle']}",
             f"{origins['n']} origins, one every {_lead(origins['every_s'])}, {origins['first']} to {origins['last']}",
             "",
-            "fc    the forecast",
+            *self._what_fc_is(),
             "pers  persistence: the last value",
             "anom  diurnal-anomaly persistence: it moves along the station's mean day",
             "80 %  share of readings within the forecast's central 80 % interval",
@@ -105,7 +112,7 @@ class Skill:
         return "\n".join(lines)
 
     def _entry(self, name: str, lead: int) -> dict[str, Any]:
-        rows = {source: self.row(source, name, lead) for source in NAMES}
+        rows = {source: self.row(source, name, lead) for source in self.sources}
         own = rows.pop(ISSUED)
         if name.startswith(EVENT):
             entry: dict[str, Any] = {"variable": name, "unit": "1", "lead_s": lead, "n": own.n}
@@ -115,28 +122,40 @@ class Skill:
         entry |= _scores(own) | {"bias": _number(own.bias)}
         return entry | {NAMES[source]: _scores(row) for source, row in rows.items()}
 
+    def _what_fc_is(self) -> list[str]:
+        if ALONE not in self.sources:
+            return ["fc    the forecast: the bundle alone"]
+        return ["fc    the forecast, adapted to the station", "bndl  the bundle alone"]
+
     def _block(self, name: str, leads: list[int]) -> list[str]:
-        digits = max(VARIABLES[name].decimals, 1)
-        groups = " ".join(f"{score:^17}" for score in ("RMSE", "MAE", "CRPS"))
-        head = " ".join(f"{'fc':>5} {'pers':>5} {'anom':>5}" for _ in range(3))
+        adapted = ALONE in self.sources
+        scores = ("rmse", "crps") if adapted else ("rmse", "mae", "crps")
+        digits, width = max(VARIABLES[name].decimals, 1), 6 * len(self.sources) - 1
+        groups = " ".join(f"{score.upper():^{width}}" for score in scores)
+        head = " ".join(" ".join(f"{_SHORT[source]:>5}" for source in self.sources) for _ in scores)
+        inside = f"{'80 %':>5}" + (f" {_SHORT[ALONE]:>5}" if adapted else "")
         title = f"{name}, {VARIABLES[name].unit}"
-        lines = [title, f"{'lead':>7} {'pairs':>7} {groups}".rstrip(), f"{'':>15} {head} {'80 %':>5}"]
+        lines = [title, f"{'lead':>7} {'pairs':>7} {groups}".rstrip(), f"{'':>15} {head} {inside}"]
         for lead in leads:
-            rows = [self.row(source, name, lead) for source in (ISSUED, *BASELINES)]
-            numbers = [f"{getattr(row, score):5.{digits}f}" for score in ("rmse", "mae", "crps") for row in rows]
-            if rows[0].n:
-                lines.append(f"{_lead(lead):>7} {rows[0].n:>7} {' '.join(numbers)} {100 * rows[0].coverage80:5.0f}")
+            rows = {source: self.row(source, name, lead) for source in self.sources}
+            numbers = [f"{getattr(row, score):5.{digits}f}" for score in scores for row in rows.values()]
+            n = rows[ISSUED].n
+            if n:
+                held = [f"{100 * row.coverage80:5.0f}" for source, row in rows.items() if source in (ISSUED, ALONE)]
+                lines.append(f"{_lead(lead):>7} {n:>7} {' '.join(numbers + held)}")
         return lines
 
     def _event_block(self, name: str, leads: list[int]) -> list[str]:
         event = next(e for e in self._nowcaster.events if EVENT + e.name == name)
+        short = _SHORT | {"anomaly-persistence": "often"}
+        head = " ".join(f"{short[source]:>6}" for source in self.sources)
         lines = [
             f"{name}: {event.variable} >= {event.threshold:g} {event.unit} in 15 min",
-            f"{'lead':>7} {'pairs':>7}     Brier score",
-            f"{'':>15} {'fc':>6} {'pers':>6} {'often':>6}   often: its share of the 30 days before",
+            f"{'lead':>7} {'pairs':>7}     Brier score; often: its share of the 30 days before",
+            f"{'':>15} {head}",
         ]
         for lead in leads:
-            rows = [self.row(source, name, lead) for source in (ISSUED, *BASELINES)]
+            rows = [self.row(source, name, lead) for source in self.sources]
             if rows[0].n:
                 lines.append(f"{_lead(lead):>7} {rows[0].n:>7} " + " ".join(f"{row.crps:6.4f}" for row in rows))
         return lines

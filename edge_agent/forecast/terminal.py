@@ -36,6 +36,7 @@ def forecast_table(forecast: Forecast) -> str:
         f"level {forecast.level.value}, source {forecast.source}"
         + (f", bundle {forecast.bundle}" * bool(forecast.bundle)),
         *wrap(f"why: {forecast.why}" if forecast.why else "", _WIDTH),
+        *wrap(f"adapted to the station: {', '.join(forecast.adapted)}" if forecast.adapted else "", _WIDTH),
         "",
         " " * (_LABEL + 5) + "".join(f"{_lead(lead):>{_CELL}}" for lead in leads),
         f"{'valid at, UTC':<{_LABEL + 5}}" + "".join(f"{_clock(forecast.origin + lead):>{_CELL}}" for lead in leads),

@@ -237,6 +237,7 @@ def forecast_payload(forecast: Forecast, expiry_s: int) -> ForecastPayload:
         vars=variables,
         events={name: EventSeries(p=probabilities(p)) for name, p in forecast.events.items()},
         why=forecast.why[:MAX_TEXT],
+        adapted=list(forecast.adapted),
     )
 
 

@@ -109,7 +109,8 @@ class EventSeries(Payload, frozen=True):
 class ForecastPayload(Payload, frozen=True, omit_defaults=True):
     """A forecast of one station. `start`: first valid time, one step after the origin; step k is valid at `start` + k
     `step_s`. `expires`: not to be used after. `level`: full, background-stale, nowcast-only, persistence or none;
-    `why`: why not the best. `age_s`: age at the origin of the oldest reading that a variable's forecast starts from."""
+    `why`: why not the best. `adapted`: variables whose numbers the station's own verdicts have moved. `age_s`: age at
+    the origin of the oldest reading that a variable's forecast starts from."""
 
     issued: Time
     start: Time
@@ -123,6 +124,7 @@ class ForecastPayload(Payload, frozen=True, omit_defaults=True):
     vars: dict[Name, VariableSeries]
     events: dict[Word, EventSeries]
     why: Text = ""
+    adapted: list[Name] = []
 
 
 class SensorStatus(Payload, frozen=True):

@@ -358,6 +358,8 @@ path = "stationcast.sqlite"
 #allow_unsigned = false
 # What this board is (raspberry_pi_4, jetson_nano): a bundle too large or too slow for it is refused.
 #device = ""
+# Learn from each verdict: correct the bundle's forecasts and keep their intervals honest.
+#adapt = true
 #threads = 1
 # Seconds after which the broker drops a forecast that nothing replaced.
 #expiry_s = 3600

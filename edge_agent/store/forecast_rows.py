@@ -43,6 +43,7 @@ class _Form(msgspec.Struct, array_like=True):
     bundle: str
     variables: tuple[tuple[str, int], ...]
     events: tuple[str, ...]
+    adapted: tuple[str, ...] = ()
 
 
 class _Entry(msgspec.Struct, array_like=True):
@@ -77,6 +78,7 @@ def pack_forecast(forecast: Forecast) -> Packed:
     form = _Form(
         forecast.leads_s, forecast.levels_q, forecast.source, forecast.bundle,
         tuple((v.variable, VARIABLES[v.variable].decimals) for v in variables), tuple(forecast.events),
+        forecast.adapted,
     )  # fmt: skip
     entries = [_Entry(v.level.value, v.age_s, v.why, v.mean is not None) for v in variables]
     body = _Body(
@@ -108,7 +110,7 @@ def unpack_forecast(station: str, origin: int, packed: Packed) -> Forecast:
     events = {name: _values(p, PROBABILITY_DECIMALS) for name, p in zip(form.events, chances, strict=True)}
     return Forecast(
         station, origin, origin + body.waited_s, form.leads_s, form.levels_q, Level(body.level), form.source,
-        form.bundle, variables, events, body.why,
+        form.bundle, variables, events, body.why, form.adapted,
     )  # fmt: skip
 
 

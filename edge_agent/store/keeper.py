@@ -268,6 +268,18 @@ class Keeper:
         nothing: list[ScoreRow] = []
         return self._refuge.look(lambda store: store.scores(station, since_day), nothing)
 
+    def learned(self, station: str) -> bytes | None:
+        """As `Store.learned`, of what is on the disk."""
+        return self._refuge.look(lambda store: store.learned(station), None)
+
+    def learned_is_reset(self, station: str) -> bool:
+        """As `Store.learned_is_reset`, of what is on the disk."""
+        return self._refuge.look(lambda store: store.learned_is_reset(station), False)
+
+    def keep_learned(self, station: str, body: bytes) -> None:
+        """As `Store.keep_learned`; nothing while the disk fails."""
+        self._refuge.on_disk(lambda store: store.keep_learned(station, body), None)
+
     # --- the outbox ---------------------------------------------------------------------------------------------------
 
     def queued(self, destination: str, limit: int, after: int = 0) -> list[Queued]:

@@ -144,6 +144,11 @@ def times_of_arrival(db: Database) -> None:
     )
 
 
+def learned(db: Database) -> None:
+    """What a station has learned, packed; large and seldom written."""
+    db.execute("CREATE TABLE learned (station TEXT PRIMARY KEY, body BLOB NOT NULL)")
+
+
 # In order; new ones at the end.
 _MIGRATIONS = (
     observations,
@@ -157,6 +162,7 @@ _MIGRATIONS = (
     open_steps,
     outbox_order,
     times_of_arrival,
+    learned,
 )
 for _migration in _MIGRATIONS:
     SCHEMA()(_migration)

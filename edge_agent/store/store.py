@@ -18,6 +18,7 @@ from edge_agent.observation import Flag, Judged, RainState, Revision
 from edge_agent.store.cells import DAY_S, WORST_RANK
 from edge_agent.store.connection import Connection, connect, connect_memory
 from edge_agent.store.forecasts import Forecasts
+from edge_agent.store.learned import Learned
 from edge_agent.store.observations import Fate, Observations, Series
 from edge_agent.store.open_steps import OpenSteps
 from edge_agent.store.outbox import Outbox, OutboxCounts, Policy, Queued, priority_of
@@ -60,6 +61,7 @@ class Store:
         self._newest = Newest(connection, self._observations, self._open)
         self._rain = RainTotals(connection)
         self._forecasts = Forecasts(connection)
+        self._learned = Learned(connection)
         self._outbox = Outbox(connection, outbox_bytes, outbox_policy)
         self._revisions = Revisions(connection, self._observations, self._open, self._grid, self._newest)
         self._restamp = Restamp(self.tables, self._revisions)
@@ -325,6 +327,18 @@ class Store:
     def scores(self, station: str, since_day: str | None = None) -> list[ScoreRow]:
         """A station's scores from a day (YYYY-MM-DD, UTC) on, by day, source, variable and lead."""
         return self._forecasts.scores(station, since_day)
+
+    def learned(self, station: str) -> bytes | None:
+        """What a station has learned, as `keep_learned` got it; None where there is nothing, empty after a reset."""
+        return self._learned.get(station)
+
+    def learned_is_reset(self, station: str) -> bool:
+        """Whether what it had learned was thrown away, and nothing was kept since."""
+        return self._learned.is_reset(station)
+
+    def keep_learned(self, station: str, body: bytes) -> None:
+        """Keep what a station has learned; nothing: it shall begin anew."""
+        self._learned.put(station, body)
 
     # --- the outbox -----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,95 @@
+"""Honest intervals: how far each quantile lies from the median, and where the median lies, moved by every verdict.
+
+One state per rung of the ladder. Only what was known when a forecast was issued moves it: a verdict comes when the
+reading has landed, and judges the quantiles as they were issued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Rungs = NDArray[np.int8]
+
+RATE = 0.02  # of the log width a verdict, at the first lead; verdicts of later ones repeat each other
+FIRST_RATE = 0.02  # more at the start, falling by halves every `SETTLED` verdicts
+MEDIAN_SHARE = 0.2  # of these, for the median
+DAILY_SHARE = 0.4  # of these, for the course over the day
+SETTLED = 500.0
+MOST = 3.0  # a width changes by at most this factor's exponential, a median by so many typical errors
+TERMS = 3  # a constant, sine and cosine of the hour
+_SHARES = np.array([1.0, DAILY_SHARE, DAILY_SHARE])
+SAME = 1e-6  # a reading so near to a quantile is on it
+
+
+def hour_terms(valid: NDArray[np.int64] | int) -> Floats:
+    """[..., TERMS] of valid times, UTC seconds."""
+    angle = 2 * np.pi * (np.asarray(valid) % 86_400) / 86_400
+    return np.stack([np.ones_like(angle), np.sin(angle), np.cos(angle)], axis=-1)
+
+
+def below(quantiles: Floats, came: Floats, levels: Floats) -> Floats:
+    """How much of a verdict lies below each quantile: 1 where the reading does, 0 where it lies above, [..., Q].
+
+    A reading that equals several quantiles (calm, saturated air, no rain) stands for the whole range of levels that
+    they share, as a randomized probability integral transform draws from it, on average: (level - low) / (high - low).
+    Source: Czado, Gneiting and Held (2009), Biometrics 65, 1254-1261, eq. 1. Worked: levels 0.1, 0.5, 0.9, quantiles
+    0, 0, 2, reading 0 -> 0.2, 1, 1.
+
+    Args:
+        quantiles: [..., Q] ascending; came: [...]; levels: [Q].
+    """
+    reading = came[..., None]
+    on = np.abs(quantiles - reading) <= SAME
+    under = (quantiles < reading) & ~on
+    first = under.sum(axis=-1)
+    last = first + on.sum(axis=-1)
+    ends = np.concatenate([[0.0], levels, [1.0]])
+    low = ends[first][..., None]
+    high = np.where(last == len(levels), 1.0, ends[last])[..., None]
+    share = (levels - low) / np.maximum(high - low, SAME)
+    return np.asarray(np.where(on, np.clip(share, 0.0, 1.0), np.where(under, 0.0, 1.0)))
+
+
+class Calibration:
+    """Log widths of L leads, V variables and Q levels for each of R rungs, with their course over the day; that of the
+    median is a shift instead.
+
+    width += rate (level - below) above the median, rate (below - level) under it. Source: Gibbs and Candes (2021),
+    Adaptive conformal inference under distribution shift, eq. 2, here on the log of the width.
+    """
+
+    def __init__(self, rungs: int, leads: int, variables: int, levels: Sequence[float]) -> None:
+        self.levels = np.asarray(levels)
+        self.terms = np.zeros((rungs, leads, variables, len(levels), TERMS))
+        self.verdicts = np.zeros((rungs, leads, variables))
+        self._middle = int(np.argmin(np.abs(self.levels - 0.5)))
+        self._outwards = np.where(self.levels < self.levels[self._middle], -1.0, 1.0)
+        self._outwards[self._middle] = MEDIAN_SHARE
+        self._at = np.ogrid[:leads, :variables]
+        self._pace = 1.0 / np.sqrt(1.0 + np.arange(leads))[:, None]
+
+    def apply(self, rung: Rungs, quantiles: Floats, unit: Floats, hours: Floats) -> Floats:
+        """Quantiles [L, V, Q] calibrated, ascending. `rung`: [V]; `unit`: [L, V] typical errors; `hours`: [L, TERMS] of
+        the valid times."""
+        lead, variable = self._at
+        moved = np.einsum("lvqh,lh->lvq", self.terms[rung[None, :], lead, variable], hours)
+        np.clip(moved, -MOST, MOST, out=moved)
+        median = quantiles[..., self._middle, None]
+        shifted = median + moved[..., self._middle, None] * unit[..., None]
+        return np.sort(shifted + (quantiles - median) * np.exp(moved), axis=-1)
+
+    def learn(self, rung: Rungs, quantiles: Floats, came: Floats, hours: Floats) -> None:
+        """Take verdicts on quantiles as issued [L, V, Q] on their rungs [L, V]; `came` [L, V], NaN where there is none;
+        `hours`: [TERMS]."""
+        there = ~np.isnan(came) & ~np.isnan(quantiles).any(axis=-1)
+        at = (rung, *self._at)
+        n = self.verdicts[at]
+        rate = np.where(there, self._pace * (RATE + FIRST_RATE * 0.5 ** (n / SETTLED)), 0.0)
+        self.verdicts[at] = n + there
+        miss = self.levels - below(np.nan_to_num(quantiles), np.nan_to_num(came), self.levels)
+        step = (rate[..., None] * miss * self._outwards)[..., None] * (hours * _SHARES)
+        self.terms[at] = np.clip(self.terms[at] + step, -MOST, MOST)

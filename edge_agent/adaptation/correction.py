@@ -1,0 +1,44 @@
+"""The recursive correction: least squares with forgetting, one small regression for every variable and lead."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+HALF_LIFE = 60 * 96  # verdicts
+PRECISION = 200.0  # of the prior weights, in verdicts
+CLIP = 5.0  # an innovation is no larger, in units of the typical error
+MOST_TRACE = 1.0  # of the covariance: what is not excited must not grow without bound
+
+
+class Correction:
+    """Recursive least squares for N regressions of K inputs, in units of each one's typical error.
+
+    k = P z / (f + z'P z), w += k clip(y - z'w), P = (P - k z'P) / f. Source: Ljung (1999), System Identification, 2nd
+    ed., eq. 11.16.
+    """
+
+    def __init__(self, prior: Floats, cells: int) -> None:
+        """`prior` [K]: the weights it starts with."""
+        k = len(prior)
+        self.prior = prior
+        self.weights = np.tile(prior, (cells, 1))
+        self.covariance = np.tile(np.eye(k) / PRECISION, (cells, 1, 1))
+
+    def forecast(self, z: Floats) -> Floats:
+        """[N] from inputs [N, K]."""
+        return np.asarray(np.einsum("nk,nk->n", z, self.weights))
+
+    def learn(self, at: NDArray[np.int64], z: Floats, y: Floats) -> None:
+        """Take verdicts of some regressions `at` [M]: inputs [M, K], what came [M]."""
+        keep = 0.5 ** (1.0 / HALF_LIFE)
+        covariance = self.covariance[at]
+        pz = np.einsum("nij,nj->ni", covariance, z)
+        gain = pz / (keep + np.einsum("ni,ni->n", z, pz))[:, None]
+        innovation = np.clip(y - np.einsum("nk,nk->n", z, self.weights[at]), -CLIP, CLIP)
+        self.weights[at] += gain * innovation[:, None]
+        covariance = (covariance - gain[:, :, None] * pz[:, None, :]) / keep
+        trace = np.trace(covariance, axis1=1, axis2=2)
+        self.covariance[at] = covariance * np.minimum(1.0, MOST_TRACE / trace)[:, None, None]

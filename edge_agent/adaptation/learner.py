@@ -1,0 +1,242 @@
+"""What one station learns from its verified forecasts, and the forecasts it then gives.
+
+Joins the local expert, the recursive correction, the mix and the calibration. Must never use a reading that was not
+known at the origin, and never be worse than the bundle for long: what loses by verified error is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.adaptation.calibration import Calibration, Rungs, hour_terms
+from edge_agent.adaptation.chances import Chances
+from edge_agent.adaptation.correction import Correction
+from edge_agent.adaptation.expert import Expert
+from edge_agent.adaptation.features import ALL, COLUMNS, CORRECTED, UNITS, inputs
+from edge_agent.adaptation.recent import RECENT, Recent
+from edge_agent.bundle.manifest import Event
+from edge_agent.bundle.station_task import OUTPUT_VARIABLES
+from edge_agent.circle import near
+from edge_agent.forecast import Level
+from edge_agent.forecast.nowcast import LADDER, lift_gusts
+from edge_agent.forecast.persistence import BOUNDS, ORDINARY_SPREAD
+from edge_agent.grid import STEP_S
+
+Floats = NDArray[np.float64]
+
+PERSISTS, BY_BUNDLE = LADDER.index(Level.PERSISTENCE), LADDER.index(Level.NOWCAST_ONLY)
+DELAY_S = STEP_S  # a reading may stand up to 150 s after its valid time: its verdict is known at the next origin
+NETWORK, BASE, OWN, BESIDE, CORRECTION, MIXED = range(6)  # the candidates, the last one what is issued of them
+PRIOR_RATIO = (1.0, 1.5, 3.0, 1.3, 1.0, 1.0)  # of their squared errors to the network's, before any verdict
+HALF_LIFE = 30 * 96  # verdicts that squared errors are remembered
+SHARPNESS = 60.0  # a candidate whose squared error is 1 / SHARPNESS larger than the best has 1 / e of its weight
+OUTLIER = 25.0  # a squared error counts at most so many times the network's usual one
+UNIT_SHARE = 0.8  # what an ordinary spread of persistence is worth as a first typical error
+_LIMIT = 8.0  # no input of the correction is larger, in typical errors
+
+_C = len(CORRECTED)
+_V = len(OUTPUT_VARIABLES)
+_INDEX = {name: v for v, name in enumerate(OUTPUT_VARIABLES)}
+_TURNS = _INDEX["wind_direction"]
+_LOW, _HIGH = np.array([BOUNDS.get(name, (-np.inf, np.inf)) for name in OUTPUT_VARIABLES]).T
+_INPUTS = 3 + 1 + RECENT + 2
+_PRIOR = np.eye(_INPUTS)[0]  # the network as it is
+_COLUMNS = np.array(COLUMNS)
+
+
+class Pending:
+    """Forecasts whose verdicts are not all in: a ring over origins. `origin` [R], -1 = none; L leads."""
+
+    def __init__(self, leads_s: NDArray[np.int64], levels: int, events: int, expert: bool) -> None:
+        self._leads_s = leads_s
+        self._lead = np.arange(len(leads_s))
+        n = (int(leads_s.max()) + DELAY_S) // STEP_S + 1
+        shape = (n, len(leads_s))
+        self.origin = np.full(n, -1, np.int64)
+        self.rung = np.full((n, _V), -1, np.int8)
+        self.issued = np.full((*shape, _V, levels), np.nan, np.float32)
+        self.means = np.full((*shape, MIXED + 1, _C), np.nan, np.float32)
+        self.unit = np.ones((*shape, _C), np.float32)
+        self.z = np.zeros((*shape, _C, _INPUTS), np.float32)
+        self.x = np.zeros((*shape, ALL if expert else 0), np.float32)
+        self.chance = np.full((*shape, events, 2), np.nan, np.float32)
+
+    def slot(self, origin: int) -> int:
+        """Where a forecast from there goes."""
+        return origin // STEP_S % len(self.origin)
+
+    def due(self, valid: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(slots, leads) of the forecasts for a valid time."""
+        slots = (valid - self._leads_s) // STEP_S % len(self.origin)
+        there = self.origin[slots] == valid - self._leads_s
+        return slots[there], self._lead[there]
+
+
+class Learner:
+    """One station's state for a bundle's leads and levels. `expert`: with the local expert, which takes four fifths of
+    the room. `learned_until`: the last valid time whose verdicts were taken."""
+
+    def __init__(
+        self, leads_s: Sequence[int], levels: Sequence[float], events: Sequence[Event], *, expert: bool = True
+    ) -> None:
+        self.leads_s, self.levels, self.events = tuple(leads_s), tuple(levels), tuple(events)
+        self.bundle = ""
+        self.learned_until = 0
+        self._leads = np.asarray(leads_s, np.int64)
+        n = len(self._leads)
+        self.expert = Expert(n, ALL, _C) if expert else None
+        self.calibration = Calibration(len(LADDER), n, _V, levels)
+        self.chances = Chances(n, len(events))
+        spread = [ORDINARY_SPREAD[name] for name in OUTPUT_VARIABLES]
+        self.unit_squares = np.stack([(UNIT_SHARE * a * (self._leads / 3600.0) ** b) ** 2 for a, b in spread], axis=1)
+        self._begin_network()
+
+    def _begin_network(self) -> None:
+        """What belongs to a network, from its beginning."""
+        n = len(self._leads)
+        self.correction = Correction(_PRIOR, n * _C)
+        self.recent = Recent(n, _C)
+        self.squares = np.asarray(PRIOR_RATIO)[:, None, None] * self.unit_squares[:, _COLUMNS]
+        self.pending = Pending(self._leads, len(self.levels), len(self.events), self.expert is not None)
+
+    def use(self, bundle: str) -> None:
+        """From now on forecasts come from that bundle. After another one the network's part begins anew; local expert
+        and calibration go on."""
+        if self.bundle and bundle != self.bundle:
+            self._begin_network()
+            if self.expert is not None:
+                self.expert.discount()
+        self.bundle = bundle
+
+    # --- verdicts -----------------------------------------------------------------------------------------------------
+
+    def due(self, origin: int) -> NDArray[np.int64]:
+        """Valid times whose verdicts may be taken at an origin and were not, UTC seconds, ascending."""
+        last = origin - DELAY_S
+        self.learned_until = min(self.learned_until, last)  # the clock was set back
+        first = max(self.learned_until + STEP_S, last - int(self._leads.max()))
+        return np.arange(first, last + 1, STEP_S, dtype=np.int64)
+
+    def learn(self, valid: int, came: Floats) -> None:
+        """Take the verdicts of a valid time: `came` [V], NaN where nothing was read. Valid times must ascend."""
+        self.learned_until = valid
+        slots, leads = self.pending.due(valid)
+        shape = len(self._leads), _V
+        observed = np.full(shape, np.nan)
+        observed[leads] = came
+        issued = np.full((*shape, len(self.levels)), np.nan)
+        issued[leads] = self.pending.issued[slots, leads]
+        rung = np.zeros(shape, np.int8)
+        rung[leads] = np.maximum(self.pending.rung[slots], 0)
+        observed[:, _TURNS] = near(observed[:, _TURNS], issued[:, _TURNS, len(self.levels) // 2])
+        self.calibration.learn(rung, issued, observed, hour_terms(valid))
+        outcome = np.array([event.came(came[_INDEX[event.variable]]) for event in self.events])
+        self.chances.learn(leads, self.pending.chance[slots, leads].astype(np.float64), outcome)
+        self._learn_means(valid, slots, leads, observed[:, _COLUMNS])
+
+    def _learn_means(self, valid: int, slots: NDArray[np.int64], leads: NDArray[np.int64], observed: Floats) -> None:
+        """`observed`: [L, C]."""
+        missed = np.full((MIXED + 1, len(self._leads), _C), np.nan)
+        missed[:, leads] = observed[leads] - self.pending.means[slots, leads].astype(np.float64).transpose(1, 0, 2)
+        unit = np.ones((len(self._leads), _C))
+        unit[leads] = self.pending.unit[slots, leads]
+        there = ~np.isnan(missed).any(axis=0)
+        self.recent.take(valid, np.where(there, missed[NETWORK] / unit, np.nan))
+        if not there.any():
+            return
+        squares = np.minimum(missed**2, OUTLIER * self.squares[NETWORK])
+        keep = 0.5 ** (1.0 / HALF_LIFE)
+        self.squares = np.where(there, keep * self.squares + (1.0 - keep) * squares, self.squares)
+        of_base = keep * self.unit_squares[:, _COLUMNS] + (1.0 - keep) * squares[BASE]
+        self.unit_squares[:, _COLUMNS] = np.where(there, of_base, self.unit_squares[:, _COLUMNS])
+        z = np.zeros((len(self._leads), _C, _INPUTS))
+        z[leads] = self.pending.z[slots, leads]
+        cells = np.flatnonzero(there)
+        self.correction.learn(cells, z.reshape(-1, _INPUTS)[cells], (missed[BASE] / unit).ravel()[cells])
+        if self.expert is not None:
+            some = there.any(axis=1)[leads]
+            at = leads[some]
+            x = self.pending.x[slots[some], at].astype(np.float64)
+            self.expert.learn(at, x, np.where(there[at], missed[BASE, at], np.nan) / np.asarray(UNITS))
+
+    # --- forecasts ----------------------------------------------------------------------------------------------------
+
+    def adapt(
+        self,
+        origin: int,
+        history: NDArray[np.float32],
+        base: Floats,
+        rung: Rungs,
+        mean: Floats,
+        quantiles: Floats,
+        probability: Floats,
+    ) -> NDArray[np.bool_]:
+        """Correct and calibrate a bundle's forecast in place, and remember it until its verdicts come. Returns which
+        variables were moved, [V].
+
+        Args:
+            history: [T, 8], T a multiple of 96, ending at `origin`, UTC seconds.
+            base: [L, C], anomaly persistence of `CORRECTED`.
+            rung: [V], positions in `LADDER`: a mean from a bundle is corrected, quantiles of any rung are calibrated.
+            mean: [L, V]; quantiles: [L, V, Q]; probability: [L, E].
+        """
+        slot = self.pending.slot(origin)
+        alone, fan = mean.copy(), quantiles.copy()
+        corrected = (rung > PERSISTS)[_COLUMNS]
+        candidates = self._candidates(origin, history, base, mean[:, _COLUMNS], slot)
+        use = corrected & self.used() & np.isfinite(candidates[MIXED])
+        mean[:, _COLUMNS] = np.where(use, candidates[MIXED], mean[:, _COLUMNS])
+        standing = rung >= PERSISTS
+        unit = np.sqrt(self.unit_squares)
+        shifted = quantiles + (mean - alone)[..., None]
+        ready = self.calibration.apply(np.maximum(rung, 0), shifted, unit, hour_terms(origin + self._leads))
+        quantiles[:, standing] = np.clip(ready, _LOW[:, None], _HIGH[:, None])[:, standing]
+        ahead = mean[:, _TURNS, None]
+        quantiles[:, _TURNS] = np.clip(quantiles[:, _TURNS], ahead - 180.0, ahead + 180.0)
+        lift_gusts(OUTPUT_VARIABLES, mean, quantiles)
+        self.pending.chance[slot] = self.chances.apply(probability)
+        self.pending.origin[slot], self.pending.rung[slot] = origin, rung
+        self.pending.issued[slot] = quantiles
+        self.pending.means[slot] = np.where(corrected, candidates, np.nan).transpose(1, 0, 2)
+        return np.asarray(standing & (_moved(mean, alone).any(axis=0) | _moved(quantiles, fan).any(axis=(0, 2))))
+
+    def used(self) -> NDArray[np.bool_]:
+        """Where the corrected mean is used, [L, C]: where it was not worse than the network's there, nor over all leads
+        of the variable."""
+        ratio = self.squares[MIXED] / self.squares[NETWORK]
+        return np.asarray((ratio <= 1.0) & (np.log(ratio).mean(axis=0) <= 0.0))
+
+    def _candidates(
+        self, origin: int, history: NDArray[np.float32], base: Floats, network: Floats, slot: int
+    ) -> Floats:
+        """[MIXED + 1, L, C], and what the verdict will need of them put into the ring."""
+        units, unit = np.asarray(UNITS), np.sqrt(self.unit_squares[:, _COLUMNS])
+        own, beside = base, network
+        if self.expert is not None:
+            self.expert.solve(origin)
+            x = inputs(history, origin, base, network, self._leads)
+            self.pending.x[slot] = x
+            own, beside = (base + part * units for part in self.expert.forecast(x))
+        hours = hour_terms(origin + self._leads)[:, None, 1:]
+        departures = np.stack([network - base, own - base, beside - base], axis=-1) / unit[..., None]
+        ones = np.ones((*base.shape, 1))
+        z = np.concatenate(
+            [departures, ones, self.recent.at(origin + self._leads), np.broadcast_to(hours, (*base.shape, 2))], axis=-1
+        )
+        z = np.clip(np.nan_to_num(z), -_LIMIT, _LIMIT)
+        found = np.full((MIXED + 1, *base.shape), np.nan)
+        found[:CORRECTION] = network, base, own, beside
+        found[CORRECTION] = base + unit * self.correction.forecast(z.reshape(-1, _INPUTS)).reshape(base.shape)
+        weights = np.exp(-SHARPNESS * (self.squares[:MIXED] / self.squares[:MIXED].min(axis=0) - 1.0))
+        found[MIXED] = (weights * found[:MIXED]).sum(axis=0) / weights.sum(axis=0)
+        found = np.clip(found, _LOW[_COLUMNS], _HIGH[_COLUMNS])
+        self.pending.z[slot], self.pending.unit[slot] = z, unit
+        return found
+
+
+def _moved(values: Floats, before: Floats) -> NDArray[np.bool_]:
+    """Where a number is another one, by more than rounding."""
+    return np.asarray(np.abs(values - before) > 1e-6)

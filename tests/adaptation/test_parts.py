@@ -1,0 +1,181 @@
+"""The laws that the parts of the adaptation keep, each beside an independent way to the same numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_agent.adaptation import correction as correction_
+from edge_agent.adaptation import expert as expert_
+from edge_agent.adaptation.calibration import Calibration, below, hour_terms
+from edge_agent.adaptation.chances import Chances
+from edge_agent.adaptation.correction import Correction
+from edge_agent.adaptation.expert import Expert
+from edge_agent.adaptation.features import ALL, OWN, inputs
+from edge_agent.adaptation.recent import Recent
+from edge_agent.forecast import LEADS_S, QUANTILES
+from tests.forecast.series import windows
+
+LEVELS = np.asarray(QUANTILES)
+LEADS = np.asarray(LEADS_S)
+
+
+# --- the regressions ------------------------------------------------------------------------------
+
+
+def test_the_expert_is_the_ridge_of_all_rows_it_has_seen():
+    rng = np.random.default_rng(0)
+    rows, inputs_, targets = 400, 7, 2
+    x, y = rng.standard_normal((rows, 1, inputs_)), rng.standard_normal((rows, 1, targets))
+    expert = Expert(1, inputs_, targets)
+    for one, came in zip(x, y, strict=True):
+        expert.learn(np.array([0]), one, came)
+    expert.solve_all()
+    weight = 0.5 ** (np.arange(rows)[::-1] / expert_.HALF_LIFE)
+    n = weight.sum()
+
+    def ridge(columns: int, target: np.ndarray) -> np.ndarray:
+        z = x[:, 0, :columns]
+        products = z.T @ (weight[:, None] * z)
+        share = expert_.PENALTY + expert_.PRIOR_ROWS / n
+        penalty = np.diag(share * np.diagonal(products) + expert_.TINY * n)
+        return np.linalg.solve(products + penalty, z.T @ (weight[:, None] * target))
+
+    probe = rng.standard_normal((1, inputs_))
+    own, beside = expert.forecast(probe)
+    network = x[:, 0, -targets:]
+    np.testing.assert_allclose(own, probe[:, :-targets] @ ridge(inputs_ - targets, y[:, 0]), atol=1e-4)
+    np.testing.assert_allclose(beside, probe[:, -targets:] + probe @ ridge(inputs_, y[:, 0] - network), atol=1e-4)
+
+
+def test_an_expert_finds_all_its_weights_in_turn():
+    rng = np.random.default_rng(1)
+    expert, at_once = Expert(6, 4, 1), Expert(6, 4, 1)
+    for _ in range(200):
+        x = rng.standard_normal((6, 4))
+        for one in (expert, at_once):
+            one.learn(np.arange(6), x, x[:, :1] * 2.0)
+    for origin in range(0, 900 * 6, 900):
+        expert.solve(origin)
+    at_once.solve_all()
+    probe = rng.standard_normal((6, 4))
+    np.testing.assert_allclose(expert.forecast(probe)[0], at_once.forecast(probe)[0])
+
+
+def test_the_correction_is_least_squares_drawn_to_its_prior(monkeypatch):
+    monkeypatch.setattr(correction_, "HALF_LIFE", 1e12)
+    rng = np.random.default_rng(2)
+    prior = np.array([1.0, 0.0, 0.0])
+    z, truth = rng.standard_normal((300, 1, 3)), np.array([0.7, 0.2, -0.3])
+    y = z @ truth + 0.1 * rng.standard_normal((300, 1))
+    learned = Correction(prior, 1)
+    for one, came in zip(z, y, strict=True):
+        learned.learn(np.array([0]), one, came)
+    rows = z[:, 0]
+    eye = correction_.PRECISION * np.eye(3)
+    expected = np.linalg.solve(rows.T @ rows + eye, rows.T @ y[:, 0] + eye @ prior)
+    np.testing.assert_allclose(learned.weights[0], expected, rtol=1e-6)
+
+
+def test_a_correction_that_is_told_nothing_does_not_run_away():
+    learned = Correction(np.array([1.0, 0.0]), 1)
+    for _ in range(20_000):
+        learned.learn(np.array([0]), np.array([[0.0, 0.0]]), np.array([0.0]))
+    assert np.trace(learned.covariance[0]) <= correction_.MOST_TRACE + 1e-9
+    np.testing.assert_array_equal(learned.weights[0], [1.0, 0.0])
+
+
+# --- inputs ---------------------------------------------------------------------------------------
+
+
+def test_inputs_are_finite_whatever_is_missing_and_know_nothing_before_the_last_day_but_its_mean():
+    for gaps in (0.0, 0.5, 1.0):
+        history = windows(1, gaps=gaps)[0]
+        if gaps == 1.0:
+            history[:] = np.nan
+        base = np.full((len(LEADS), 5), np.nan if gaps == 1.0 else 3.0)
+        x = inputs(history, 1_700_000_100 // 900 * 900, base, base + 1.0, LEADS)
+        assert x.shape == (len(LEADS), ALL) and np.isfinite(x).all()
+    np.testing.assert_array_equal(x[:, OWN:], 0.0)
+
+
+def test_what_the_expert_alone_sees_does_not_depend_on_the_network():
+    history, base = windows(1)[0], np.full((len(LEADS), 5), 3.0)
+    one, other = (inputs(history, 900, base, base + move, LEADS) for move in (0.0, 2.0))
+    np.testing.assert_array_equal(one[:, :OWN], other[:, :OWN])
+    assert (one[:, OWN:] != other[:, OWN:]).all()
+
+
+def test_the_newest_errors_are_those_of_their_times():
+    recent = Recent(3, 1)
+    recent.take(900, np.array([[1.0], [2.0], [np.nan]]))
+    short, newest, yesterday, week, hours = np.moveaxis(recent.at(np.array([900 + 86_400] * 3))[:, 0], 1, 0)
+    np.testing.assert_array_equal(short, [2.0, 2.0, 2.0])
+    np.testing.assert_array_equal(newest, [1.0, 2.0, 0.0])
+    np.testing.assert_array_equal(yesterday, [1.0, 2.0, 0.0])
+    assert (week[:2] > 0).all() and (week[:2] < hours[:2]).all() and (hours[:2] < newest[:2]).all()
+
+
+# --- intervals ------------------------------------------------------------------------------------
+
+
+def test_a_reading_on_several_quantiles_stands_for_all_of_them():
+    levels = np.array([0.1, 0.5, 0.9])
+    np.testing.assert_allclose(below(np.array([0.0, 0.0, 2.0]), np.array(0.0), levels), [0.2, 1.0, 1.0])
+    np.testing.assert_allclose(below(np.array([1.0, 2.0, 3.0]), np.array(2.5), levels), [0.0, 0.0, 1.0])
+    np.testing.assert_allclose(below(np.array([5.0, 9.0, 9.0]), np.array(9.0), levels), [0.0, 0.4 / 0.9, 0.8 / 0.9])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.0, 0.9), st.integers(0, 1000))
+def test_a_verdict_on_honest_quantiles_is_the_level_on_average_also_with_ties(calm, seed):
+    rng = np.random.default_rng(seed)
+    calm = LEVELS[np.argmin(np.abs(LEVELS - calm))]  # a tie ends at a level: nothing is known between two
+    quantiles = np.maximum(LEVELS - calm, 0.0)
+    came = np.maximum(rng.random(20_000) - calm, 0.0)
+    share = below(np.broadcast_to(quantiles, (len(came), len(LEVELS))), came, LEVELS).mean(axis=0)
+    np.testing.assert_allclose(share, LEVELS, atol=0.02)
+
+
+@pytest.mark.parametrize(("spread", "bias"), [(0.4, 0.0), (2.5, 0.0), (1.0, 0.7)])
+def test_intervals_that_are_wrong_become_honest(spread, bias):
+    rng = np.random.default_rng(4)
+    normal = np.quantile(rng.standard_normal(100_000), LEVELS)
+    calibration, unit = Calibration(1, 1, 1, QUANTILES), np.ones((1, 1))
+    rung, inside = np.zeros(1, np.int8), []
+    for t in range(5000):
+        hours = hour_terms(900 * t)
+        issued = calibration.apply(rung, spread * normal[None, None], unit, hours[None])
+        assert (np.diff(issued) >= 0).all()
+        came = np.array([[bias + rng.standard_normal()]])
+        inside.append(issued[0, 0, 1] <= came[0, 0] <= issued[0, 0, -2])
+        calibration.learn(rung[None], issued, came, hours)
+    assert np.mean(inside[2000:]) == pytest.approx(0.8, abs=0.03)
+
+
+def test_each_rung_has_a_calibration_of_its_own_and_a_missing_verdict_moves_none():
+    calibration = Calibration(2, 1, 1, QUANTILES)
+    issued = np.linspace(-1, 1, len(QUANTILES))[None, None]
+    calibration.learn(np.array([[1]], np.int8), issued, np.array([[9.0]]), hour_terms(0))
+    assert not calibration.terms[0].any() and calibration.terms[1].any()
+    before = calibration.terms.copy()
+    calibration.learn(np.array([[1]], np.int8), issued, np.array([[np.nan]]), hour_terms(0))
+    np.testing.assert_array_equal(calibration.terms, before)
+
+
+def test_probabilities_that_promise_too_much_become_reliable_and_good_ones_stay():
+    rng = np.random.default_rng(5)
+    for stretch in (1.0, 2.0):
+        chances, said, made = Chances(1, 1), [], []
+        for _ in range(4000):
+            p = rng.beta(0.4, 2.0)
+            told = np.array([[min(stretch * p, 0.999)]])
+            pair = chances.apply(told)
+            came = np.array([float(rng.random() < p)])
+            chances.learn(np.array([0]), pair, came)
+            said.append((pair[0, 0, 0] - came[0]) ** 2)
+            made.append((told[0, 0] - came[0]) ** 2)
+        ratio = np.mean(made[1500:]) / np.mean(said[1500:])
+        assert ratio < 1.01 if stretch == 1.0 else ratio < 0.97
