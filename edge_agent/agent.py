@@ -347,11 +347,12 @@ class Agent:
         made: list[list[Forecast]] = []
         unfit = self._clock.unfit() or (MOVING if self._time.owing else "")
         nowcaster = Nowcaster(None, unfit, CHUNK) if unfit else nowcaster
+        learning = None if unfit else self._adaptation
         self._time.issued(origin)
         for part in chunks(self._config.stations, CHUNK):
             if self._stop.is_set():
                 break
-            made.append(self._guard("forecast", partial(self._forecasts, nowcaster, part, origin)) or [])
+            made.append(self._guard("forecast", partial(self._forecasts, nowcaster, learning, part, origin)) or [])
             for forecast in made[-1]:
                 self._last[forecast.station] = forecast
                 self._acceptance.expect(forecast)
@@ -365,10 +366,12 @@ class Agent:
         if self._adaptation is not None:
             self._guard("adaptation", partial(self._adaptation.save_due, origin))
 
-    def _forecasts(self, nowcaster: Nowcaster, part: Sequence[Station], origin: int) -> list[Forecast]:
+    def _forecasts(
+        self, nowcaster: Nowcaster, learning: Adaptation | None, part: Sequence[Station], origin: int
+    ) -> list[Forecast]:
         ids = [station.id for station in part]
         history, ages = self._store.history(ids, origin), self._store.ages(ids, origin)
-        found = nowcaster.forecast(part, history, ages, origin, int(self._clock.now()), self._adaptation)
+        found = nowcaster.forecast(part, history, ages, origin, int(self._clock.now()), learning)
         return [replace(f, why="; ".join(filter(None, (self._stand_in, f.why)))) for f in found]
 
     def _keep(self, forecasts: Sequence[Forecast]) -> None:
