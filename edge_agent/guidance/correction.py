@@ -1,0 +1,231 @@
+"""Guidance corrected by what this station, or many of them, has seen of its errors.
+
+A mix of experts per lead band: the guidance as it is, its mean errors of 15, 60 and 365 days, and regressions, each
+weighted by what it was worth when verified. Learns from each pair once, when its observation arrives. Must never see an
+observation later than the origin, or trust a regression before it has been right for long enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.circle import wrap
+from edge_agent.guidance.bands import BANDS, SHORT
+from edge_agent.guidance.predictors import Layout
+from edge_agent.guidance.regression import DAY_S, Columns, Floats, Means, Moments
+
+BIAS_DAYS = (15.0, 60.0, 365.0)
+SHRINK = 3.0  # a station's mean error counts n / (n + 3)
+STATION_DAYS = 30.0  # half-life of a station's own departure from the regression of all
+LEAST_DAYS = 90  # of pairs, below which a long band trusts no regression
+POOLED_DAYS = 5  # the same where many stations are pooled
+MANY = 8  # stations that are many
+SHORT_DAYS = 3  # the same of a short band
+MIX_DAYS = 60.0  # half-life of an expert's verified error
+MIX_DOUBT = 5.0  # days of verification that every expert starts with, all equal
+RATE = 0.05  # of the calibration, in units of the spread, a verdict
+PAIRS_BEFORE_SPREAD = 10.0  # with so many pairs, the ordinary spread still has half the say
+RESOLVE_S = 3 * 3600  # coefficients are this fresh
+
+
+@dataclass(frozen=True, slots=True)
+class Regressor:
+    """One regression expert: which columns, how fast it forgets, how much it is held back (pairs' worth of ridge)."""
+
+    columns: str
+    half_life_days: float
+    ridge: float
+
+
+SHORT_REGRESSORS = (Regressor("lean", 60.0, 20.0), Regressor("lean", 20.0, 20.0), Regressor("rich", 60.0, 60.0))
+LONG_REGRESSORS = (
+    Regressor("season", 730.0, 5.0),
+    Regressor("lean", 730.0, 20.0),
+    Regressor("own", 730.0, 30.0),
+    Regressor("rich", 730.0, 60.0),
+    Regressor("own", 180.0, 30.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """Corrected guidance of N pairs still to be verified, of one variable.
+
+    `station`, `band` [N]; `raw` [N]; `x` [N, P]; `wide` [N, W]: what its spread is told from; `experts` [N, K]; `mean`,
+    `scale` [N]; `quantiles` [N, Q].
+    """
+
+    station: Columns
+    band: Columns
+    raw: Floats
+    x: Floats
+    wide: Floats
+    experts: Floats
+    mean: Floats
+    scale: Floats
+    quantiles: Floats
+
+
+class Correction:
+    """What was learned about one variable's guidance: `stations` share the regressions, each has its own mean errors.
+
+    Args:
+        layout: which columns of the predictors are what.
+        bounds: what the variable can be.
+        circular: its differences are on the circle.
+        spread: an ordinary error, in the variable's unit, for the time before any was seen.
+    """
+
+    def __init__(
+        self,
+        stations: int,
+        layout: Layout,
+        levels: Sequence[float],
+        *,
+        bounds: tuple[float, float] = (-np.inf, np.inf),
+        circular: bool = False,
+        spread: float = 2.0,
+    ) -> None:
+        self._stations, self._layout, self._bounds, self._circular = stations, layout, bounds, circular
+        self._levels = np.asarray(levels, np.float64)
+        self._spread = spread
+        self._bias = [Means(stations, BANDS, days * DAY_S) for days in BIAS_DAYS]
+        lives = {r.half_life_days for r in (*SHORT_REGRESSORS, *LONG_REGRESSORS)}
+        self._moments = {days: Moments(BANDS, layout.width, days * DAY_S) for days in sorted(lives)}
+        most = max(len(SHORT_REGRESSORS), len(LONG_REGRESSORS))
+        self._station = [Means(stations, BANDS, STATION_DAYS * DAY_S) for _ in range(most)]
+        self._loss = np.zeros((BANDS, 1 + len(BIAS_DAYS) + most))
+        self._weighed = np.zeros(BANDS)
+        self._loss_at = np.zeros(BANDS)
+        self._days = np.zeros(BANDS, np.int64)
+        self._day = np.zeros(BANDS, np.int64)
+        self._width = Moments(BANDS, layout.widths, 365.0 * DAY_S)
+        self._step = np.tile([NormalDist().inv_cdf(level) for level in levels], (BANDS, 1))
+        self._solved: dict[tuple[int, int], tuple[float, float, Floats]] = {}
+
+    def issue(self, station: Columns, band: Columns, raw: Floats, x: Floats, wide: Floats, at: float) -> Issued:
+        """Correct guidance [N] with what has been learned up to now (`at`, UTC seconds). `x`: [N, P], `wide`: [N, W],
+        NaN = unknown."""
+        n, experts = len(raw), self._loss.shape[1]
+        made = np.full((n, experts), np.nan)
+        mean, scale = np.empty(n), np.empty(n)
+        quantiles = np.empty((n, len(self._levels)))
+        for b in np.unique(band).tolist():
+            rows = np.flatnonzero(band == b)
+            made[rows] = self._experts(b, station[rows], raw[rows], x[rows], at)
+            weights = self._weights(b)
+            mean[rows] = raw[rows] + made[rows][:, weights > 0] @ weights[weights > 0]
+            scale[rows] = self._scale(b, wide[rows])
+            quantiles[rows] = mean[rows, None] + scale[rows, None] * self._step[b]
+        low, high = self._bounds
+        mean, quantiles = np.clip(mean, low, high), np.clip(quantiles, low, high)
+        return Issued(station, band, raw, x, wide, made, mean, scale, quantiles)
+
+    def learn(self, issued: Issued, observed: Floats, at: float) -> None:
+        """Take what came, [N], NaN = nothing was read. `at`: when it was known, UTC seconds."""
+        for b in np.unique(issued.band).tolist():
+            rows = np.flatnonzero((issued.band == b) & ~np.isnan(observed) & ~np.isnan(issued.raw))
+            if len(rows):
+                self._learn(b, issued, rows, observed[rows], at)
+
+    def _learn(self, b: int, issued: Issued, rows: Columns, observed: Floats, at: float) -> None:
+        station, error = issued.station[rows], self._difference(observed, issued.raw[rows])
+        missed = error[:, None] - issued.experts[rows]
+        for i in range(len(self._regressors(b))):
+            left = missed[:, 1 + len(BIAS_DAYS) + i]
+            known = ~np.isnan(left)
+            if self._stations > 1 and known.any():
+                self._station[i].learn(station[known], b, left[known] + self._departure(i, b, station[known]), at)
+        self._weigh(b, missed, at)
+        for means in self._bias:
+            means.learn(station, b, error, at)
+        for moments in self._moments.values():
+            moments.learn(b, issued.x[rows], error, at)
+        left = self._difference(observed, issued.mean[rows])
+        self._width.learn(b, issued.wide[rows], np.abs(left), at)
+        hit = observed[:, None] <= issued.quantiles[rows]
+        share = 1.0 / (1.0 + self._days[b] / 10.0)
+        rate = max(RATE, 0.3 * share)
+        self._step[b] = np.sort(self._step[b] + rate * (self._levels - hit.mean(axis=0)))
+
+    def _difference(self, observed: Floats, forecast: Floats) -> Floats:
+        return wrap(observed - forecast) if self._circular else observed - forecast
+
+    def _regressors(self, b: int) -> tuple[Regressor, ...]:
+        return SHORT_REGRESSORS if b < SHORT else LONG_REGRESSORS
+
+    def _experts(self, b: int, station: Columns, raw: Floats, x: Floats, at: float) -> Floats:
+        """What each expert adds to the guidance, [N, K]."""
+        made = np.full((len(raw), self._loss.shape[1]), np.nan)
+        made[:, 0] = 0.0
+        for i, means in enumerate(self._bias, 1):
+            made[:, i] = means.of(station, b, SHRINK, towards_all=self._stations > 1)
+        for i, regressor in enumerate(self._regressors(b)):
+            columns = self._layout.columns(regressor.columns, short=b < SHORT)
+            constant, beta = self._coefficients(b, i, regressor, columns, at)
+            filled = self._moments[regressor.half_life_days].filled(b, x)
+            made[:, 1 + len(BIAS_DAYS) + i] = constant + filled[:, columns] @ beta + self._departure(i, b, station)
+        return made
+
+    def _departure(self, i: int, b: int, station: Columns) -> Floats:
+        if self._stations == 1:
+            return np.zeros(len(station))
+        return self._station[i].of(station, b, SHRINK, towards_all=False)
+
+    def _coefficients(
+        self, b: int, i: int, regressor: Regressor, columns: Columns, at: float
+    ) -> tuple[float, Floats]:
+        found = self._solved.get((b, i))
+        if found is None or not found[0] <= at < found[0] + RESOLVE_S:
+            constant, beta = self._moments[regressor.half_life_days].solve(b, columns, regressor.ridge)
+            found = self._solved[b, i] = at, constant, beta
+        return found[1], found[2]
+
+    def _weigh(self, b: int, missed: Floats, at: float) -> None:
+        """Add the squared errors of a verification, [N, K], as one day's where they are of one day."""
+        keep = 0.5 ** (max(at - self._loss_at[b], 0.0) / (MIX_DAYS * DAY_S)) if self._loss_at[b] else 0.0
+        self._loss_at[b] = max(at, self._loss_at[b])
+        day = int(at // DAY_S)
+        self._days[b] += day != self._day[b]
+        self._day[b] = day
+        self._loss[b] = keep * self._loss[b] + (np.nan_to_num(missed) ** 2).mean(axis=0)
+        self._weighed[b] = keep * self._weighed[b] + 1.0
+
+    def _weights(self, b: int) -> Floats:
+        """Of each expert, [K]: with n days of verified errors, exp(-n / 2 log(MSE)), as the likelihood of normal
+        errors weighs models (Raftery et al. 2005, Mon. Wea. Rev. 133, 1155-1174, with one spread an expert)."""
+        plain = 1 + len(BIAS_DAYS)
+        used = plain + len(self._regressors(b))
+        weights = np.zeros(self._loss.shape[1])
+        if not self._trusts(b):
+            weights[:plain] = 1.0 / plain
+            return weights
+        verified = min(self._days[b], self._weighed[b], MIX_DAYS / np.log(2.0))
+        mse = np.maximum(self._loss[b, :used] / self._weighed[b], 1e-12)
+        power = -0.5 * max(verified - MIX_DOUBT, 0.0) * np.log(mse / mse.min())
+        weights[:used] = np.exp(power)
+        return weights / weights.sum()
+
+    def _trusts(self, b: int) -> bool:
+        """Whether regressions of a band may have a say."""
+        pooled = POOLED_DAYS if self._stations >= MANY else LEAST_DAYS
+        return bool(self._days[b] >= (SHORT_DAYS if b < SHORT else pooled))
+
+    def _scale(self, b: int, wide: Floats) -> Floats:
+        """Standard deviation of the error, [N]: the mean absolute error that its predictors let expect, by
+        sqrt(pi / 2), as of normal errors; with few pairs an ordinary one."""
+        n = self._width.pairs[b]
+        if not n:
+            return np.full(len(wide), self._spread)
+        every = np.arange(wide.shape[1])
+        constant, beta = self._width.solve(b, every, 20.0)
+        middle, none = self._width.solve(b, every[:0], 0.0)
+        expected = constant + self._width.filled(b, wide) @ beta
+        expected = np.clip(expected, 0.4 * middle, 3.0 * middle) * np.sqrt(np.pi / 2)
+        weight = n / (n + PAIRS_BEFORE_SPREAD)
+        return np.asarray(np.maximum(weight * expected + (1 - weight) * self._spread, 1e-3))
