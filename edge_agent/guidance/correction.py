@@ -20,13 +20,16 @@ from edge_agent.guidance.predictors import Layout
 from edge_agent.guidance.regression import DAY_S, Columns, Floats, Means, Moments
 
 BIAS_DAYS = (15.0, 60.0, 365.0)
-SHRINK = 3.0  # a station's mean error counts n / (n + 3)
-STATION_DAYS = 30.0  # half-life of a station's own departure from the regression of all
+SHRINK = 3.0  # of many, a station's mean error counts n / (n + 3) beside that of all
+SHRINK_ALONE = 10.0  # the same of a single station, beside no error at all
+STATION_MEAN = 1  # which of the mean errors tells how a station differs from all
 LEAST_DAYS = 90  # of pairs, below which a long band trusts no regression
+AT_ONCE = 2.0  # weight of the ridge: so many times the pairs of a moment, which all share its weather
 POOLED_DAYS = 5  # the same where many stations are pooled
 MANY = 8  # stations that are many
 SHORT_DAYS = 3  # the same of a short band
-MIX_DAYS = 60.0  # half-life of an expert's verified error
+MIX_DAYS = 45.0  # half-life of an expert's verified error
+HEDGE = 0.2  # of the weight is shared by all experts alike
 MIX_DOUBT = 5.0  # days of verification that every expert starts with, all equal
 RATE = 0.05  # of the calibration, in units of the spread, a verdict
 PAIRS_BEFORE_SPREAD = 10.0  # with so many pairs, the ordinary spread still has half the say
@@ -94,11 +97,11 @@ class Correction:
         self._stations, self._layout, self._bounds, self._circular = stations, layout, bounds, circular
         self._levels = np.asarray(levels, np.float64)
         self._spread = spread
+        self._at_once = AT_ONCE * stations if stations > 1 else 1.0  # pairs that share the weather of a day are worth less
         self._bias = [Means(stations, BANDS, days * DAY_S) for days in BIAS_DAYS]
         lives = {r.half_life_days for r in (*SHORT_REGRESSORS, *LONG_REGRESSORS)}
         self._moments = {days: Moments(BANDS, layout.width, days * DAY_S) for days in sorted(lives)}
         most = max(len(SHORT_REGRESSORS), len(LONG_REGRESSORS))
-        self._station = [Means(stations, BANDS, STATION_DAYS * DAY_S) for _ in range(most)]
         self._loss = np.zeros((BANDS, 1 + len(BIAS_DAYS) + most))
         self._weighed = np.zeros(BANDS)
         self._loss_at = np.zeros(BANDS)
@@ -136,16 +139,12 @@ class Correction:
     def _learn(self, b: int, issued: Issued, rows: Columns, observed: Floats, at: float) -> None:
         station, error = issued.station[rows], self._difference(observed, issued.raw[rows])
         missed = error[:, None] - issued.experts[rows]
-        for i in range(len(self._regressors(b))):
-            left = missed[:, 1 + len(BIAS_DAYS) + i]
-            known = ~np.isnan(left)
-            if self._stations > 1 and known.any():
-                self._station[i].learn(station[known], b, left[known] + self._departure(i, b, station[known]), at)
+        departure = self._departure(b, station)
         self._weigh(b, missed, at)
         for means in self._bias:
             means.learn(station, b, error, at)
         for moments in self._moments.values():
-            moments.learn(b, issued.x[rows], error, at)
+            moments.learn(b, issued.x[rows], error - departure, at)
         left = self._difference(observed, issued.mean[rows])
         self._width.learn(b, issued.wide[rows], np.abs(left), at)
         hit = observed[:, None] <= issued.quantiles[rows]
@@ -164,25 +163,29 @@ class Correction:
         made = np.full((len(raw), self._loss.shape[1]), np.nan)
         made[:, 0] = 0.0
         for i, means in enumerate(self._bias, 1):
-            made[:, i] = means.of(station, b, SHRINK, towards_all=self._stations > 1)
+            shrink = SHRINK if self._stations > 1 else SHRINK_ALONE
+            made[:, i] = means.of(station, b, shrink, towards_all=self._stations > 1)
+        departure = self._departure(b, station)
         for i, regressor in enumerate(self._regressors(b)):
             columns = self._layout.columns(regressor.columns, short=b < SHORT)
             constant, beta = self._coefficients(b, i, regressor, columns, at)
             filled = self._moments[regressor.half_life_days].filled(b, x)
-            made[:, 1 + len(BIAS_DAYS) + i] = constant + filled[:, columns] @ beta + self._departure(i, b, station)
+            made[:, 1 + len(BIAS_DAYS) + i] = constant + filled[:, columns] @ beta + departure
         return made
 
-    def _departure(self, i: int, b: int, station: Columns) -> Floats:
+    def _departure(self, b: int, station: Columns) -> Floats:
+        """By how much a station's mean error differs from that of all, [N]: regressions are of what is left."""
         if self._stations == 1:
             return np.zeros(len(station))
-        return self._station[i].of(station, b, SHRINK, towards_all=False)
+        own = self._bias[STATION_MEAN].of(station, b, SHRINK, towards_all=True)
+        return own - self._bias[STATION_MEAN].of_all(b)
 
     def _coefficients(
         self, b: int, i: int, regressor: Regressor, columns: Columns, at: float
     ) -> tuple[float, Floats]:
         found = self._solved.get((b, i))
         if found is None or not found[0] <= at < found[0] + RESOLVE_S:
-            constant, beta = self._moments[regressor.half_life_days].solve(b, columns, regressor.ridge)
+            constant, beta = self._moments[regressor.half_life_days].solve(b, columns, regressor.ridge * self._at_once)
             found = self._solved[b, i] = at, constant, beta
         return found[1], found[2]
 
@@ -209,7 +212,8 @@ class Correction:
         mse = np.maximum(self._loss[b, :used] / self._weighed[b], 1e-12)
         power = -0.5 * max(verified - MIX_DOUBT, 0.0) * np.log(mse / mse.min())
         weights[:used] = np.exp(power)
-        return weights / weights.sum()
+        weights[:used] = HEDGE / used + (1.0 - HEDGE) * weights[:used] / weights.sum()
+        return weights
 
     def _trusts(self, b: int) -> bool:
         """Whether regressions of a band may have a say."""

@@ -107,12 +107,18 @@ def read_stations(path: Path) -> tuple[dict[str, History], Table]:
 
 
 def station_at(name: str, place: tuple[float, float, float]) -> Station:
-    """A station of a file. Raises DataError: a place that does not exist."""
-    for key, value in zip(("latitude", "longitude", "elevation_m"), place, strict=True):
+    """A station of a file; an elevation that is missing or impossible is unknown (NaN).
+
+    Raises:
+        DataError: coordinates that do not exist.
+    """
+    latitude, longitude, elevation_m = place
+    for key, value in (("latitude", latitude), ("longitude", longitude)):
         problem = value_problem(Station, key, value)
         if problem:
             raise DataError(f"station {name}: {key} {problem}")
-    return Station(id=name, latitude=place[0], longitude=place[1], elevation_m=place[2])
+    known = value_problem(Station, "elevation_m", elevation_m) is None
+    return Station(id=name, latitude=latitude, longitude=longitude, elevation_m=elevation_m if known else math.nan)
 
 
 def _read(path: Path, time_columns: tuple[str, ...]) -> Table:

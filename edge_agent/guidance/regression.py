@@ -93,5 +93,10 @@ class Means:
     def of(self, station: Columns, band: int, shrink: float, towards_all: bool) -> Floats:
         """The means [N]; drawn to the mean of all stations, or else to 0, by n / (n + `shrink`)."""
         n, total = self._n[:, band], self._sum[:, band]
-        prior = total.sum() / max(n.sum(), 1e-9) if towards_all and n.sum() > 0 else 0.0
+        prior = self.of_all(band) if towards_all else 0.0
         return np.asarray(((total + shrink * prior) / (n + shrink))[station])
+
+    def of_all(self, band: int) -> float:
+        """The mean over all stations; 0 before the first error."""
+        n = self._n[:, band].sum()
+        return float(self._sum[:, band].sum() / n) if n > 0 else 0.0
