@@ -148,6 +148,8 @@ def hindcast(history: Path, guidance: Path | None, **options: Any) -> None:
     if guidance is not None:
         from edge_agent.guidance.hindcast import guided_hindcast_command
 
+        if options.pop("plot") is not None:
+            raise click.UsageError("--plot draws the nowcast's skill: leave it out, or leave out --guidance")
         guided_hindcast_command(history, guidance=guidance, **options)
         return
     from edge_agent.forecast.hindcast import hindcast_command

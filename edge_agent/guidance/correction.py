@@ -24,7 +24,7 @@ SHRINK = 3.0  # of many, a station's mean error counts n / (n + 3) beside that o
 SHRINK_ALONE = 10.0  # the same of a single station, beside no error at all
 STATION_MEAN = 1  # which of the mean errors tells how a station differs from all
 LEAST_DAYS = 90  # of pairs, below which a long band trusts no regression
-AT_ONCE = 2.0  # weight of the ridge: so many times the pairs of a moment, which all share its weather
+POOLED_RIDGE = 2.0  # of the ridge, where the stations of a region share a regression
 POOLED_DAYS = 5  # the same where many stations are pooled
 MANY = 8  # stations that are many
 SHORT_DAYS = 3  # the same of a short band
@@ -38,14 +38,14 @@ RESOLVE_S = 3 * 3600  # coefficients are this fresh
 
 @dataclass(frozen=True, slots=True)
 class Regressor:
-    """One regression expert: which columns, how fast it forgets, how much it is held back (pairs' worth of ridge)."""
+    """One regression expert: which columns, how fast it forgets, how much it is held back (ridge, in days)."""
 
     columns: str
     half_life_days: float
     ridge: float
 
 
-SHORT_REGRESSORS = (Regressor("lean", 60.0, 20.0), Regressor("lean", 20.0, 20.0), Regressor("rich", 60.0, 60.0))
+SHORT_REGRESSORS = (Regressor("lean", 60.0, 1.0), Regressor("lean", 20.0, 1.0), Regressor("rich", 60.0, 3.0))
 LONG_REGRESSORS = (
     Regressor("season", 730.0, 5.0),
     Regressor("lean", 730.0, 20.0),
@@ -82,6 +82,7 @@ class Correction:
         bounds: what the variable can be.
         circular: its differences are on the circle.
         spread: an ordinary error, in the variable's unit, for the time before any was seen.
+        regions: in how many of them the stations lie; one region's stations share a day's weather, and its errors.
     """
 
     def __init__(
@@ -93,11 +94,12 @@ class Correction:
         bounds: tuple[float, float] = (-np.inf, np.inf),
         circular: bool = False,
         spread: float = 2.0,
+        regions: int = 1,
     ) -> None:
         self._stations, self._layout, self._bounds, self._circular = stations, layout, bounds, circular
         self._levels = np.asarray(levels, np.float64)
         self._spread = spread
-        self._at_once = AT_ONCE * stations if stations > 1 else 1.0  # pairs that share the weather of a day are worth less
+        self._hold_back = POOLED_RIDGE / regions if stations > 1 else 1.0
         self._bias = [Means(stations, BANDS, days * DAY_S) for days in BIAS_DAYS]
         lives = {r.half_life_days for r in (*SHORT_REGRESSORS, *LONG_REGRESSORS)}
         self._moments = {days: Moments(BANDS, layout.width, days * DAY_S) for days in sorted(lives)}
@@ -180,12 +182,11 @@ class Correction:
         own = self._bias[STATION_MEAN].of(station, b, SHRINK, towards_all=True)
         return own - self._bias[STATION_MEAN].of_all(b)
 
-    def _coefficients(
-        self, b: int, i: int, regressor: Regressor, columns: Columns, at: float
-    ) -> tuple[float, Floats]:
+    def _coefficients(self, b: int, i: int, regressor: Regressor, columns: Columns, at: float) -> tuple[float, Floats]:
         found = self._solved.get((b, i))
         if found is None or not found[0] <= at < found[0] + RESOLVE_S:
-            constant, beta = self._moments[regressor.half_life_days].solve(b, columns, regressor.ridge * self._at_once)
+            ridge = regressor.ridge * self._hold_back
+            constant, beta = self._moments[regressor.half_life_days].solve(b, columns, ridge)
             found = self._solved[b, i] = at, constant, beta
         return found[1], found[2]
 

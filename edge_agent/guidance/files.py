@@ -183,8 +183,8 @@ class _Rows:
                 latitude, longitude, elevation = (self._number(fields[at], row) for at in self._place)
                 self._places[name] = latitude, longitude, elevation
         self._of.append(self._index[name])
-        for at, column in self._values.values():
-            column.append(self._number(fields[at], row))
+        for where, values in self._values.values():
+            values.append(self._number(fields[where], row))
 
     def table(self) -> Table:
         """What was read. Raises DataError: no rows."""

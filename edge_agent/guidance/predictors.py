@@ -39,7 +39,7 @@ class Layout:
     def of(cls, variable: str, columns: Sequence[str], pooled: bool) -> Layout:
         """The layout for a guidance with these columns."""
         mine = [name for name in columns if name.startswith(f"{variable}__")][:MOST_COLUMNS]
-        spreads = tuple(name for name in mine if name.split("__", 1)[1].rstrip("0123456789_") in SPREADS)
+        spreads = tuple(name for name in mine if is_spread(name))
         own = tuple(name for name in mine if name not in spreads)
         others = tuple(n for n in columns if n != variable and n not in mine)[: MOST_COLUMNS - len(mine)]
         return cls(variable, own, spreads, others, pooled)
@@ -73,6 +73,11 @@ class Layout:
             wanted += self.others
         at = {name: i for i, name in enumerate(self.names)}
         return np.array([at[name] for name in wanted], np.int64)
+
+
+def is_spread(name: str) -> bool:
+    """Whether a further predictor is a spread: in the variable's unit, but no forecast of it."""
+    return name.partition("__")[2].rstrip("0123456789_") in SPREADS
 
 
 def clocks(valid: Times, longitude: float) -> dict[str, Floats]:

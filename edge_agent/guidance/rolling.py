@@ -13,13 +13,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from edge_agent.circle import wrap
 from edge_agent.config import Station
+from edge_agent.forecast.persistence import BOUNDS
 from edge_agent.guidance import Floats, Run, Times
 from edge_agent.guidance.bands import BANDS, SHORT, bands
 from edge_agent.guidance.correction import Correction, Issued
 from edge_agent.guidance.predictors import DAY_S, HOUR_S, RECENT, Layout, clocks, members
-from edge_agent.circle import wrap
-from edge_agent.forecast.persistence import BOUNDS
 from edge_agent.variables import VARIABLES, Kind
 
 RUNS = 12  # kept a station
@@ -28,6 +28,7 @@ SLOT_S = 900  # one reading of so many seconds is enough
 OFTEN_S = 3 * HOUR_S  # cadence up to which the newest error counts
 LATEST_S = 36 * HOUR_S  # older readings are not "newest"
 LEARN_S = (3 * HOUR_S, 23 * HOUR_S)  # between lessons of short and of long bands
+REGION_DEGREES = 2.0  # of latitude: some 220 km
 ORDINARY = {"pressure": 1.5, "pressure_msl": 1.5, "humidity": 12.0, "wind_direction": 50.0, "solar_radiation": 100.0}
 
 Came = Callable[[int, str, Times, Times], Floats]
@@ -105,6 +106,7 @@ class Rolling:
             name: Correction(
                 len(self._stations), self._layout[name], levels, bounds=_bounds(name),
                 circular=VARIABLES[name].kind is Kind.DIRECTION, spread=ORDINARY.get(name, 2.0),
+                regions=_regions(self._stations),
             )
             for name in self.variables
         }  # fmt: skip
@@ -145,9 +147,7 @@ class Rolling:
             said[open_] = run.at(name, times[open_])
         return said
 
-    def forecast(
-        self, name: str, origin: int, *, leads_s: Sequence[int] = (), short_only: bool = False
-    ) -> Corrected:
+    def forecast(self, name: str, origin: int, *, leads_s: Sequence[int] = (), short_only: bool = False) -> Corrected:
         """Corrected guidance of a variable at its valid times after `origin`, and at `leads_s` where it can be had.
 
         Pairs of short bands are kept for learning once an hour, those of long bands once a run, however often this is
@@ -305,6 +305,15 @@ def _lengths(run: Run, valid: Times) -> Times:
         return np.full(len(valid), HOUR_S)
     steps = np.concatenate([spacing[:1], spacing])
     return np.asarray(steps[np.clip(np.searchsorted(run.valid, valid), 0, len(steps) - 1)])
+
+
+def _regions(stations: Sequence[Station]) -> int:
+    """How many cells of `REGION_DEGREES` hold a station: nearer ones have the same weather on a day."""
+    cells = set()
+    for station in stations:
+        east = station.longitude * np.cos(np.radians(station.latitude))
+        cells.add((station.latitude // REGION_DEGREES, east // REGION_DEGREES))
+    return len(cells)
 
 
 def _bounds(name: str) -> tuple[float, float]:

@@ -42,8 +42,10 @@ class Rows:
     def of(self, rows: np.ndarray) -> Rows:
         """Some of the rows."""
         beside = {source: values[rows] for source, values in self.beside.items()}
-        parts = (column[rows] for column in (self.lead_s, self.observed, self.mean, self.quantiles))
-        return Rows(self.station, self.name, self.source, *parts, beside)
+        lead_s, observed = self.lead_s[rows], self.observed[rows]
+        return Rows(
+            self.station, self.name, self.source, lead_s, observed, self.mean[rows], self.quantiles[rows], beside
+        )
 
     def score(self, skill: GuidedSkill) -> None:
         """Hand the pairs to the table; events have none there."""

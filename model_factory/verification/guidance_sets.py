@@ -202,13 +202,15 @@ def evaluate(archive: Archive, raw: Path, out: Path) -> Iterator[str]:
     out.mkdir(parents=True, exist_ok=True)
     history, guidance, forecasts = (out / f"{name}.csv" for name in ("HISTORY", "GUIDANCE", "FORECASTS"))
     archive.write(raw / archive.folder, history, guidance)
-    place = archive.place or (None, None, None)
+    latitude, longitude, elevation = archive.place or (None, None, None)
     start = format_time(parse_time(f"{archive.scored[0]}T00:00:00Z") - 400 * 86_400)
     end = f"{archive.scored[1]}T00:00:00Z"
     first = min(row["time"] for row in csv.DictReader(history.open(encoding="utf-8")))
     start = max(start, format_time(parse_time(first) + 86_400))
     with redirect_stdout(io.StringIO()):
-        guided_hindcast_command(history, *place, archive.every, start, end, None, forecasts, True, guidance)
+        guided_hindcast_command(
+            history, latitude, longitude, elevation, archive.every, start, end, None, forecasts, True, guidance
+        )
     yield f"{'variable':<16} {'lead':>8} {'pairs':>6} {'raw':>6} {'MOS':>6} {'here':>6} {'MOS less':>8} {'less':>6}" \
           f" {'CRPS':>6} {'80 %':>5}"  # fmt: skip
     told = _guided(guidance)
