@@ -21,7 +21,7 @@ from edge_agent.guidance.regression import DAY_S, Columns, Floats, Means, Moment
 
 BIAS_DAYS = (15.0, 60.0, 365.0)
 SHRINK = 3.0  # of many, a station's mean error counts n / (n + 3) beside that of all
-SHRINK_ALONE = 10.0  # the same of a single station, beside no error at all
+SHRINK_ALONE = 20.0  # the same of a single station, beside no error at all
 STATION_MEAN = 1  # which of the mean errors tells how a station differs from all
 LEAST_DAYS = 90  # of pairs, below which a long band trusts no regression
 POOLED_RIDGE = 2.0  # of the ridge, where the stations of a region share a regression
@@ -32,8 +32,8 @@ MIX_DAYS = 45.0  # half-life of an expert's verified error
 HEDGE = 0.2  # of the weight is shared by all experts alike
 MIX_DOUBT = 5.0  # days of verification that every expert starts with, all equal
 RATE = 0.05  # of the calibration, in units of the spread, a verdict
+SPREAD_RIDGE = 20.0  # days
 PAIRS_BEFORE_SPREAD = 10.0  # with so many pairs, the ordinary spread still has half the say
-RESOLVE_S = 3 * 3600  # coefficients are this fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +111,18 @@ class Correction:
         self._day = np.zeros(BANDS, np.int64)
         self._width = Moments(BANDS, layout.widths, 365.0 * DAY_S)
         self._step = np.tile([NormalDist().inv_cdf(level) for level in levels], (BANDS, 1))
-        self._solved: dict[tuple[int, int], tuple[float, float, Floats]] = {}
+        self._solved: dict[tuple[int, int], tuple[Columns, float, Floats]] = {}  # until the band learns again
+        self._widths: dict[int, tuple[float, Floats, float]] = {}
 
-    def issue(self, station: Columns, band: Columns, raw: Floats, x: Floats, wide: Floats, at: float) -> Issued:
-        """Correct guidance [N] with what has been learned up to now (`at`, UTC seconds). `x`: [N, P], `wide`: [N, W],
-        NaN = unknown."""
+    def issue(self, station: Columns, band: Columns, raw: Floats, x: Floats, wide: Floats) -> Issued:
+        """Correct guidance [N] with what has been learned up to now. `x`: [N, P], `wide`: [N, W], NaN = unknown."""
         n, experts = len(raw), self._loss.shape[1]
         made = np.full((n, experts), np.nan)
         mean, scale = np.empty(n), np.empty(n)
         quantiles = np.empty((n, len(self._levels)))
         for b in np.unique(band).tolist():
             rows = np.flatnonzero(band == b)
-            made[rows] = self._experts(b, station[rows], raw[rows], x[rows], at)
+            made[rows] = self._experts(b, station[rows], x[rows])
             weights = self._weights(b)
             mean[rows] = raw[rows] + made[rows][:, weights > 0] @ weights[weights > 0]
             scale[rows] = self._scale(b, wide[rows])
@@ -148,6 +148,9 @@ class Correction:
         for moments in self._moments.values():
             moments.learn(b, issued.x[rows], error - departure, at)
         left = self._difference(observed, issued.mean[rows])
+        for i in range(len(self._regressors(b))):
+            self._solved.pop((b, i), None)
+        self._widths.pop(b, None)
         self._width.learn(b, issued.wide[rows], np.abs(left), at)
         hit = observed[:, None] <= issued.quantiles[rows]
         share = 1.0 / (1.0 + self._days[b] / 10.0)
@@ -160,17 +163,16 @@ class Correction:
     def _regressors(self, b: int) -> tuple[Regressor, ...]:
         return SHORT_REGRESSORS if b < SHORT else LONG_REGRESSORS
 
-    def _experts(self, b: int, station: Columns, raw: Floats, x: Floats, at: float) -> Floats:
+    def _experts(self, b: int, station: Columns, x: Floats) -> Floats:
         """What each expert adds to the guidance, [N, K]."""
-        made = np.full((len(raw), self._loss.shape[1]), np.nan)
+        made = np.full((len(station), self._loss.shape[1]), np.nan)
         made[:, 0] = 0.0
         for i, means in enumerate(self._bias, 1):
             shrink = SHRINK if self._stations > 1 else SHRINK_ALONE
             made[:, i] = means.of(station, b, shrink, towards_all=self._stations > 1)
         departure = self._departure(b, station)
         for i, regressor in enumerate(self._regressors(b)):
-            columns = self._layout.columns(regressor.columns, short=b < SHORT)
-            constant, beta = self._coefficients(b, i, regressor, columns, at)
+            columns, constant, beta = self._coefficients(b, i, regressor)
             filled = self._moments[regressor.half_life_days].filled(b, x)
             made[:, 1 + len(BIAS_DAYS) + i] = constant + filled[:, columns] @ beta + departure
         return made
@@ -182,13 +184,15 @@ class Correction:
         own = self._bias[STATION_MEAN].of(station, b, SHRINK, towards_all=True)
         return own - self._bias[STATION_MEAN].of_all(b)
 
-    def _coefficients(self, b: int, i: int, regressor: Regressor, columns: Columns, at: float) -> tuple[float, Floats]:
+    def _coefficients(self, b: int, i: int, regressor: Regressor) -> tuple[Columns, float, Floats]:
+        """Columns, intercept and coefficients of a regression."""
         found = self._solved.get((b, i))
-        if found is None or not found[0] <= at < found[0] + RESOLVE_S:
+        if found is None:
+            columns = self._layout.columns(regressor.columns, short=b < SHORT)
             ridge = regressor.ridge * self._hold_back
-            constant, beta = self._moments[regressor.half_life_days].solve(b, columns, ridge)
-            found = self._solved[b, i] = at, constant, beta
-        return found[1], found[2]
+            found = columns, *self._moments[regressor.half_life_days].solve(b, columns, ridge)
+            self._solved[b, i] = found
+        return found
 
     def _weigh(self, b: int, missed: Floats, at: float) -> None:
         """Add the squared errors of a verification, [N, K], as one day's where they are of one day."""
@@ -227,9 +231,10 @@ class Correction:
         n = self._width.pairs[b]
         if not n:
             return np.full(len(wide), self._spread)
-        every = np.arange(wide.shape[1])
-        constant, beta = self._width.solve(b, every, 20.0)
-        middle, none = self._width.solve(b, every[:0], 0.0)
+        if b not in self._widths:
+            every = np.arange(wide.shape[1])
+            self._widths[b] = *self._width.solve(b, every, SPREAD_RIDGE), self._width.solve(b, every[:0], 0.0)[0]
+        constant, beta, middle = self._widths[b]
         expected = constant + self._width.filled(b, wide) @ beta
         expected = np.clip(expected, 0.4 * middle, 3.0 * middle) * np.sqrt(np.pi / 2)
         weight = n / (n + PAIRS_BEFORE_SPREAD)

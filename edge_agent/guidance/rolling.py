@@ -162,7 +162,7 @@ class Rolling:
             none, whole = np.empty(0), np.empty(0, np.int64)
             return Corrected(whole, whole, whole, none, none, np.empty((0, 0)))
         station, valid, band, raw, length, x, wide = (np.concatenate(column) for column in zip(*found, strict=True))
-        issued = self._correction[name].issue(station, band, raw, x, wide, origin)
+        issued = self._correction[name].issue(station, band, raw, x, wide)
         lessons = self._lessons(name, origin, station, band)
         if lessons.any():
             self._pending[name].append(_rows(_Pending(issued, valid, length), lessons))
