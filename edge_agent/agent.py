@@ -32,6 +32,7 @@ from edge_agent.events import Event, log_event
 from edge_agent.forecast import Forecast
 from edge_agent.forecast.baselines import beside
 from edge_agent.forecast.nowcast import Nowcaster
+from edge_agent.guidance.live import Guided
 from edge_agent.heartbeat import Heartbeat
 from edge_agent.observation import Reading
 from edge_agent.publish.mqtt import Publisher
@@ -135,6 +136,7 @@ class Agent:
             self._publisher = Publisher(self._config, self._clock)
             past = Past(store.rain_totals(), self._newest())
             self._sources = open_sources(self._config, self._take, self._clock, past)
+            self._guided = Guided(self._config, self._clock, stop)
             self._start()
             try:
                 while not stop.is_set():
@@ -166,6 +168,7 @@ class Agent:
         for source in self._sources:
             source.start()
         self._publisher.start()
+        self._guided.start()
         self._begin_loading()
         self._manager.ready()
         log.info("stationcast %s: %d stations, %d sensors", __version__, len(self._stations), len(self._sources))
@@ -316,6 +319,12 @@ class Agent:
         for forecasts in made:
             self._guard("store", partial(self._keep, forecasts))
             self._feed()
+        self._guard("guidance", partial(self._publish_hourly, origin))
+
+    def _publish_hourly(self, origin: int) -> None:
+        """Corrected guidance, blended with the nowcasts just made."""
+        for forecast in self._guided.forecasts(self._store, self._last, origin, int(self._clock.now())):
+            self._publisher.hourly(forecast)
 
     def _forecasts(self, nowcaster: Nowcaster, part: Sequence[Station], origin: int) -> list[Forecast]:
         ids = [station.id for station in part]

@@ -7,9 +7,10 @@ observation later than the origin, or trust a regression before it has been righ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +138,27 @@ class Correction:
             rows = np.flatnonzero((issued.band == b) & ~np.isnan(observed) & ~np.isnan(issued.raw))
             if len(rows):
                 self._learn(b, issued, rows, observed[rows], at)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What was learned, by name."""
+        own = (self._loss, self._weighed, self._loss_at, self._days, self._day, self._step)
+        learned: list[Means | Moments] = [*self._bias, *self._moments.values(), self._width]
+        parts = [own, *(part.arrays() for part in learned)]
+        return {f"{i}.{j}": array for i, part in enumerate(parts) for j, array in enumerate(part)}
+
+    def check(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Raises ValueError: arrays of another shape or kind than `arrays` gives, or with numbers that are none."""
+        for key, own in self.arrays().items():
+            given = arrays[key]
+            if given.shape != own.shape or given.dtype != own.dtype or not np.isfinite(given).all():
+                raise ValueError("of other guidance, stations or another version")
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take up what `arrays` gave and `check` passed."""
+        for key, own in self.arrays().items():
+            own[:] = arrays[key]
+        self._solved.clear()
+        self._widths.clear()
 
     def _learn(self, b: int, issued: Issued, rows: Columns, observed: Floats, at: float) -> None:
         station, error = issued.station[rows], self._difference(observed, issued.raw[rows])

@@ -34,6 +34,10 @@ class Moments:
         self._square = np.zeros((bands, predictors + 1, predictors + 1))
         self._at = np.zeros(bands)
 
+    def arrays(self) -> tuple[NDArray[np.float64], ...]:
+        """All that was learned; written into, it is taken up again."""
+        return self.pairs, self.days, self._sum, self._square, self._at
+
     def learn(self, band: int, x: Floats, y: Floats, at: float) -> None:
         """Take pairs that were verified at `at` (UTC seconds). `x`: [N, P], NaN = unknown; `y`: [N]."""
         keep = 0.5 ** (max(at - self._at[band], 0.0) / self.half_life_s) if self._at[band] else 0.0
@@ -84,6 +88,10 @@ class Means:
         self._n = np.zeros((stations, bands))
         self._days = np.zeros(bands)
         self._at = np.zeros(bands)
+
+    def arrays(self) -> tuple[NDArray[np.float64], ...]:
+        """As of `Moments`."""
+        return self._sum, self._n, self._days, self._at
 
     def learn(self, station: Columns, band: int, error: Floats, at: float) -> None:
         """Take errors [N] that were verified at `at`."""

@@ -7,7 +7,7 @@ that still wait for their observation.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -27,6 +27,7 @@ KEPT_S = 3 * DAY_S  # of readings
 SLOT_S = 900  # one reading of so many seconds is enough
 OFTEN_S = 3 * HOUR_S  # cadence up to which the newest error counts
 LATEST_S = 36 * HOUR_S  # older readings are not "newest"
+LESSON_S = 6 * HOUR_S  # between runs whose long bands are learned from: what waits is bounded
 LEARN_S = (3 * HOUR_S, 23 * HOUR_S)  # between lessons of short and of long bands
 REGION_DEGREES = 2.0  # of latitude: some 220 km
 ORDINARY = {"pressure": 1.5, "pressure_msl": 1.5, "humidity": 12.0, "wind_direction": 50.0, "solar_radiation": 100.0}
@@ -150,8 +151,8 @@ class Rolling:
     def forecast(self, name: str, origin: int, *, leads_s: Sequence[int] = (), short_only: bool = False) -> Corrected:
         """Corrected guidance of a variable at its valid times after `origin`, and at `leads_s` where it can be had.
 
-        Pairs of short bands are kept for learning once an hour, those of long bands once a run, however often this is
-        called: what is learned does not depend on it.
+        Pairs of short bands are kept for learning once an hour, those of long bands once a run and every 6 h at most,
+        however often this is called: what is learned does not depend on it.
 
         Args:
             short_only: leave out the long bands.
@@ -177,8 +178,9 @@ class Rolling:
         fresh = np.zeros(len(self._stations), bool)
         for s in np.unique(station[~short]).tolist():
             issued = self._runs[s][0].issued
-            fresh[s] = issued != self._asked_of[name].get(s)
-            self._asked_of[name][s] = issued
+            fresh[s] = issued >= self._asked_of[name].get(s, -LESSON_S) + LESSON_S
+            if fresh[s]:
+                self._asked_of[name][s] = issued
         return np.asarray(np.where(short, hourly, fresh[station]))
 
     def verify(self, now: int, came: Came) -> None:
@@ -201,6 +203,18 @@ class Rolling:
             self._pending[name] = left
             if ready:
                 self._learn(name, ready, now, came)
+
+    def arrays(self) -> dict[str, Floats]:
+        """What was learned, by name; pairs that wait and readings are not in it."""
+        return {f"{name}.{key}": value for name, one in self._correction.items() for key, value in one.arrays().items()}
+
+    def restore(self, arrays: Mapping[str, Floats]) -> None:
+        """Take up what `arrays` gave. Raises ValueError or KeyError: it is of another shape; then nothing is taken."""
+        parts = {name: {key: arrays[f"{name}.{key}"] for key in one.arrays()} for name, one in self._correction.items()}
+        for name, one in self._correction.items():
+            one.check(parts[name])
+        for name, one in self._correction.items():
+            one.restore(parts[name])
 
     def _learn(self, name: str, ready: list[_Pending], now: int, came: Came) -> None:
         whole = _joined(ready)

@@ -22,6 +22,7 @@ from edge_agent.publish.structs import Availability, InfoPayload, Payload, Statu
 from edge_agent.publish.topics import KINDS, topic
 
 STOP_WAIT_S = 1.0
+HOURLY_EXPIRY_S = 3 * 3600  # of an hourly forecast, replaced each hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,11 @@ class Publisher:
         expiry_s = self._config.forecast.expiry_s
         payload = forecast_payload(forecast, expiry_s)
         self._keep(forecast.station, "forecast/nowcast", payload, expires=forecast.issued + expiry_s)
+
+    def hourly(self, forecast: Forecast) -> None:
+        """Publish a station's hourly forecast. Raises DataError: as `forecast`."""
+        payload = forecast_payload(forecast, HOURLY_EXPIRY_S)
+        self._keep(forecast.station, "forecast/hourly", payload, expires=forecast.issued + HOURLY_EXPIRY_S)
 
     def status(self, station: str, payload: StatusPayload) -> None:
         """Publish how a station is doing."""

@@ -72,7 +72,9 @@ def test_directions_are_blended_the_shorter_way_round():
     blend = Blend(1, LEVELS, circular=True, bounds=(-np.inf, np.inf))
     spread = np.array([[-20.0, -15.0, 0.0, 15.0, 20.0]])
     west, east = np.array([350.0]), np.array([10.0])
-    mean, quantiles, _ = blend.mix(np.zeros(1, np.int64), (west, west[:, None] + spread), (east, east[:, None] + spread))
+    mean, quantiles, _ = blend.mix(
+        np.zeros(1, np.int64), (west, west[:, None] + spread), (east, east[:, None] + spread)
+    )
     assert min(mean[0], 360 - mean[0]) < 1.0
     assert (np.diff(quantiles) >= 0).all()
 

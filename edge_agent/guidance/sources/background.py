@@ -2,7 +2,8 @@
 
     {"model": "name", "run": "2026-01-02T00:00:00Z", "issued": "2026-01-02T06:40:00Z", "latitude": 52.5,
      "longitude": 13.25, "elevation": 48.0, "native": true, "licence": "...",
-     "valid_time": ["2026-01-02T07:00:00Z", ...], "variables": {"temperature": {"unit": "degC", "values": [1.5, null, ...]}, "temperature__spread": ...}}
+     "valid_time": ["2026-01-02T07:00:00Z", ...],
+     "variables": {"temperature": {"unit": "degC", "values": [1.5, null, ...]}, "temperature__spread": ...}}
 
 `issued` is when the run could first be used; `elevation` the height the numbers are for, null = not known. Pure.
 """
