@@ -30,8 +30,9 @@ POOLED_DAYS = 5  # the same where many stations are pooled
 MANY = 8  # stations that are many
 SHORT_DAYS = 3  # the same of a short band
 MIX_DAYS = 45.0  # half-life of an expert's verified error
-HEDGE = 0.2  # of the weight is shared by all experts alike
-MIX_DOUBT = 5.0  # days of verification that every expert starts with, all equal
+HEDGE = 0.3  # of the weight is given more evenly: by a fifth of the power
+MIX_DOUBT = (5.0, 1.0)  # days of verification before any expert is preferred, in long and in short bands
+VERDICTS_A_DAY = (1.0, 4.0)  # that tell something new
 RATE = 0.05  # of the calibration, in units of the spread, a verdict
 SPREAD_RIDGE = 20.0  # days
 PAIRS_BEFORE_SPREAD = 10.0  # with so many pairs, the ordinary spread still has half the say
@@ -235,11 +236,13 @@ class Correction:
         if not self._trusts(b):
             weights[:plain] = 1.0 / plain
             return weights
-        verified = min(self._days[b], self._weighed[b], MIX_DAYS / np.log(2.0))
+        days = min(self._days[b], self._weighed[b], MIX_DAYS / np.log(2.0))
+        verified = max(days - MIX_DOUBT[b < SHORT], 0.0) * VERDICTS_A_DAY[b < SHORT]
         mse = np.maximum(self._loss[b, :used] / self._weighed[b], 1e-12)
-        power = -0.5 * max(verified - MIX_DOUBT, 0.0) * np.log(mse / mse.min())
-        weights[:used] = np.exp(power)
-        weights[:used] = HEDGE / used + (1.0 - HEDGE) * weights[:used] / weights.sum()
+        worse = verified * np.log(mse / mse.min())
+        for share, sharpness in ((1.0 - HEDGE, 0.5), (HEDGE, 0.1)):
+            part = np.exp(-sharpness * worse)
+            weights[:used] += share * part / part.sum()
         return weights
 
     def _trusts(self, b: int) -> bool:

@@ -190,11 +190,11 @@ class Desk:
         try:
             if self._memory.stat().st_size > MOST_MEMORY:
                 return f"{self._memory}: too large to be ours: learning starts anew"
-            with np.load(self._memory, allow_pickle=False) as kept:
+            with self._memory.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 self._rolling.restore({name: kept[name] for name in kept.files})
         except FileNotFoundError:
             return ""
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
             return f"{self._memory}: cannot be used ({error}): learning starts anew"
         return ""
 

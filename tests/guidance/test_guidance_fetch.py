@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 
 import pytest
 
@@ -154,7 +155,7 @@ def test_a_source_that_stays_away_is_asked_ever_less_often():
     asking = Asking([OpenMeteo()], 3600, fetch, uniform=lambda low, high: high)
     for now in range(0, 40_000, 10):
         asking.ask(STATION, NOW, float(now))
-    waits = [b - a for a, b in zip(times, times[1:], strict=False)]
+    waits = [b - a for a, b in pairwise(times)]
     assert waits[0] == FIRST_WAIT_S
     assert waits == sorted(waits)
     assert waits[-1] == LAST_WAIT_S

@@ -24,9 +24,7 @@ from edge_agent.guidance.sources.openweathermap import OpenWeatherMap
 from edge_agent.variables import VARIABLES
 
 CORPUS = Path(os.environ.get("STATIONCAST_CORPUS", Path(__file__).parents[3] / "shared" / "data"))
-RECORDED = pytest.mark.skipif(
-    not (CORPUS / "api-open-meteo").is_dir(), reason="no recorded answers: STATIONCAST_CORPUS"
-)
+RECORDED = pytest.mark.skipif(not (CORPUS / "api-open-meteo").is_dir(), reason="STATIONCAST_CORPUS has no answers")
 NOW = 1_800_000_000
 SOURCES: list[Source] = [OpenMeteo(), OpenWeatherMap("key"), Background("https://weather.example")]
 STATION = Station(id="roof", latitude=47.4, longitude=8.5, elevation_m=500.0)

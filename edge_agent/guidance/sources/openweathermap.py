@@ -1,6 +1,7 @@
 """OpenWeatherMap: the 5 day / 3 hour forecast and One Call 3.0 (openweathermap.org/forecast5, /api/one-call-3).
 
-Pure: a URL, and bytes in, guidance out. Answers do not say their units: we ask for metric ones. Nor do they say their
+Pure: a URL, and bytes in, guidance out. Answers do not say their units: we ask for metric ones,
+and know the service's own, kelvin, by their size. Nor do they say their
 run or their height: they can be used from when they came, and no height is corrected.
 """
 
@@ -15,6 +16,8 @@ from edge_agent.config import Station
 from edge_agent.errors import DataError
 from edge_agent.guidance import Run
 from edge_agent.guidance.sources import Guidance, decoded, number, query, some, valid_times
+
+LEAST_K = 150.0  # no air is so warm in degC, and none so cold in kelvin
 
 
 class OpenWeatherMap:
@@ -41,6 +44,8 @@ class OpenWeatherMap:
         valid = valid_times([step.get("dt") for step in steps], _seconds, self.name)
         read = [_hourly(step) if "hourly" in told else _three_hourly(step) for step in steps]
         values = {name: np.array([row.get(name, math.nan) for row in read]) for name in {*(n for r in read for n in r)}}
+        for name in {"temperature", "dew_point"} & values.keys():
+            values[name] = np.where(values[name] > LEAST_K, values[name] - 273.15, values[name])
         return Guidance(self.name, Run(fetched, valid, some(values, self.name)), math.nan, True, self.licence)
 
 
