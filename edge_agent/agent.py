@@ -323,8 +323,9 @@ class Agent:
 
     def _publish_hourly(self, origin: int) -> None:
         """Corrected guidance, blended with the nowcasts just made."""
-        for forecast in self._guided.forecasts(self._store, self._last, origin, int(self._clock.now())):
+        for forecast, days, timezone in self._guided.forecasts(self._store, self._last, origin, int(self._clock.now())):
             self._publisher.hourly(forecast)
+            self._publisher.daily(forecast, days, timezone)
 
     def _forecasts(self, nowcaster: Nowcaster, part: Sequence[Station], origin: int) -> list[Forecast]:
         ids = [station.id for station in part]

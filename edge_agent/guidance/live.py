@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_agent.clock import Clock
 from edge_agent.config import Config, Guidance, read_secret
 from edge_agent.forecast import Forecast
+from edge_agent.guidance.daily import DayOutlook, outlook
 from edge_agent.guidance.desk import HOUR_S, Desk
 from edge_agent.guidance.fetch import Asking, get
 from edge_agent.guidance.sources import Guidance as Answer
@@ -114,8 +115,11 @@ class Guided:
             self._told = trouble
             log.warning("guidance: %s", trouble or "all is well again")
 
-    def forecasts(self, store: Histories, nowcasts: Mapping[str, Forecast], origin: int, now: int) -> list[Forecast]:
-        """Hourly forecasts of the stations that have guidance; none at other times than full hours."""
+    def forecasts(
+        self, store: Histories, nowcasts: Mapping[str, Forecast], origin: int, now: int
+    ) -> list[tuple[Forecast, list[DayOutlook], str]]:
+        """Hourly forecasts of the stations that have guidance, with their civil days and time zone; none at other times
+        than full hours."""
         if self._desk is None:
             return []
         while True:
@@ -132,4 +136,7 @@ class Guided:
         if self._clock.monotonic() - self._kept_at >= KEEP_S:
             self._kept_at = self._clock.monotonic()
             self._desk.keep()
-        return found
+        zones = {station.id: station.timezone for station in self._stations}
+        return [
+            (one, outlook(one, grids[ids.index(one.station)], zones[one.station]), zones[one.station]) for one in found
+        ]

@@ -25,6 +25,9 @@ from edge_agent.publish.structs import (
     BrokerStatus,
     BundleInfo,
     ClockState,
+    DailyPayload,
+    DayForecast,
+    DayValue,
     EventSeries,
     ForecastPayload,
     ForecastStatus,
@@ -49,9 +52,11 @@ from edge_agent.variables import VARIABLES, variable
 from edge_agent.wire import WIRE
 
 if TYPE_CHECKING:
+    from edge_agent.guidance.daily import DayOutlook
     from edge_agent.store import Keeper
 
 __all__ = [
+    "DailyPayload",
     "ForecastPayload",
     "InfoPayload",
     "LastObservationPayload",
@@ -61,6 +66,7 @@ __all__ = [
     "RevisionPayload",
     "StatusPayload",
     "VerifyPayload",
+    "daily_payload",
     "forecast_payload",
     "info_payload",
     "observation_payload",
@@ -227,6 +233,37 @@ def forecast_payload(forecast: Forecast, expiry_s: int) -> ForecastPayload:
         quantiles=[float(level) for level in forecast.levels_q],
         vars=variables,
         events={name: EventSeries(p=probabilities(p)) for name, p in forecast.events.items()},
+        why=forecast.why[:MAX_TEXT],
+    )
+
+
+def daily_payload(forecast: Forecast, days: Sequence[DayOutlook], timezone: str, expiry_s: int) -> DailyPayload:
+    """The days of an hourly forecast as published, good for `expiry_s` from its issue."""
+    ages = [own.age_s for own in forecast.variables.values() if own.age_s is not None]
+    return DailyPayload(
+        issued=format_time(forecast.issued),
+        expires=format_time(forecast.issued + expiry_s),
+        level=forecast.level,
+        source=forecast.source,
+        age_s=max(ages, default=None),
+        timezone=timezone,
+        quantiles=[float(level) for level in forecast.levels_q],
+        days=[
+            DayForecast(
+                day=day.day.isoformat(),
+                start=format_time(day.start),
+                end=format_time(day.end),
+                vars={
+                    name: DayValue(
+                        unit=variable(name).unit,
+                        mean=series(np.array([mean]), variable(name))[0],
+                        q=series(quantiles, variable(name)),
+                    )
+                    for name, (mean, quantiles) in day.values.items()
+                },
+            )
+            for day in days
+        ],
         why=forecast.why[:MAX_TEXT],
     )
 

@@ -14,6 +14,7 @@ from edge_agent.config import load
 from edge_agent.errors import NetworkError
 from edge_agent.forecast import Forecast, Level
 from edge_agent.grid import GRID_VARIABLES
+from edge_agent.guidance.daily import DayOutlook
 from edge_agent.guidance.desk import HOUR_S, STALE_S, Desk
 from edge_agent.guidance.live import Guided
 from edge_agent.guidance.sources import Guidance, Source
@@ -142,15 +143,17 @@ def test_the_thread_asks_and_the_loop_gets_hourly_forecasts(config):
     sources: list[Source] = [Background("https://weather.example")]
     guided = Guided(config, clock, stop, sources, fetch)
     guided.start()
-    made: list[Forecast] = []
+    made: list[tuple[Forecast, list[DayOutlook], str]] = []
     try:
         until(lambda: made.extend(guided.forecasts(Histories(), {}, ORIGIN, ORIGIN + 6)) or made, "a forecast")
         assert guided.forecasts(Histories(), {}, ORIGIN + 900, ORIGIN + 906) == []
     finally:
         stop.set()
-    assert made[0].station == HOME["id"]
-    assert made[0].leads_s == tuple(HOUR_S * k for k in range(1, 25))
-    assert made[0].source.startswith("background")
+    forecast, days, timezone = made[0]
+    assert timezone == "UTC" and [day.start % 86_400 for day in days] == [0] * len(days)
+    assert forecast.station == HOME["id"]
+    assert forecast.leads_s == tuple(HOUR_S * k for k in range(1, 25))
+    assert forecast.source.startswith("background")
     assert len(asked) == 1
 
 
