@@ -25,7 +25,7 @@ SHRINK = 3.0  # of many, a station's mean error counts n / (n + 3) beside that o
 SHRINK_ALONE = 20.0  # the same of a single station, beside no error at all
 STATION_MEAN = 1  # which of the mean errors tells how a station differs from all
 LEAST_DAYS = 90  # of pairs, below which a long band trusts no regression
-POOLED_RIDGE = 2.0  # of the ridge, where the stations of a region share a regression
+POOLED_RIDGE = 10.0  # of the ridge, where the stations of a region share a regression
 POOLED_DAYS = 5  # the same where many stations are pooled
 MANY = 8  # stations that are many
 SHORT_DAYS = 3  # the same of a short band
@@ -49,11 +49,11 @@ class Regressor:
 
 SHORT_REGRESSORS = (Regressor("lean", 60.0, 1.0), Regressor("lean", 20.0, 1.0), Regressor("rich", 60.0, 3.0))
 LONG_REGRESSORS = (
-    Regressor("season", 730.0, 5.0),
-    Regressor("lean", 730.0, 20.0),
-    Regressor("own", 730.0, 30.0),
-    Regressor("rich", 730.0, 60.0),
-    Regressor("own", 180.0, 30.0),
+    Regressor("season", 730.0, 2.0),
+    Regressor("lean", 730.0, 4.0),
+    Regressor("own", 730.0, 4.0),
+    Regressor("rich", 730.0, 8.0),
+    Regressor("own", 180.0, 8.0),
 )
 
 
