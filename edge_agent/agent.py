@@ -33,6 +33,7 @@ from edge_agent.events import Event, log_event
 from edge_agent.forecast import Forecast
 from edge_agent.forecast.baselines import beside
 from edge_agent.forecast.nowcast import Nowcaster
+from edge_agent.guidance.live import Guided
 from edge_agent.heartbeat import Heartbeat
 from edge_agent.observation import Reading
 from edge_agent.publish.mqtt import Publisher
@@ -146,6 +147,7 @@ class Agent:
             self._adaptation = Adaptation(store, list(self._stations)) if self._config.forecast.adapt else None
             past = Past(store.rain_totals(), self._newest())
             self._sources = open_sources(self._config, self._take, self._clock, past)
+            self._guided = Guided(self._config, self._clock, stop)
             self._publisher = Publisher(self._config, self._clock)  # holds sockets: after what may be refused
             self._start()
             try:
@@ -179,6 +181,7 @@ class Agent:
         for source in self._sources:
             source.start()
         self._publisher.start()
+        self._guided.start()
         self._begin_loading()
         self._manager.ready()
         log.info("stationcast %s: %d stations, %d sensors", __version__, len(self._stations), len(self._sources))
@@ -365,6 +368,14 @@ class Agent:
             self._feed()
         if self._adaptation is not None:
             self._guard("adaptation", partial(self._adaptation.save_due, origin))
+        if not unfit:
+            self._guard("guidance", partial(self._publish_hourly, origin))
+
+    def _publish_hourly(self, origin: int) -> None:
+        """Corrected guidance, blended with the nowcasts just made."""
+        for forecast, days, timezone in self._guided.forecasts(self._store, self._last, origin, int(self._clock.now())):
+            self._publisher.hourly(forecast)
+            self._publisher.daily(forecast, days, timezone)
 
     def _forecasts(
         self, nowcaster: Nowcaster, learning: Adaptation | None, part: Sequence[Station], origin: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,14 @@ class _DefaultGroup(click.Group):
         return super().parse_args(ctx, args)
 
 
-def _site(command: Callable[..., Any]) -> Callable[..., Any]:
+def _site(command: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
     """The three options that say where a station stands."""
     for flag, text in (
         ("--elevation", "Metres above sea level."),
         ("--longitude", "Degrees, east positive."),
         ("--latitude", "Degrees, north positive."),
     ):
-        command = click.option(flag, type=float, required=True, help=text)(command)
+        command = click.option(flag, type=float, required=required, help=text)(command)
     return command
 
 
@@ -130,7 +131,8 @@ def nowcast(history: Path, latitude: float, longitude: float, elevation: float, 
 
 @main.command()
 @click.argument("history", type=FILE)
-@_site
+@partial(_site, required=False)
+@click.option("--guidance", type=FILE, metavar="GUIDANCE.csv", help="Correct this guidance, blend it, score it too.")
 @click.option("--every", default="3h", show_default=True, help="Spacing of the origins: 15min, 1h, 3h, 1d.")
 @click.option("--start", help="First origin; default: once there are 24 hours of history.")
 @click.option("--end", help="Last origin; default: the last reading.")
@@ -139,7 +141,7 @@ def nowcast(history: Path, latitude: float, longitude: float, elevation: float, 
 @click.option("--json", "json_", is_flag=True, help="Print the skill table as JSON.")
 @click.option("--plot", type=PATH, metavar="PNG", help="Draw skill by lead and an example fan (needs the plot extra).")
 @click.option("--adapt/--no-adapt", default=True, show_default=True, help="Learn from each verdict, as the agent does.")
-def hindcast(history: Path, latitude: float, longitude: float, elevation: float, **options: Any) -> None:
+def hindcast(history: Path, guidance: Path | None, **options: Any) -> None:
     """Would this have worked at my station?
 
     Forecasts from every origin in HISTORY.csv using only what came before it, scored against what came after: RMSE,
@@ -149,10 +151,25 @@ def hindcast(history: Path, latitude: float, longitude: float, elevation: float,
     The forecast is adapted to the station as in the running agent: from a day after the first reading on, every quarter
     hour, whatever --every, --start and --end choose for the table; beside it stands the bundle alone (and MAE only in
     the JSON, for want of room).
+
+    GUIDANCE.csv has columns `issued` (when a run could first be used), `valid_time`, and vocabulary names; further
+    predictors are named like temperature__spread. With it, nowcasts and corrected guidance are blended to the last lead
+    of the guidance. Where both files have a `station` column with latitude, longitude and elevation, what is learned is
+    shared by all stations; daily records will do (temperature_max, temperature_min, rain_24h).
     """
+    if guidance is not None:
+        from edge_agent.guidance.hindcast import guided_hindcast_command
+
+        if options.pop("plot") is not None:
+            raise click.UsageError("--plot draws the nowcast's skill: leave it out, or leave out --guidance")
+        guided_hindcast_command(history, guidance=guidance, **options)
+        return
     from edge_agent.forecast.hindcast import hindcast_command
 
-    hindcast_command(history, latitude, longitude, elevation, **options)
+    missing = [f"--{key}" for key in ("latitude", "longitude", "elevation") if options[key] is None]
+    if missing:
+        raise click.UsageError(f"Missing option {', '.join(missing)}: where does the station stand?")
+    hindcast_command(history, **options)
 
 
 @main.command()

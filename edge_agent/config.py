@@ -123,6 +123,18 @@ class Forecast(_Section, frozen=True):
     expiry_s: int = 3600
 
 
+class Guidance(_Section, frozen=True):
+    """Forecasts of weather models, corrected here. `sources`: asked in this order, the first that answers is taken:
+    "background" (`background_url`: a Stationcast service), "open-meteo", "openweathermap" (`openweathermap_key_file`).
+    None: off. `refresh_s`: between questions; `allow_http`: addresses without TLS will do."""
+
+    sources: list[str] = []
+    refresh_s: int = 3600
+    background_url: str | None = None
+    openweathermap_key_file: str | None = None
+    allow_http: bool = False
+
+
 class Config(_Section, frozen=True):
     """The whole file. `station` is one table or, on a gateway, an array of tables."""
 
@@ -132,6 +144,7 @@ class Config(_Section, frozen=True):
     sensor: list[Sensor] = []
     forecast: Forecast = Forecast()
     neighbour: list[Neighbour] = []
+    guidance: Guidance = Guidance()
 
     @property
     def stations(self) -> tuple[Station, ...]:
@@ -232,6 +245,7 @@ def redacted(config: Config) -> dict[str, Any]:
         "sensor": [msgspec.to_builtins(s) for s in config.sensor],
         "neighbour": [neighbour.id for neighbour in config.neighbour],
         "forecast": msgspec.to_builtins(config.forecast),
+        "guidance": {"sources": config.guidance.sources, "refresh_s": config.guidance.refresh_s},
     }
 
 
@@ -275,6 +289,9 @@ def _absolute(config: Config, folder: Path) -> Config:
             for s in config.sensor
         ],
         forecast=msgspec.structs.replace(config.forecast, bundle=full(config.forecast.bundle)),
+        guidance=msgspec.structs.replace(
+            config.guidance, openweathermap_key_file=secret_file(config.guidance.openweathermap_key_file)
+        ),
     )
 
 

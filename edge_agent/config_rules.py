@@ -27,11 +27,18 @@ _PASSWORD = (
     "a password does not belong in this file: put it into a file of its own (chmod 600) and name that: password_file"
 )
 MAX_NEIGHBOURS = 50
+GUIDANCE_SOURCES = ("background", "open-meteo", "openweathermap")
+MAX_GUIDED = 25  # stations: what waits to be verified is some megabytes of each
 MIN_KEEP_DAYS = 35  # a forecast reads 30 days of history
 
 
 _Rule = Callable[[Any], str]  # a value -> what is wrong with it, or ""
-_TABLES: dict[str, type[msgspec.Struct]] = {"mqtt": c.Mqtt, "store": c.Store, "forecast": c.Forecast}
+_TABLES: dict[str, type[msgspec.Struct]] = {
+    "mqtt": c.Mqtt,
+    "store": c.Store,
+    "forecast": c.Forecast,
+    "guidance": c.Guidance,
+}
 _ARRAYS: dict[str, type[msgspec.Struct]] = {"station": c.Station, "sensor": c.Sensor, "neighbour": c.Neighbour}
 
 
@@ -80,6 +87,10 @@ def problems(raw: dict[str, Any]) -> list[Problem]:
     for path, sensor in built["sensor"]:
         label = f'sensor "{sensor.name}"'
         found += [Problem((*path, *at), label, text) for at, text in _sensor_problems(sensor, stations)]
+    guided = raw.get("guidance")
+    if isinstance(guided, dict) and guided.get("sources") and len(stations) > MAX_GUIDED:
+        text = f"{len(stations)} stations: guidance is for at most {MAX_GUIDED}"
+        found.append(Problem(("guidance", "sources"), "[guidance]", text))
     return found + _same(built["sensor"], "name", "sensor") + _ports(built["sensor"])
 
 
@@ -269,6 +280,14 @@ def _driver(value: str) -> str:
     return "" if value in names() else f'is "{value[:60]}", which is unknown{nearest(value, names())}'
 
 
+def _sources(value: list[str]) -> str:
+    """Guidance's sources: known ones, each once."""
+    for name in value:
+        if name not in GUIDANCE_SOURCES:
+            return f'has "{name[:60]}", which is none{nearest(name, GUIDANCE_SOURCES)}'
+    return "names a source twice" if len(set(value)) < len(value) else ""
+
+
 _PLACE: dict[str, _Rule] = {
     "id": _matches(r"[a-z0-9-]{3,40}", "3 to 40 of a-z, 0-9 and - (it becomes part of every topic)"),
     "latitude": _between(-90, 90, "degrees, north positive"),
@@ -314,6 +333,10 @@ _RULES: dict[tuple[type[msgspec.Struct], str], _Rule] = {
     (c.Forecast, "device"): _one_of("", *DEVICES),
     (c.Forecast, "threads"): _between(1, 64),
     (c.Forecast, "expiry_s"): _between(60, 604_800, "seconds"),
+    (c.Guidance, "sources"): _sources,
+    (c.Guidance, "refresh_s"): _between(600, 86_400, "seconds"),
+    (c.Guidance, "background_url"): _matches(r"https?://[!-~]{1,500}", "an address like https://weather.example"),
+    (c.Guidance, "openweathermap_key_file"): _not_empty,
 }
 
 # Where each transport finds its device.
@@ -350,7 +373,9 @@ _EXAMPLES = {
 
 
 def _whole(section: Any, path: Path) -> Iterator[Problem]:
-    """What holds between the keys of [mqtt]."""
+    """What holds between the keys of [mqtt], or of [guidance]."""
+    if isinstance(section, c.Guidance):
+        yield from _guidance_problems(section, path)
     if not isinstance(section, c.Mqtt):
         return
     label = "[mqtt]"
@@ -364,6 +389,17 @@ def _whole(section: Any, path: Path) -> Iterator[Problem]:
             label,
             "a client certificate needs TLS: add tls_ca = the authority that signed the broker's certificate",
         )
+
+
+def _guidance_problems(section: c.Guidance, path: Path) -> Iterator[Problem]:
+    """Each source needs its own key; an address without TLS must be allowed."""
+    needs = {"background": "background_url", "openweathermap": "openweathermap_key_file"}
+    for source, key in needs.items():
+        if source in section.sources and not getattr(section, key):
+            yield Problem((*path, "sources"), "[guidance]", f'"{source}" needs {key}: add {key} = "..."')
+    if (section.background_url or "").startswith("http://") and not section.allow_http:
+        what = "is without TLS: write https, or add allow_http = true where the network is your own"
+        yield Problem((*path, "background_url"), "[guidance]", what)
 
 
 def _neighbour_problems(entries: list[tuple[Path, Any]], stations: set[str]) -> Iterator[Problem]:

@@ -130,7 +130,7 @@ def read_history(path: Path, *, limits: bool = True, elevation_m: float | None =
     """
     table = _Table(path)
     with unpacked(path, MAX_FILE_BYTES) as stream:
-        reader = csv.reader(_lines(path, stream), strict=True)  # else a quote left open takes the rest in silence
+        reader = csv.reader(read_lines(path, stream), strict=True)  # else a quote left open takes the rest in silence
         before = 0
         try:
             table.header(next(reader, []), reader.line_num)
@@ -348,7 +348,7 @@ def strays(times: Times) -> NDArray[np.bool_]:
     return out
 
 
-def _lines(path: Path, stream: BinaryIO) -> Iterator[str]:
+def read_lines(path: Path, stream: BinaryIO) -> Iterator[str]:
     """Text lines, bounded in length. Raises DataError: past the bound, a broken archive, or no text in UTF-8."""
     row = 0
     while True:

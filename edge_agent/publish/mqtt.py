@@ -5,23 +5,25 @@ Used from the main loop only. Nothing here waits for the network, save `stop`, f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge_agent.clock import Clock
 from edge_agent.config import Config
 from edge_agent.forecast import Forecast
+from edge_agent.guidance.daily import DayOutlook
 from edge_agent.publish.connection import Connection
 from edge_agent.publish.corrections import Corrections, Revised
 from edge_agent.publish.feed import Feed, Outbox
-from edge_agent.publish.payloads import forecast_payload, to_json
+from edge_agent.publish.payloads import daily_payload, forecast_payload, to_json
 from edge_agent.publish.policy import Waits
 from edge_agent.publish.session import Message
 from edge_agent.publish.structs import Availability, InfoPayload, Payload, StatusPayload, VerifyPayload
 from edge_agent.publish.topics import KINDS, topic
 
 STOP_WAIT_S = 1.0
+HOURLY_EXPIRY_S = 3 * 3600  # of an hourly forecast, replaced each hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,16 @@ class Publisher:
         expiry_s = self._config.forecast.expiry_s
         payload = forecast_payload(forecast, expiry_s)
         self._keep(forecast.station, "forecast/nowcast", payload, expires=forecast.issued + expiry_s)
+
+    def hourly(self, forecast: Forecast) -> None:
+        """Publish a station's hourly forecast. Raises DataError: as `forecast`."""
+        payload = forecast_payload(forecast, HOURLY_EXPIRY_S)
+        self._keep(forecast.station, "forecast/hourly", payload, expires=forecast.issued + HOURLY_EXPIRY_S)
+
+    def daily(self, forecast: Forecast, days: Sequence[DayOutlook], timezone: str) -> None:
+        """Publish the civil days of a station's hourly forecast."""
+        payload = daily_payload(forecast, days, timezone, HOURLY_EXPIRY_S)
+        self._keep(forecast.station, "forecast/daily", payload, expires=forecast.issued + HOURLY_EXPIRY_S)
 
     def status(self, station: str, payload: StatusPayload) -> None:
         """Publish how a station is doing."""

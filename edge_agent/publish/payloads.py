@@ -28,6 +28,9 @@ from edge_agent.publish.structs import (
     BundleInfo,
     ClockState,
     ClockStatus,
+    DailyPayload,
+    DayForecast,
+    DayValue,
     EventSeries,
     ForecastPayload,
     ForecastStatus,
@@ -52,9 +55,11 @@ from edge_agent.variables import VARIABLES, variable
 from edge_agent.wire import WIRE
 
 if TYPE_CHECKING:
+    from edge_agent.guidance.daily import DayOutlook
     from edge_agent.store import Keeper
 
 __all__ = [
+    "DailyPayload",
     "ForecastPayload",
     "InfoPayload",
     "LastObservationPayload",
@@ -64,6 +69,7 @@ __all__ = [
     "RevisionPayload",
     "StatusPayload",
     "VerifyPayload",
+    "daily_payload",
     "forecast_payload",
     "info_payload",
     "observation_payload",
@@ -238,6 +244,37 @@ def forecast_payload(forecast: Forecast, expiry_s: int) -> ForecastPayload:
         events={name: EventSeries(p=probabilities(p)) for name, p in forecast.events.items()},
         why=forecast.why[:MAX_TEXT],
         adapted=list(forecast.adapted),
+    )
+
+
+def daily_payload(forecast: Forecast, days: Sequence[DayOutlook], timezone: str, expiry_s: int) -> DailyPayload:
+    """The days of an hourly forecast as published, good for `expiry_s` from its issue."""
+    ages = [own.age_s for own in forecast.variables.values() if own.age_s is not None]
+    return DailyPayload(
+        issued=format_time(forecast.issued),
+        expires=format_time(forecast.issued + expiry_s),
+        level=forecast.level,
+        source=forecast.source,
+        age_s=max(ages, default=None),
+        timezone=timezone,
+        quantiles=[float(level) for level in forecast.levels_q],
+        days=[
+            DayForecast(
+                day=day.day.isoformat(),
+                start=format_time(day.start),
+                end=format_time(day.end),
+                vars={
+                    name: DayValue(
+                        unit=variable(name).unit,
+                        mean=series(np.array([mean]), variable(name))[0],
+                        q=series(quantiles, variable(name)),
+                    )
+                    for name, (mean, quantiles) in day.values.items()
+                },
+            )
+            for day in days
+        ],
+        why=forecast.why[:MAX_TEXT],
     )
 
 

@@ -127,6 +127,37 @@ class ForecastPayload(Payload, frozen=True, omit_defaults=True):
     adapted: list[Name] = []
 
 
+class DayValue(Payload, frozen=True):
+    """One value of a civil day: `mean` and, by level, `q`, in `unit`."""
+
+    unit: Word
+    mean: float
+    q: Annotated[list[float], Meta(max_length=MAX_LEVELS)]
+
+
+class DayForecast(Payload, frozen=True):
+    """A civil day, from `start` to `end`."""
+
+    day: Day
+    start: Time
+    end: Time
+    vars: dict[Name, DayValue]
+
+
+class DailyPayload(Payload, frozen=True, omit_defaults=True):
+    """Minimum, maximum and rain sum of a station's civil days (`timezone`). Otherwise as `ForecastPayload`."""
+
+    issued: Time
+    expires: Time
+    level: Level
+    source: Word
+    age_s: Count | None
+    timezone: Word
+    quantiles: Annotated[list[Annotated[float, Meta(gt=0, lt=1)]], Meta(max_length=MAX_LEVELS)]
+    days: Annotated[list[DayForecast], Meta(max_length=10)]
+    why: Text = ""
+
+
 class SensorStatus(Payload, frozen=True):
     """One source. `detail`: what is wrong and what to do; `rejected`: messages not taken, by reason; `last`: time
     of the newest reading. `battery`: by part of the device, `ok`, `low` or volts; `counters`: running totals as last

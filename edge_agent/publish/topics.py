@@ -38,6 +38,8 @@ KINDS: dict[str, Kind] = {
         Kind("obs/history", structs.ObservationPayload, retained=False),
         Kind("qc", structs.RevisionPayload, retained=False),
         Kind("forecast/nowcast", structs.ForecastPayload, retained=True, expires=True),
+        Kind("forecast/hourly", structs.ForecastPayload, retained=True, expires=True),
+        Kind("forecast/daily", structs.DailyPayload, retained=True, expires=True),
         Kind("verify/daily", structs.VerifyPayload, retained=True),
     )
 }

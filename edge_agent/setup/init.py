@@ -363,6 +363,18 @@ path = "stationcast.sqlite"
 #threads = 1
 # Seconds after which the broker drops a forecast that nothing replaced.
 #expiry_s = 3600
+
+# Forecasts to 7 days: guidance of a weather model, corrected by this station. No source: off.
+[guidance]
+# Asked in this order, the first that answers is taken: "background", "open-meteo", "openweathermap".
+#sources = ["open-meteo"]
+# Seconds between questions.
+#refresh_s = 3600
+# A Stationcast service that has a background; an address without TLS needs allow_http.
+#background_url = "https://weather.example"
+#allow_http = false
+# The file that holds the key of an OpenWeatherMap account (chmod 600).
+#openweathermap_key_file = "openweathermap.key"
 """
 
 _SENSOR = """\

@@ -1,0 +1,119 @@
+"""Daily minimum, maximum and rain sum of a station's civil days, from coherent trajectories.
+
+The hours of a day go together: a warm morning mostly means a warm noon. How they do is taken from this station's own
+past days (Schaake shuffle), never from the hours' marginals alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.forecast import Forecast
+from edge_agent.forecast.persistence import BOUNDS
+from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS, STEP_S
+from edge_agent.guidance import Floats, Times
+
+HOUR_S, DAY_S = 3600, 86_400
+PAST_DAYS = 28
+LEAST_PAST_DAYS = 10
+MOST_DAYS = 8
+TAIL = 0.414  # of the way from the median to the 5 % quantile, beyond it to the 1 % quantile: as normal tails have it
+OF_DAY: dict[str, tuple[str, np.ufunc]] = {
+    "temperature_min": ("temperature", np.minimum),
+    "temperature_max": ("temperature", np.maximum),
+    "rain_24h": ("rain", np.add),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DayOutlook:
+    """One civil day, `start` to `end` (UTC seconds, 23 to 25 h). `values`: `temperature_min`, `temperature_max` of its
+    full hours and `rain_24h`, its sum -> mean and quantiles [Q]."""
+
+    day: date
+    start: int
+    end: int
+    values: dict[str, tuple[float, Floats]]
+
+
+def outlook(forecast: Forecast, history: NDArray[np.float32], timezone: str) -> list[DayOutlook]:
+    """The days that an hourly forecast covers to their end; of today, what was read up to the origin counts.
+
+    Args:
+        forecast: at leads of full hours.
+        history: [2880, 8] up to its origin.
+    """
+    found = []
+    for day, start, end in _days(forecast.origin, ZoneInfo(timezone)):
+        hours = np.arange(-(-(start + 1) // HOUR_S) * HOUR_S, end + 1, HOUR_S, dtype=np.int64)
+        values = {}
+        for name, (variable, of) in OF_DAY.items():
+            members = _members(forecast, history, variable, hours)
+            if members is not None:
+                each = of.reduce(members, axis=1)
+                values[name] = float(each.mean()), np.quantile(each, forecast.levels_q, method="weibull")
+        if values:
+            found.append(DayOutlook(day, start, end, values))
+    return found
+
+
+def _days(origin: int, zone: ZoneInfo) -> Iterator[tuple[date, int, int]]:
+    """Civil days from the origin's on, with their first and last second in UTC."""
+    today = datetime.fromtimestamp(origin, UTC).astimezone(zone).date()
+    for ahead in range(MOST_DAYS):
+        midnights = [
+            datetime.combine(today + timedelta(days=ahead + more), datetime.min.time(), tzinfo=zone) for more in (0, 1)
+        ]
+        start, end = (int(midnight.timestamp()) for midnight in midnights)
+        yield today + timedelta(days=ahead), start, end
+
+
+def _members(forecast: Forecast, history: NDArray[np.float32], variable: str, hours: Times) -> Floats | None:
+    """Trajectories [M, H] of a variable over the hours of a day; None where an hour or the past is missing.
+
+    Schaake shuffle (Clark et al. 2004, J. Hydrometeorol. 5, 243-262): the member that stands for a past day has in
+    each hour the forecast quantile whose rank that day had among the past days in that hour.
+    """
+    own = forecast.variables.get(variable)
+    ahead = hours[hours > forecast.origin]
+    if own is None or own.quantiles is None or not len(ahead) or ahead[-1] > forecast.origin + forecast.leads_s[-1]:
+        return None
+    marginal = own.quantiles[:, (ahead - forecast.origin) // HOUR_S - 1].T
+    read = _read(history, forecast.origin, variable, hours[hours <= forecast.origin])
+    last = int(-(-(ahead[-1] - forecast.origin) // DAY_S))
+    past = np.stack(
+        [_read(history, forecast.origin, variable, ahead - DAY_S * (last + k)) for k in range(PAST_DAYS - last + 1)]
+    )
+    past = past[~np.isnan(past).any(axis=1)]
+    if np.isnan(marginal).any() or np.isnan(read).any() or len(past) < LEAST_PAST_DAYS:
+        return None
+    ties = np.random.default_rng(forecast.origin).random(past.shape)  # equal hours, as without rain, in any order
+    rank = np.argsort(np.lexsort((ties, past), axis=0), axis=0)
+    share = (rank + 0.5) / len(past)
+    levels, tails = _with_tails(np.asarray(forecast.levels_q), marginal)
+    members = np.stack([np.interp(share[:, h], levels, tails[h]) for h in range(len(ahead))], axis=1)
+    low, high = BOUNDS.get(variable, (-np.inf, np.inf))
+    return np.concatenate([np.tile(read, (len(past), 1)), np.clip(members, low, high)], axis=1)
+
+
+def _with_tails(levels: Floats, quantiles: Floats) -> tuple[Floats, Floats]:
+    """Levels and quantiles [H, Q + 2] with the 1 and 99 % ones added."""
+    middle = quantiles[:, len(levels) // 2]
+    low = quantiles[:, 0] - TAIL * (middle - quantiles[:, 0])
+    high = quantiles[:, -1] + TAIL * (quantiles[:, -1] - middle)
+    return np.concatenate([[0.01], levels, [0.99]]), np.column_stack([low, quantiles, high])
+
+
+def _read(history: NDArray[np.float32], origin: int, variable: str, hours: Times) -> Floats:
+    """What was read at full hours, [H]; of rain the hour's sum; NaN where it is missing or out of the 30 days."""
+    column = history[:, GRID_VARIABLES.index(variable)].astype(np.float64)
+    at = HISTORY_STEPS - 1 - (origin - hours) // STEP_S
+    steps = range(4) if variable == "rain" else range(1)
+    parts = [np.where(at - k >= 0, column[np.maximum(at - k, 0)], np.nan) for k in steps]
+    return np.asarray(np.sum(parts, axis=0)) if len(hours) else np.empty(0)

@@ -1,0 +1,210 @@
+"""Guidance in the running agent: what sources answered, corrected and blended once an hour, as a forecast to publish.
+
+Owned by the loop. Must never let a forecast leave without its level, source and age, or lose what was learned because
+the agent was restarted.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.config import Station
+from edge_agent.errors import StoreError
+from edge_agent.forecast import QUANTILES, Forecast, Level, VariableForecast
+from edge_agent.forecast.blend import Blend
+from edge_agent.forecast.persistence import BOUNDS
+from edge_agent.grid import GRID_VARIABLES, STEP_S
+from edge_agent.guidance import Floats, Run, Times
+from edge_agent.guidance.observed import Observed
+from edge_agent.guidance.rolling import Corrected, Rolling
+from edge_agent.guidance.sources import Guidance
+from edge_agent.history import History, steps_ending
+from edge_agent.variables import VARIABLES, Kind
+
+HOUR_S = 3600
+STEPS = 7 * 24
+STALE_S = 12 * HOUR_S  # since a run became usable: after that a newer one should be there
+MOST_MEMORY = 64_000_000  # bytes of the file
+CORRECTED = (*GRID_VARIABLES, "dew_point", "pressure_msl", "uv_index")
+
+
+class Desk:
+    """All stations' guidance.
+
+    Args:
+        memory: the file that what is learned is kept in.
+    """
+
+    def __init__(self, stations: Sequence[Station], memory: Path) -> None:
+        self._stations = {station.id: i for i, station in enumerate(stations)}
+        self._places = list(stations)
+        self._rolling = Rolling(stations, CORRECTED, QUANTILES)
+        self._blends = {
+            name: Blend(6, QUANTILES, circular=VARIABLES[name].kind is Kind.DIRECTION,
+                        bounds=BOUNDS.get(name, (-np.inf, np.inf)))
+            for name in GRID_VARIABLES if VARIABLES[name].kind in (Kind.STATE, Kind.DIRECTION)
+        }  # fmt: skip
+        self._waiting: list[tuple[str, str, int, int, Floats, Floats, Floats]] = []
+        self._source: dict[str, Guidance] = {}
+        self._observed: dict[int, Observed] = {}
+        self._until: dict[tuple[int, str], int] = {}
+        self._memory = memory
+
+    def take(self, station: str, guidance: Guidance) -> None:
+        """An answer of a source; one that is no newer than the last is left out."""
+        before = self._source.get(station)
+        if before is not None and guidance.run.issued <= before.run.issued:
+            return
+        self._source[station] = guidance
+        at = self._stations[station]
+        run = guidance.at(self._places[at])
+        missing = np.full(len(run.valid), np.nan)
+        self._rolling.take(at, Run(run.issued, run.valid, {name: run.values.get(name, missing) for name in CORRECTED}))
+
+    def forecast(
+        self, histories: Mapping[str, NDArray[np.float32]], nowcasts: Mapping[str, Forecast], origin: int, issued: int
+    ) -> list[Forecast]:
+        """Hourly forecasts of the stations that have guidance, at a full hour.
+
+        Args:
+            histories: station -> [2880, 8] up to `origin`.
+            nowcasts: of the same origin, by station.
+        """
+        self._read(histories, origin)
+        self._rolling.verify(origin, self._came)
+        self._verify_blends(origin)
+        parts: dict[int, dict[str, Corrected]] = {}
+        for name in self._rolling.variables:
+            for s, corrected in self._rolling.forecast(name, origin).by_station():
+                parts.setdefault(s, {})[name] = corrected
+        names = {i: name for name, i in self._stations.items()}
+        return [self._one(names[s], found, nowcasts.get(names[s]), origin, issued) for s, found in parts.items()]
+
+    def _read(self, histories: Mapping[str, NDArray[np.float32]], origin: int) -> None:
+        """Hand over the readings since the last time."""
+        steps = steps_ending(origin)
+        for station, grid in histories.items():
+            s = self._stations[station]
+            values = {name: grid[:, i].astype(np.float64) for i, name in enumerate(GRID_VARIABLES)}
+            self._observed[s] = observed = Observed(History(steps, values, []))
+            for name in self._rolling.variables:
+                after = self._until.get((s, name), origin - 2 * 86_400)
+                if VARIABLES[name].kind in (Kind.STATE, Kind.DIRECTION):
+                    times, read = observed.between(name, after, origin)
+                else:
+                    times = np.arange(after // HOUR_S * HOUR_S + HOUR_S, origin + 1, HOUR_S, dtype=np.int64)
+                    read = observed.came(name, times, np.full(len(times), HOUR_S))
+                if len(times):
+                    self._rolling.read(s, name, times, read)
+                self._until[s, name] = origin
+
+    def _came(self, station: int, name: str, valid: Times, length_s: Times) -> Floats:
+        observed = self._observed.get(station)
+        return np.full(len(valid), np.nan) if observed is None else observed.came(name, valid, length_s)
+
+    def _one(
+        self, station: str, found: Mapping[str, Corrected], nowcast: Forecast | None, origin: int, issued: int
+    ) -> Forecast:
+        guidance = self._source[station]
+        last = max(int(corrected.valid[-1]) for corrected in found.values())
+        steps = int(np.clip((last - origin) // HOUR_S, 1, STEPS))
+        age = origin - guidance.run.issued
+        level = Level.FULL if age <= STALE_S else Level.BACKGROUND_STALE
+        why = "" if level is Level.FULL else f"{guidance.source}: its newest run is {age // HOUR_S} h old"
+        variables = {}
+        for name, corrected in found.items():
+            mean, quantiles = self._hourly(name, corrected, origin, steps)
+            own = None if nowcast is None else nowcast.variables.get(name)
+            if own is not None and nowcast is not None:
+                self._blend(station, name, mean, quantiles, own, nowcast)
+            if not np.isnan(mean).all():
+                variables[name] = VariableForecast(name, level, mean, quantiles.T, max(age, 0), why)
+        _consistent(variables)
+        leads = tuple(HOUR_S * (i + 1) for i in range(steps))
+        source = f"{guidance.source} corrected here"
+        return Forecast(station, origin, issued, leads, QUANTILES, level, source, "", variables, {}, why)
+
+    def _hourly(self, name: str, corrected: Corrected, origin: int, steps: int) -> tuple[Floats, Floats]:
+        """Mean [L] and quantiles [L, Q] at full hours; a sum only where it is an hour's."""
+        mean, quantiles = np.full(steps, np.nan), np.full((steps, len(QUANTILES)), np.nan)
+        at = (corrected.valid - origin) // HOUR_S - 1
+        good = ((corrected.valid - origin) % HOUR_S == 0) & (at < steps)
+        if VARIABLES[name].kind in (Kind.SUM, Kind.MAXIMUM):
+            good &= corrected.length == HOUR_S
+        mean[at[good]], quantiles[at[good]] = corrected.mean[good], corrected.quantiles[good]
+        return mean, quantiles
+
+    def _blend(
+        self, station: str, name: str, mean: Floats, quantiles: Floats, own: VariableForecast, nowcast: Forecast
+    ) -> None:
+        """Put the blend in place of the first hours' guidance, and remember both until they can be verified."""
+        if name not in self._blends or own.mean is None or own.quantiles is None:
+            return
+        for i in range(min(6, len(mean))):
+            lead = HOUR_S * (i + 1)
+            if lead not in nowcast.leads_s or np.isnan(mean[i]):
+                continue
+            k = nowcast.leads_s.index(lead)
+            before = own.mean[k : k + 1], own.quantiles[:, k][None]
+            guided = mean[i : i + 1].copy()
+            mixed, fan, _ = self._blends[name].mix(np.array([i]), before, (guided, quantiles[i : i + 1].copy()))
+            mean[i], quantiles[i] = mixed[0], fan[0]
+            self._waiting.append((station, name, i, nowcast.origin + lead, before[0], guided, fan))
+
+    def _verify_blends(self, now: int) -> None:
+        left = []
+        for one in self._waiting:
+            station, name, i, valid, own, guided, fan = one
+            if valid > now:
+                left.append(one)
+                continue
+            came = self._came(self._stations[station], name, np.array([valid]), np.array([STEP_S]))
+            self._blends[name].learn(np.array([i]), own, guided, fan, came)
+        self._waiting = left
+
+    # --- what is kept over a restart --------------------------------------------------------------------------------
+
+    def keep(self) -> None:
+        """Write down what was learned. Raises StoreError: the disk does not take it."""
+        data = io.BytesIO()
+        np.savez_compressed(data, **self._rolling.arrays())  # type: ignore[arg-type]
+        beside = self._memory.with_name(self._memory.name + ".new")
+        try:
+            with beside.open("wb") as file:
+                file.write(data.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._memory)
+        except OSError as error:
+            raise StoreError(f"{self._memory}: what guidance taught cannot be kept: {error.strerror}") from None
+
+    def recall(self) -> str:
+        """Take up what was kept; why not, where it is there and cannot be used."""
+        try:
+            if self._memory.stat().st_size > MOST_MEMORY:
+                return f"{self._memory}: too large to be ours: learning starts anew"
+            with self._memory.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+                self._rolling.restore({name: kept[name] for name in kept.files})
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            return f"{self._memory}: cannot be used ({error}): learning starts anew"
+        return ""
+
+
+def _consistent(variables: dict[str, VariableForecast]) -> None:
+    """No dew point above the temperature, no gust below the wind: mean and each quantile, which stay in order."""
+    for name, other, bound in (("dew_point", "temperature", np.fmin), ("wind_gust", "wind_speed", np.fmax)):
+        if name in variables and other in variables:
+            for values, limits in (
+                (variables[name].mean, variables[other].mean), (variables[name].quantiles, variables[other].quantiles),
+            ):  # fmt: skip
+                if values is not None and limits is not None:
+                    values[:] = np.where(np.isnan(values), np.nan, bound(values, limits))

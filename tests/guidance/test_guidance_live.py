@@ -1,0 +1,194 @@
+"""Guidance in the running agent: sources asked, hourly forecasts that receivers know, memory over a restart."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_agent.clock import ManualClock, format_time
+from edge_agent.config import load
+from edge_agent.errors import NetworkError
+from edge_agent.forecast import Forecast, Level
+from edge_agent.grid import GRID_VARIABLES
+from edge_agent.guidance.daily import DayOutlook
+from edge_agent.guidance.desk import HOUR_S, STALE_S, Desk
+from edge_agent.guidance.live import Guided
+from edge_agent.guidance.sources import Guidance, Source
+from edge_agent.guidance.sources.background import Background
+from edge_agent.publish.payloads import forecast_payload, to_json
+from edge_agent.publish.schemas import validate
+from tests.agents import HOME, until, write_config
+from tests.guidance.test_guidance_sources import background
+
+T0 = 1_799_971_200  # 2027-01-14 23:20 UTC is not a full hour; rounded below
+ORIGIN = T0 // HOUR_S * HOUR_S
+WARM = 2.0  # degC: by so much the guidance of these tests is too warm
+
+
+def truth(t: np.ndarray) -> np.ndarray:
+    return 5.0 + 4.0 * np.sin(2 * np.pi * (t % 86_400) / 86_400)
+
+
+def grid(origin: int) -> np.ndarray:
+    """[2880, 8]: temperature alone."""
+    t = origin + 900 * np.arange(-2879, 1)
+    out = np.full((len(t), len(GRID_VARIABLES)), np.nan, np.float32)
+    out[:, GRID_VARIABLES.index("temperature")] = truth(t)
+    return out
+
+
+def guidance(issued: int, hours: int = 48) -> Guidance:
+    valid = issued // HOUR_S * HOUR_S + HOUR_S * np.arange(hours + 1)
+    values = {"temperature": {"unit": "degC", "values": (truth(valid) + WARM).tolist()},
+              "dew_point": {"unit": "degC", "values": (truth(valid) + WARM - 0.2).tolist()}}  # fmt: skip
+    answer = background(
+        issued=format_time(issued), valid_time=[format_time(t) for t in valid], variables=values, elevation=None
+    )
+    return Background("https://weather.example").parse(answer, issued)
+
+
+@pytest.fixture
+def config(tmp_path: Path):
+    return load(write_config(tmp_path))
+
+
+def forecasts(desk: Desk, hours: int, first: int = ORIGIN) -> list[Forecast]:
+    """A desk's forecasts over so many hours, with a run every six."""
+    made: list[Forecast] = []
+    for origin in range(first, first + hours * HOUR_S, HOUR_S):
+        if (origin - first) % (6 * HOUR_S) == 0:
+            desk.take("home", guidance(origin))
+        made += desk.forecast({"home": grid(origin)}, {}, origin, origin + 6)
+    return made
+
+
+def test_a_steady_error_is_learned_and_the_forecast_is_one_that_receivers_know(config, tmp_path):
+    made = forecasts(Desk(config.stations, tmp_path / "memory"), 5 * 24)
+    for forecast in (made[0], made[-1]):
+        validate("forecast/hourly", to_json(forecast_payload(forecast, 3 * HOUR_S)))
+    errors = []
+    for forecast in (made[0], made[-1]):
+        own = forecast.variables["temperature"]
+        assert own.mean is not None
+        errors.append(np.abs(own.mean[:6] - truth(forecast.origin + HOUR_S * np.arange(1, 7))).mean())
+    assert errors[0] > 1.5
+    assert errors[1] < 0.5
+
+
+def test_a_dew_point_is_never_above_the_temperature(config, tmp_path):
+    for forecast in forecasts(Desk(config.stations, tmp_path / "memory"), 48):
+        temperature, dew = forecast.variables["temperature"], forecast.variables["dew_point"]
+        assert temperature.mean is not None and dew.mean is not None
+        assert (dew.mean <= temperature.mean + 1e-9).all()
+        assert temperature.quantiles is not None and (np.diff(temperature.quantiles, axis=0) >= 0).all()
+
+
+def test_guidance_that_nothing_replaced_is_called_stale_and_then_ends(config, tmp_path):
+    desk = Desk(config.stations, tmp_path / "memory")
+    desk.take("home", guidance(ORIGIN, hours=30))
+    [fresh] = desk.forecast({"home": grid(ORIGIN)}, {}, ORIGIN, ORIGIN)
+    later = ORIGIN + STALE_S + HOUR_S
+    [stale] = desk.forecast({"home": grid(later)}, {}, later, later)
+    assert (fresh.level, stale.level) == (Level.FULL, Level.BACKGROUND_STALE)
+    assert "13 h old" in stale.why
+    assert len(stale.leads_s) == 30 - 13
+    over = ORIGIN + 31 * HOUR_S
+    assert desk.forecast({"home": grid(over)}, {}, over, over) == []
+
+
+def test_what_was_learned_outlives_a_restart(config, tmp_path):
+    memory = tmp_path / "memory"
+    desk = Desk(config.stations, memory)
+    made = forecasts(desk, 5 * 24)
+    desk.keep()
+    again, anew = Desk(config.stations, memory), Desk(config.stations, tmp_path / "none")
+    assert again.recall() == "" == anew.recall()
+    origin = made[-1].origin + HOUR_S
+    wrong = []
+    for one in (again, anew):
+        one.take("home", guidance(origin))
+        [forecast] = one.forecast({"home": grid(origin)}, {}, origin, origin)
+        own = forecast.variables["temperature"].mean
+        assert own is not None
+        wrong.append(np.abs(own[:6] - truth(origin + HOUR_S * np.arange(1, 7))).mean())
+    assert wrong[0] < 0.5 < wrong[1]
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", b"\x00" * 1000])
+def test_a_damaged_memory_is_told_and_learning_starts_anew(config, tmp_path, damage):
+    memory = tmp_path / "memory"
+    memory.write_bytes(damage)
+    assert "learning starts anew" in Desk(config.stations, memory).recall()
+
+
+class Histories:
+    def history(self, stations: list[str], origin: int) -> np.ndarray:
+        return np.stack([grid(origin) for _ in stations])
+
+
+def test_the_thread_asks_and_the_loop_gets_hourly_forecasts(config):
+    clock, stop = ManualClock(ORIGIN + 6), threading.Event()
+    asked: list[str] = []
+
+    def fetch(url: str) -> bytes:
+        asked.append(url)
+        valid = [format_time(ORIGIN + HOUR_S * k) for k in range(1, 25)]
+        values = {"temperature": {"unit": "degC", "values": [1.0] * 24}}
+        return background(issued=format_time(ORIGIN), valid_time=valid, variables=values)
+
+    sources: list[Source] = [Background("https://weather.example")]
+    guided = Guided(config, clock, stop, sources, fetch)
+    guided.start()
+    made: list[tuple[Forecast, list[DayOutlook], str]] = []
+    try:
+        until(lambda: made.extend(guided.forecasts(Histories(), {}, ORIGIN, ORIGIN + 6)) or made, "a forecast")
+        assert guided.forecasts(Histories(), {}, ORIGIN + 900, ORIGIN + 906) == []
+    finally:
+        stop.set()
+    forecast, days, timezone = made[0]
+    assert timezone == "UTC" and [day.start % 86_400 for day in days] == [0] * len(days)
+    assert forecast.station == HOME["id"]
+    assert forecast.leads_s == tuple(HOUR_S * k for k in range(1, 25))
+    assert forecast.source.startswith("background")
+    assert len(asked) == 1
+
+
+def test_without_a_source_nothing_is_asked_and_nothing_made(config):
+    guided = Guided(config, ManualClock(ORIGIN), threading.Event())
+    guided.start()
+    assert guided.forecasts(Histories(), {}, ORIGIN, ORIGIN) == []
+    assert guided.trouble == ""
+
+
+def test_a_source_that_is_away_is_told(config):
+    clock, stop = ManualClock(ORIGIN), threading.Event()
+
+    def fetch(url: str) -> bytes:
+        raise NetworkError("https://weather.example: no answer")
+
+    guided = Guided(config, clock, stop, [Background("https://weather.example")], fetch)
+    guided.start()
+    try:
+        until(lambda: guided.trouble, "the trouble")
+    finally:
+        stop.set()
+    assert "no answer" in guided.trouble
+
+
+def test_the_configuration_names_what_a_source_needs(tmp_path):
+    from edge_agent.config_rules import problems
+
+    raw = {"station": HOME, "store": {"path": "s"}}
+    for guidance_, said in (
+        ({"sources": ["background"]}, "background_url"),
+        ({"sources": ["openweathermap"]}, "openweathermap_key_file"),
+        ({"sources": ["open-mete"]}, "open-meteo"),
+        ({"sources": ["background"], "background_url": "http://nas"}, "allow_http"),
+        ({"sources": ["open-meteo", "open-meteo"]}, "twice"),
+    ):
+        assert said in json.dumps([p.message for p in problems({**raw, "guidance": guidance_})])
+    assert not problems({**raw, "guidance": {"sources": ["open-meteo"]}})

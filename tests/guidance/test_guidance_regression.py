@@ -1,0 +1,88 @@
+"""Moments, means and the blend: they agree with what a textbook makes of the same pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_agent.forecast.blend import Blend
+from edge_agent.guidance.bands import BANDS, SHORT, bands
+from edge_agent.guidance.regression import DAY_S, Means, Moments
+
+LEVELS = (0.05, 0.1, 0.5, 0.9, 0.95)
+
+
+def test_without_ridge_and_forgetting_it_is_least_squares():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3))
+    y = 2.0 + x @ [1.0, -0.5, 0.2] + rng.normal(0, 0.1, 400)
+    moments = Moments(1, 3, 1e15)
+    for i, part in enumerate(np.array_split(np.arange(400), 40)):
+        moments.learn(0, x[part], y[part], (i + 1) * DAY_S)
+    constant, beta = moments.solve(0, np.arange(3), 0.0)
+    expected, *_ = np.linalg.lstsq(np.column_stack([np.ones(400), x]), y, rcond=None)
+    np.testing.assert_allclose([constant, *beta], expected, atol=1e-3)
+
+
+def test_an_old_pair_counts_half_after_its_half_life():
+    moments = Moments(1, 1, 10 * DAY_S)
+    moments.learn(0, np.zeros((4, 1)), np.zeros(4), DAY_S)
+    moments.learn(0, np.zeros((1, 1)), np.ones(1), 11 * DAY_S)
+    assert moments.pairs[0] == pytest.approx(3.0)
+    assert moments.solve(0, np.arange(1), 1.0)[0] == pytest.approx(1 / 3)
+
+
+def test_a_predictor_that_is_unknown_or_never_changes_does_no_harm():
+    moments = Moments(1, 2, 1e15)
+    x = np.column_stack([np.full(50, np.nan), np.full(50, 7.0)])
+    moments.learn(0, x, np.linspace(0, 1, 50), DAY_S)
+    constant, beta = moments.solve(0, np.arange(2), 1.0)
+    assert np.isfinite([constant, *beta]).all()
+    assert constant + moments.filled(0, x[:1])[0] @ beta == pytest.approx(0.5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-30, 30), min_size=1, max_size=40), st.floats(0.5, 20))
+def test_a_mean_error_lies_between_nothing_and_what_was_seen(errors, shrink):
+    means = Means(1, 1, 30 * DAY_S)
+    for day, error in enumerate(errors, 1):
+        means.learn(np.zeros(1, np.int64), 0, np.array([error]), day * DAY_S)
+    found = float(means.of(np.zeros(1, np.int64), 0, shrink, False)[0])
+    assert min(0.0, *errors) - 1e-9 <= found <= max(0.0, *errors) + 1e-9
+
+
+def test_the_better_of_two_forecasts_gets_the_weight():
+    rng = np.random.default_rng(1)
+    blend = Blend(1, LEVELS, circular=False, bounds=(-np.inf, np.inf))
+    lead, spread = np.zeros(1, np.int64), np.array([[-1.6, -1.3, 0.0, 1.3, 1.6]])
+    errors = []
+    for _ in range(600):
+        truth = rng.normal(0, 5, 1)
+        good, bad = truth + rng.normal(0, 0.5, 1), truth + rng.normal(0, 3.0, 1)
+        mean, quantiles, _ = blend.mix(lead, (good, good[:, None] + spread), (bad, bad[:, None] + spread))
+        errors.append([float((mean - truth)[0]), float((good - truth)[0]), float((bad - truth)[0])])
+        blend.learn(lead, good, bad, quantiles, truth)
+    mixed, first, second = np.sqrt((np.array(errors[200:]) ** 2).mean(axis=0))
+    assert mixed < 1.01 * first < second
+
+
+def test_directions_are_blended_the_shorter_way_round():
+    blend = Blend(1, LEVELS, circular=True, bounds=(-np.inf, np.inf))
+    spread = np.array([[-20.0, -15.0, 0.0, 15.0, 20.0]])
+    west, east = np.array([350.0]), np.array([10.0])
+    mean, quantiles, _ = blend.mix(
+        np.zeros(1, np.int64), (west, west[:, None] + spread), (east, east[:, None] + spread)
+    )
+    assert min(mean[0], 360 - mean[0]) < 1.0
+    assert (np.diff(quantiles) >= 0).all()
+
+
+@given(st.integers(1, 400), st.integers(0, 20), st.booleans())
+def test_every_valid_time_has_a_band(lead_h, age_h, often):
+    issued = 1_600_000_000
+    origin = issued + 3600 * age_h
+    found = bands(origin, issued, np.array([origin + 3600 * lead_h]), often)
+    assert 0 <= found[0] < BANDS
+    assert (found[0] < SHORT) == (often and lead_h < 12)

@@ -1,0 +1,158 @@
+"""`edge-agent hindcast --guidance`: no look ahead, better than raw where raw errs, one row a pair, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from edge_agent.cli import main
+from edge_agent.clock import format_time, parse_time
+from edge_agent.forecast import from_file
+from tests.guidance.archives import DAY_S, START, daily, hourly
+from tests.tiny_bundle import make_tiny_bundle
+
+SITE = ["--latitude", "52", "--longitude", "9", "--elevation", "60"]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny.bundle")
+
+
+@pytest.fixture(autouse=True)
+def untried(monkeypatch):
+    monkeypatch.setattr(from_file, "verify_golden", lambda path, digest: None)
+
+
+def run(files: tuple[Path, Path], bundle: Path, *options: str, site: bool = True) -> Result:
+    history, guidance = files
+    place = SITE if site else []
+    words = ["hindcast", str(history), *place, "--guidance", str(guidance), "--bundle", str(bundle), *options]
+    return CliRunner().invoke(main, words)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_steady_error_is_learned_from_daily_records_alone(tmp_path, bundle):
+    result = run(daily(tmp_path, 200), bundle, "--every", "1d", "--start", format_time(START + 60 * DAY_S), "--json")
+    assert result.exit_code == 0, result.output
+    for entry in json.loads(result.output)["skill"]:
+        assert entry["guidance"]["rmse_below"] > 0.3
+        assert abs(entry["bias"]) < 0.5
+
+
+def test_many_stations_share_what_is_learned_and_keep_their_own_errors(tmp_path, bundle):
+    files = daily(tmp_path, 40, stations=12)
+    result = run(files, bundle, "--every", "1d", "--json", "--start", format_time(START + 20 * DAY_S), site=False)
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.output)
+    assert told["stations"] == 12
+    assert all(entry["guidance"]["rmse_below"] > 0.5 for entry in told["skill"])
+
+
+def test_nothing_later_than_an_origin_enters_its_forecast(tmp_path, bundle):
+    history, guidance = hourly(tmp_path, 6)
+    out, again = tmp_path / "all.csv", tmp_path / "cut.csv"
+    cut = START + 4 * DAY_S
+    for name, target in (("whole", out), ("cut", again)):
+        if name == "cut":
+            for path, column in ((history, "time"), (guidance, "issued")):
+                kept = [row for row in rows(path) if parse_time(row[column]) <= cut]
+                with path.open("w", encoding="utf-8", newline="") as stream:
+                    writer = csv.DictWriter(stream, fieldnames=list(kept[0]))
+                    writer.writeheader()
+                    writer.writerows(kept)
+        result = run((history, guidance), bundle, "--every", "6h", "--end", format_time(cut), "--out", str(target))
+        assert result.exit_code == 0, result.output
+    strip = [{k: v for k, v in row.items() if k != "observed"} for row in rows(out)]
+    assert strip == [{k: v for k, v in row.items() if k != "observed"} for row in rows(again)]
+
+
+def test_what_is_learned_does_not_depend_on_which_origins_are_written(tmp_path, bundle):
+    files = hourly(tmp_path, 4)
+    at = {}
+    for every in ("1h", "12h"):
+        out = tmp_path / f"{every}.csv"
+        result = run(files, bundle, "--every", every, "--out", str(out))
+        assert result.exit_code == 0, result.output
+        at[every] = {(r["origin"], r["valid_time"], r["variable"]): r for r in rows(out)}
+    assert at["12h"]
+    assert all(at["1h"][key] == row for key, row in at["12h"].items())
+
+
+def test_one_row_an_origin_valid_time_and_variable_to_the_last_lead(tmp_path, bundle):
+    out = tmp_path / "out.csv"
+    result = run(hourly(tmp_path, 5), bundle, "--every", "6h", "--out", str(out))
+    assert result.exit_code == 0, result.output
+    found = rows(out)
+    keys = [(row["origin"], row["valid_time"], row["variable"]) for row in found]
+    assert len(keys) == len(set(keys))
+    sources = {row["source"] for row in found}
+    assert sources == {"blend", "corrected"}
+    assert max(int(row["lead_s"]) for row in found) == 48 * 3600
+    assert {row["source"] for row in found if int(row["lead_s"]) > 6 * 3600} == {"corrected"}
+    columns = [name for name in found[0] if name.startswith("q")]
+    for row in found:
+        quantiles = [float(row[name]) for name in columns if row[name]]
+        assert quantiles == sorted(quantiles)
+
+
+def test_the_newest_error_helps_in_the_first_hours(tmp_path, bundle):
+    start = format_time(START + 6 * DAY_S)
+    result = run(hourly(tmp_path, 12), bundle, "--every", "3h", "--start", start, "--json")
+    assert result.exit_code == 0, result.output
+    below = {e["lead_s"]: e["guidance"]["rmse_below"] for e in json.loads(result.output)["skill"]}
+    assert below[3600] > 0.5
+    assert below[3600] > below[6 * 3600] > 0.0
+
+
+def test_the_interval_holds_what_it_promises(tmp_path, bundle):
+    result = run(daily(tmp_path, 300), bundle, "--every", "1d", "--start", format_time(START + 100 * DAY_S), "--json")
+    for entry in json.loads(result.output)["skill"]:
+        assert entry["coverage80"] == pytest.approx(0.8, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "said"),
+    [
+        ("valid_time,temperature", "2020-01-02T00:00:00Z,1", 'no "issued" column'),
+        ("issued,valid_time,temprature", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,1", "no column of the vocabulary"),
+        ("issued,valid_time,temperature", "2020-01-02,2020-01-03T00:00:00Z,1", "row 2"),
+        ("issued,valid_time,temperature", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,warm", "not a number"),
+        ("issued,valid_time,temperature", "", "nothing to read"),
+    ],
+)
+def test_a_file_that_is_no_guidance_is_refused_by_row(tmp_path, bundle, header, row, said):
+    history, guidance = daily(tmp_path, 5)
+    guidance.write_text(f"{header}\n{row}\n", encoding="utf-8")
+    result = run((history, guidance), bundle)
+    assert result.exit_code == 1
+    assert said in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_station_without_a_place_is_asked_for(tmp_path, bundle):
+    result = run(daily(tmp_path, 5), bundle, site=False)
+    assert result.exit_code == 1
+    assert "--latitude" in result.output
+
+
+def test_rain_stays_at_or_above_nothing(tmp_path, bundle):
+    history, guidance = daily(tmp_path, 60)
+    rng = np.random.default_rng(3)
+    for path in (history, guidance):
+        lines = path.read_text(encoding="utf-8").replace("temperature", "rain_24h").splitlines()
+        body = [line.rsplit(",", 1)[0] + f",{max(rng.normal(0, 4), 0):.1f}" for line in lines[1:]]
+        path.write_text("\n".join([lines[0], *body]) + "\n", encoding="utf-8")
+    out = tmp_path / "out.csv"
+    result = run((history, guidance), bundle, "--every", "1d", "--out", str(out))
+    assert result.exit_code == 0, result.output
+    assert all(float(row[name]) >= 0 for row in rows(out) for name in row if name[0] == "q" or name == "mean")
