@@ -137,7 +137,9 @@ class Agent:
             self._heartbeat = Heartbeat(store)
             past = Past(store.rain_totals(), self._newest())
             self._sources = open_sources(self._config, self._take, self._clock, past)
-            self._publisher = Publisher(self._config, self._clock)  # last: it holds sockets, and a sensor may be refused
+            self._publisher = Publisher(
+                self._config, self._clock
+            )  # last: it holds sockets, and a sensor may be refused
             self._start()
             try:
                 while not stop.is_set():
