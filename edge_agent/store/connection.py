@@ -47,7 +47,7 @@ class Connection:
         self.before_commit: list[Callable[[], None]] = []
         self.after_commit: list[Callable[[], None]] = []
         self.forget: list[Callable[[], None]] = []
-        self._db, self._sqlite = db, db.conn
+        self._sqlite = db.conn
         self._read_only = read_only
         self._open = self._has_turn = False
         self.unsaved = self.rollbacks = 0
@@ -110,11 +110,19 @@ class Connection:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Writes that happen all or not at all; what came before them in the transaction stays."""
+        """Writes that happen all or not at all; what came before them in the transaction stays. May be nested: a name
+        of a savepoint means the innermost, and one that is always the same is parsed once."""
         self.begin()
         try:
-            with self._db.atomic():
+            self._sqlite.execute("SAVEPOINT together")
+            try:
                 yield
+            except BaseException:
+                if self._sqlite.in_transaction:  # a full disk may have ended it already
+                    self._sqlite.execute("ROLLBACK TO together")
+                    self._sqlite.execute("RELEASE together")
+                raise
+            self._sqlite.execute("RELEASE together")
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
