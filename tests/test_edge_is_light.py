@@ -15,7 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 EDGE = ROOT / "edge_agent"
 HEAVY = {"torch", "pandas", "xarray", "scipy", "sklearn", "lightgbm", "onnx", "onnxscript", "model_factory"}
 ALLOWED = {"click", "msgspec", "numpy", "onnxruntime", "paho", "serial", "sqlite_utils", "edge_agent"}
-LATE = {"ai_edge_litert", "amqtt", "matplotlib", "pymodbus", "pynmea2"}  # only inside functions: their extras may be absent
+LATE = {
+    "ai_edge_litert",
+    "amqtt",
+    "matplotlib",
+    "pymodbus",
+    "pynmea2",
+}  # only inside functions: their extras may be absent
 
 # Imports every module it is told, the heavy packages made impossible; says what it could not import and what is loaded.
 CHILD = """
