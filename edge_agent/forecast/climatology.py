@@ -31,25 +31,29 @@ def climatology(x: Series, name: str, leads_s: Sequence[int], levels: Sequence[f
         x: [S, T], T a multiple of 96, ending at the origin, in the variable's unit, NaN = missing.
         leads_s: multiples of 900 s.
     """
-    kind = VARIABLES[name].kind
-    mean = np.empty((len(x), len(leads_s)))
-    quantiles = np.empty((len(x), len(leads_s), len(levels)))
-    for i, lead in enumerate(leads_s):
-        values = _at_time_of_day(x, lead // grid.STEP_S - 1, DAY // 2 if kind is Kind.SUM else AROUND)
-        if kind is Kind.DIRECTION:
-            mean[:, i] = _direction(values)
-            values = near(values, mean[:, i : i + 1])
-        else:
-            mean[:, i] = row_mean(values)
-        found, n = sorted_quantiles(np.sort(values, axis=1), levels)
-        quantiles[:, i] = np.where(n[:, None] > 0, found, np.nan)
-    return mean, quantiles
+    if VARIABLES[name].kind is Kind.SUM:
+        mean, spread = _distribution(np.asarray(x, np.float64), name, levels)
+        leads = len(leads_s)
+        return mean[:, None].repeat(leads, axis=1), spread[:, None].repeat(leads, axis=1)
+    parts = [_distribution(_at_time_of_day(x, lead // grid.STEP_S - 1), name, levels) for lead in leads_s]
+    return np.stack([mean for mean, _ in parts], axis=1), np.stack([spread for _, spread in parts], axis=1)
 
 
-def _at_time_of_day(x: Series, step: int, around: int) -> Floats:
-    """[S, N]: values at most `around` steps from a step of the day, counted as `diurnal_cycle` does; missing: NaN."""
+def _distribution(values: Floats, name: str, levels: Sequence[float]) -> tuple[Floats, Floats]:
+    """Mean [S] and quantiles [S, Q] of rows of values [S, N]; NaN where there is none."""
+    if VARIABLES[name].kind is Kind.DIRECTION:
+        mean = _direction(values)
+        values = near(values, mean[:, None])
+    else:
+        mean = row_mean(values)
+    found, n = sorted_quantiles(np.sort(values, axis=1), levels)
+    return mean, np.asarray(np.where(n[:, None] > 0, found, np.nan))
+
+
+def _at_time_of_day(x: Series, step: int) -> Floats:
+    """[S, N]: values within an hour of a step of the day, counted as `diurnal_cycle` does; missing: NaN."""
     days = np.asarray(x, np.float64).reshape(len(x), -1, DAY)
-    at = np.unique(np.arange(step - around, step + around + 1) % DAY)
+    at = np.unique(np.arange(step - AROUND, step + AROUND + 1) % DAY)
     near_it = np.isin(np.arange(DAY), at)
     none = np.asarray(np.isnan(days[:, :, near_it]).all(axis=(1, 2)))
     if none.any():

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.forecast import QUANTILES, persistence
 from edge_agent.grid import GRID_VARIABLES
-from edge_agent.verification import crps
+from edge_agent.verification import crps, errors
 from model_factory.verification.paired import AT_LEADS, CIRCULAR, PAIRED_LEADS_S, Pairs, pit_interval, resolution_of
 from model_factory.verification.pairs import Index, Record, windows
-from model_factory.verification.scoring import ANOMALY, MODEL, PERSISTENCE
+from model_factory.verification.scoring import ANOMALY, LIGHTGBM, MODEL, PERSISTENCE, RIDGE
 
 DRESSED_EVERY_S = 10_800  # a baseline's distribution is made at these origins: it takes a thousand sorts each
+REACH_S, FEW_RESIDUALS = 30 * 86_400, 48  # past errors that dress a regression
 CHUNK = 128
 
 Floats = NDArray[np.floating]
@@ -45,13 +46,17 @@ def station_pairs(
     scores = {MODEL: _crps(q, there)} | {
         source: _dressed(one, at, there, cycle) for source, cycle in ((PERSISTENCE, False), (ANOMALY, True))
     }
+    times = one.steps[at]
+    for source in (RIDGE, LIGHTGBM):
+        if source in means:
+            scores[source] = _by_residuals(times, means[source][:, AT_LEADS], there)
     return Pairs(
         setting,
         one.network,
         (one.station,),
         one.site[None, :2].astype(np.float64),
         np.zeros(len(at), np.int64),
-        one.steps[at],
+        times,
         there,
         {source: mean[:, AT_LEADS] for source, mean in means.items()},
         scores,
@@ -64,6 +69,26 @@ def _crps(q: Floats, came: Floats) -> Floats:
     """[O, 7, 7] of quantiles [O, 7, 7, Q]."""
     scores = [crps(q[:, :, i], came[:, :, i], QUANTILES, turns) for i, turns in enumerate(CIRCULAR)]
     return np.stack(scores, axis=-1)
+
+
+def _by_residuals(times: Index, mean: Floats, came: Floats) -> Floats:
+    """CRPS [O, 7, 7] of a regression's mean with the quantiles of its own errors that were known at the origin, of the
+    30 days before it; NaN where there are fewer than `FEW_RESIDUALS`, and at the origins between."""
+    out = np.full(came.shape, np.nan)
+    some = np.flatnonzero(times % DRESSED_EVERY_S == 0)
+    first = np.searchsorted(times, times[some] - REACH_S)
+    for k, lead in enumerate(PAIRED_LEADS_S):
+        known = np.searchsorted(times, times[some] - lead, side="right")
+        for i, name in enumerate(OUTPUT_VARIABLES):
+            wrong = errors(came[:, k, i], mean[:, k, i], CIRCULAR[i])
+            for row, start, end in zip(some, first, known, strict=True):
+                past = wrong[start:end]
+                past = past[~np.isnan(past)]
+                if len(past) >= FEW_RESIDUALS and not np.isnan(wrong[row]):
+                    low, high = persistence.BOUNDS.get(name, (-np.inf, np.inf))
+                    q = np.clip(mean[row, k, i] + np.quantile(past, QUANTILES), low, high)
+                    out[row, k, i] = crps(q, came[row, k, i], QUANTILES, CIRCULAR[i])
+    return out
 
 
 def _dressed(one: Record, at: Index, came: Floats, cycle: bool) -> Floats:

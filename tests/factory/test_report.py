@@ -11,7 +11,7 @@ import pytest
 
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.forecast import QUANTILES
-from model_factory.verification import evaluate
+from model_factory.verification import distributions, evaluate
 from model_factory.verification.curves import curves, pit_counts, reliability, slices
 from model_factory.verification.html import page
 from model_factory.verification.paired import PAIRED_LEADS_S, Pairs, load_all
@@ -80,3 +80,19 @@ def test_parts_by_season_and_daylight_are_told_apart(pairs: Pairs) -> None:
     assert np.abs(parts["all"].coverage - 0.8).max() < 0.04
     assert slices(scaled(pairs, 0.5), 0)["day"].ratio == pytest.approx(0.5 * parts["day"].ratio)
     assert len(PAIRED_LEADS_S) == 7
+
+
+def test_a_regression_is_dressed_with_errors_that_were_known_at_the_origin() -> None:
+    rng = np.random.default_rng(4)
+    times = 3600 * np.arange(1000)
+    mean = np.full((1000, 7, 7), 20.0)
+    came = mean + rng.normal(0, 1, mean.shape)
+    scores = distributions._by_residuals(times, mean, came)
+    some = times % 10_800 == 0
+    assert np.isnan(scores[~some]).all() and np.isnan(scores[:48]).all()
+    honest = np.nanmean(scores[some, :, 0])
+    assert honest == pytest.approx(1 / np.sqrt(np.pi), rel=0.06)  # of a normal distribution that is right
+    changed = came.copy()
+    changed[600:] += 50.0
+    again = distributions._by_residuals(times, mean, changed)
+    np.testing.assert_array_equal(again[:600], scores[:600])
