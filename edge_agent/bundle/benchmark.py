@@ -127,7 +127,7 @@ def lines(found: Benchmark, where: Path | None) -> list[str]:
         f"{found.board}, {found.machine}, {found.cores} cores; {found.runtime}, {found.threads} threads",
         f"start to first forecast  {cost.startup_ms:.0f} ms",
         f"a forecast               {cost.p50_ms:.2f} ms (p50), {cost.p95_ms:.2f} ms (p95) of {found.runs} runs,"
-        f" {found.stations} stations in each",
+        f" stations in each: {found.stations}",
         f"peak memory              {cost.peak_rss_mb:.0f} MB",
     ]
     for name, limits in DEVICES.items():

@@ -85,7 +85,7 @@ def _network(name: str, pairs: Pairs) -> Iterator[str]:
     names = [v for i, v in enumerate(OUTPUT_VARIABLES) if not np.isnan(pairs.came[..., i]).all()]
     span = [np.datetime_as_string(np.datetime64(int(t), "s"), "D") for t in (pairs.origin.min(), pairs.origin.max())]
     yield f'<h2 id="{html.escape(name)}">{html.escape(name)}, {html.escape(pairs.setting)}</h2>'
-    yield f'<p class="note">{len(pairs.stations)} stations, {len(pairs.origin)} origins, {span[0]} to {span[1]}.</p>'
+    yield f'<p class="note">Stations: {len(pairs.stations)}, origins: {len(pairs.origin)}, {span[0]} to {span[1]}.</p>'
     yield "<h3>Error by lead</h3>" + _svg(_errors(pairs, names))
     yield "<h3>Skill</h3>" + _skill(pairs, names)
     yield from _significance(name, pairs)
