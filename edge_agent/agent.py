@@ -24,7 +24,7 @@ from typing import NoReturn, TypeVar
 from edge_agent import __version__
 from edge_agent.acceptance import DESTINATIONS, Acceptance
 from edge_agent.adaptation.live import Adaptation
-from edge_agent.board import Board, rss_mb
+from edge_agent.board import Board, one_heap, rss_mb
 from edge_agent.bundle.trial import Loaded, load_session
 from edge_agent.clock import Clock, SystemClock
 from edge_agent.config import Config, Sensor, Station, load
@@ -82,6 +82,7 @@ def run_agent(path: Path, *, verbose: bool = False, normal: bool = False) -> NoR
         if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
             signal.signal(number, lambda *_: stop.set())
     level = logging.INFO if verbose else logging.WARNING
+    one_heap()
     faulthandler.enable()  # what each thread did, also where the watchdog ends the process
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
     manager = ServiceManager(os.environ)

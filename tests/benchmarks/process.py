@@ -27,8 +27,10 @@ import logging, os, signal, sys, threading
 sys.modules["pandas"] = None
 from pathlib import Path
 from edge_agent.agent import Agent
+from edge_agent.board import one_heap
 from edge_agent.clock import ReplayClock
 from edge_agent.config import load
+one_heap()
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
 logging.basicConfig(level=logging.WARNING)
