@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 HALF_LIFE = 60 * 96  # verdicts
-PRECISION = 200.0  # of the prior weights, in verdicts
+PRECISION = 60.0  # of the prior weights, in verdicts
 CLIP = 5.0  # an innovation is no larger, in units of the typical error
 MOST_TRACE = 1.0  # of the covariance: what is not excited must not grow without bound
 

@@ -36,8 +36,13 @@ class Adaptation:
         self._learners: dict[str, Learner] = {}
 
     def take_up(self, nowcaster: Nowcaster, digest: str) -> None:
-        """Forecasts come from that bundle from now on; no digest: from none."""
+        """Forecasts come from that bundle from now on; no digest: from none. One of other leads, levels or events makes
+        all begin anew."""
         self._nowcaster, self._bundle = nowcaster, digest
+        shape = (nowcaster.leads_s, nowcaster.levels, nowcaster.events)
+        for station, learner in list(self._learners.items()):
+            if (learner.leads_s, learner.levels, learner.events) != shape:
+                del self._learners[station]
 
     def __call__(self, stations: Sequence[Station], history: NDArray[np.float32], origins: Times, batch: Batch) -> None:
         """Learn what is due and adapt the forecasts of some stations, a row each, in place."""

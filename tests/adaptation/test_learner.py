@@ -213,6 +213,22 @@ def test_what_was_learned_survives_a_restart_and_a_reset_begins_anew(tmp_path, n
     assert gone.exit_code != 0 and "no station" in gone.stderr
 
 
+def test_a_bundle_of_other_levels_makes_a_station_begin_anew(tmp_path, nowcaster):
+    past = recorded(1.6, 900, names=STATES)
+    other = Nowcaster(OnnxSession(read_bundle(make_tiny_bundle(tmp_path / "tiny.bundle"))))
+    other.levels = other.levels[1:-1]
+    last = origins_between(past, 900)[-1]
+    with filled(tmp_path / "s.sqlite", past) as store:
+        adaptation = Adaptation(store, ["home"])
+        adaptation.take_up(nowcaster, "a" * 64)
+        for origin in (last - 900, last):
+            follow(adaptation, store, nowcaster, int(origin))
+        adaptation.take_up(Nowcaster(None), "")
+        assert follow(adaptation, store, Nowcaster(None), int(last) + 900).variables["humidity"].mean is not None
+        adaptation.take_up(other, "b" * 64)
+        assert adaptation._learner("home").levels == other.levels
+
+
 def test_another_bundle_begins_the_networks_part_anew_and_keeps_the_stations_own(nowcaster):
     past = recorded(2.5, 900, names=STATES)
     learner, _ = learned(past, nowcaster)
