@@ -84,8 +84,7 @@ class Correction:
         bounds: what the variable can be.
         circular: its differences are on the circle.
         spread: an ordinary error, in the variable's unit, for the time before any was seen.
-        regions: in how many of them the stations lie; one region's stations share a day's weather, and its errors,
-            so that a day brings so many verdicts.
+        regions: in how many of them the stations lie; one region's stations share a day's weather, and its errors.
     """
 
     def __init__(
@@ -103,7 +102,6 @@ class Correction:
         self._levels = np.asarray(levels, np.float64)
         self._spread = spread
         self._hold_back = POOLED_RIDGE / regions if stations > 1 else 1.0
-        self._regions = regions
         self._bias = [Means(stations, BANDS, days * DAY_S) for days in BIAS_DAYS]
         lives = {r.half_life_days for r in (*SHORT_REGRESSORS, *LONG_REGRESSORS)}
         self._moments = {days: Moments(BANDS, layout.width, days * DAY_S) for days in sorted(lives)}
@@ -239,8 +237,7 @@ class Correction:
             weights[:plain] = 1.0 / plain
             return weights
         days = min(self._days[b], self._weighed[b], MIX_DAYS / np.log(2.0))
-        days_worth = self._regions * days - MIX_DOUBT[b < SHORT]
-        verified = max(days_worth, 0.0) * VERDICTS_A_DAY[b < SHORT]
+        verified = max(days - MIX_DOUBT[b < SHORT], 0.0) * VERDICTS_A_DAY[b < SHORT]
         mse = np.maximum(self._loss[b, :used] / self._weighed[b], 1e-12)
         worse = verified * np.log(mse / mse.min())
         for share, sharpness in ((1.0 - HEDGE, 0.5), (HEDGE, 0.1)):
