@@ -79,12 +79,7 @@ class _Both:
 
 
 class GuidedHindcast:
-    """One pass over the cases.
-
-    Args:
-        nowcaster: None where no station reads often enough for one.
-        every_s: spacing of the origins that are written and scored; what is learned does not depend on it.
-    """
+    """One pass over the cases. `columns`: of the guidance. What is learned does not depend on the origins asked for."""
 
     def __init__(self, cases: Sequence[Case], columns: Sequence[str], nowcaster: Nowcaster) -> None:
         self._cases, self._nowcaster = list(cases), nowcaster
@@ -176,7 +171,8 @@ class GuidedHindcast:
                 index, (mean_n[index], q_n[index]), (own.mean[both], own.quantiles[both])
             )
             waiting = _Both(s, own.valid[both], index, mean_n[index], own.mean[both], quantiles)
-            self._waiting[name].append(waiting)
+            if now % HOUR_S == 0:  # from these it learns, whichever origins are asked for
+                self._waiting[name].append(waiting)
             beside = {"guidance": own.raw[both]} | {source: value[index] for source, value in base.items()}
             rows.append(Rows(s, name, "blend", lead[both], came[both], mean, quantiles, beside))
         alone = np.setdiff1d(np.flatnonzero(~np.isnan(mean_n)), at[both])

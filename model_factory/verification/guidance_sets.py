@@ -4,6 +4,7 @@
 
 RAW holds the sets' folders, OUT gets the files and a FORECASTS.csv a set; the table is printed. Each forecast stands
 beside the guidance as it came and beside a static linear MOS, y = a + b x, fitted on all pairs before the scored part.
+SET `emos` scores a rolling EMOS at Magdeburg.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 
 from edge_agent.clock import format_time, parse_time
 from edge_agent.guidance.hindcast import guided_hindcast_command
+from edge_agent.verification import crps, rmse
+from model_factory.verification.emos import rolling_crps
 
 Floats = NDArray[np.float64]
 Row = dict[str, str]
@@ -253,8 +256,6 @@ def _line(archive: Archive, variable: str, label: str, table: Floats, levels: li
         slope, constant = np.polyfit(before[:, 1], before[:, 2], 1)
         mos = constant + slope * raw
     q = table[scored][:, 4:]
-    from edge_agent.verification import crps, rmse
-
     score = float(np.mean(crps(q, observed, levels)))
     inside = np.mean((q[:, levels.index(0.1)] <= observed) & (observed <= q[:, levels.index(0.9)]))
     errors = [rmse(forecast, observed) for forecast in (raw, mos, mean)]
@@ -278,10 +279,30 @@ def _guided(path: Path) -> dict[tuple[str, str, str], list[tuple[str, float]]]:
     return {key: sorted(values) for key, values in found.items()}
 
 
+def emos_lines(raw: Path) -> Iterator[str]:
+    """The CRPS of a rolling EMOS at Magdeburg, with the predictors that `magdeburg` gives, by window."""
+    first = SETS["magdeburg"].scored[0].replace("-", "")
+    for lead in (24, 48):
+        pairs, days = [], []
+        for row in rows_of(raw / "ifs-magdeburg", f"magdeburg_{lead}h*"):
+            members = [float(v) for k, v in row.items() if k.startswith("forc.") and k[5:].isdigit() and _number(v)]
+            if members and all(_number(row[name]) for name in ("forc.HRES", "forc.CTRL", "obs")):
+                said = [float(row[name]) for name in ("forc.HRES", "forc.CTRL")]
+                pairs.append([*said, float(np.mean(members)), float(np.std(members)), float(row["obs"])])
+                days.append(row["date"])
+        table, start = np.array(pairs), sum(day < first for day in days)
+        for window in (60, 365):
+            score = rolling_crps(table[:, :3], table[:, 3], table[:, 4], start, window, lead // 24).mean()
+            yield f"EMOS {lead} h, {window} days: CRPS {score:.3f}, {len(days) - start} pairs"
+
+
 def main(arguments: Sequence[str]) -> None:
     """Print the table of each set named, or of all."""
     raw, out, *names = arguments
-    for name in names or SETS:
+    for name in names or (*SETS, "emos"):
+        if name == "emos":
+            sys.stdout.writelines(f"{line}\n" for line in emos_lines(Path(raw)))
+            continue
         sys.stdout.write(f"{name}, scored {' to '.join(SETS[name].scored)}\n")
         for line in evaluate(SETS[name], Path(raw), Path(out) / name):
             sys.stdout.write(f"  {line}\n")

@@ -42,7 +42,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_steady_error_is_learned_from_daily_records_alone(tmp_path, bundle):
-    result = run(daily(tmp_path, 200), bundle, "--every", "1d", "--start", format_time(START + 60 * DAY_S), "--json")
+    result = run(daily(tmp_path, 200), bundle, "--every", "1d", "--start", format_time(START + 110 * DAY_S), "--json")
     assert result.exit_code == 0, result.output
     for entry in json.loads(result.output)["skill"]:
         assert entry["guidance"]["rmse_below"] > 0.3
