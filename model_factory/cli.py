@@ -88,6 +88,20 @@ def station(data: Path, **options: Any) -> None:
     train_command(data, **options)
 
 
+@train.command()
+@click.argument("runs", nargs=-1, required=True, type=FOLDER)
+@click.option("--out", type=PATH, required=True, help="The mixed run's folder.")
+def mix(runs: tuple[Path, ...], out: Path) -> None:
+    """One network of the members of several RUNS, evenly, at the size of one.
+
+    The shipped bundle's is half of a brief run, better at stations nobody trained on, and half of a long one, better at
+    known ones (training/release.sh). Then `export`, `quantize`, `evaluate`, `bundle`, as for any run.
+    """
+    from model_factory.training.mix import mix_command
+
+    mix_command(runs, out)
+
+
 @main.command()
 @click.argument("run", type=FOLDER)
 @click.argument("data", type=FOLDER)

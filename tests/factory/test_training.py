@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ torch = pytest.importorskip("torch")
 from edge_agent.clock import format_time  # noqa: E402
 from edge_agent.errors import ConfigError, DataError  # noqa: E402
 from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS  # noqa: E402
-from model_factory.models.station import Size  # noqa: E402
+from model_factory.models.station import Size, departure  # noqa: E402
 from model_factory.training import station as training  # noqa: E402
 from model_factory.training.augment import augment  # noqa: E402
 from model_factory.training.data import Corpus, load_series, station_files  # noqa: E402
 from model_factory.training.loss import pinball  # noqa: E402
+from model_factory.training.mix import mix_command  # noqa: E402
 
 CPU = torch.device("cpu")
 SETTINGS = training.Settings(steps=4, batch=32, samples=1000, size=Size(members=2, width=16, blocks=1))
@@ -123,6 +125,47 @@ def test_a_checkpoint_of_other_settings_is_refused(corpus: Corpus, tmp_path: Pat
     other = training.Settings(steps=4, batch=64, samples=1000, size=SETTINGS.size)
     with pytest.raises(ConfigError, match="batch"):
         training.train(bank, other, tmp_path, CPU)
+
+
+def runs_of_different_length(corpus: Corpus, data: Path, folder: Path) -> tuple[Path, Path]:
+    """A run of 2 steps and one of 6 on the same samples."""
+    bank = training.fill_bank(corpus, SETTINGS, CPU)
+    for steps in (2, 6):
+        out, settings = folder / str(steps), replace(SETTINGS, steps=steps)
+        out.mkdir()
+        training.write_run(training.train(bank, settings, out, CPU).averaged, settings, data, out, CPU)
+    return folder / "2", folder / "6"
+
+
+def test_a_mix_forecasts_the_average_of_the_members_it_has_from_each_run(
+    corpus: Corpus, data: Path, tmp_path: Path
+) -> None:
+    brief, long = runs_of_different_length(corpus, data, tmp_path)
+    mix_command([brief, long], tmp_path / "mixed")
+    ours, one, other = (training.load_model(run).core for run in (tmp_path / "mixed", brief, long))
+    x = torch.randn(5, len(one.center))
+    linear = (one.skip(x) + other.skip(x)) / 2
+    members = (one.members[0](x) + other.members[1](x)) / 2
+    expected = departure(torch.cat((members[:, : linear.shape[1]] + linear, members[:, linear.shape[1] :]), 1))
+    torch.testing.assert_close(ours(x * ours.width + ours.center).mean, expected.mean, rtol=1e-3, atol=1e-4)
+    told = json.loads((tmp_path / "mixed" / "config.json").read_text())["mixed"]
+    assert [one["settings"]["steps"] for one in told.values()] == [2, 6]
+
+
+def test_a_mix_with_itself_is_the_run(corpus: Corpus, data: Path, tmp_path: Path) -> None:
+    run, _ = runs_of_different_length(corpus, data, tmp_path)
+    mix_command([run, run], tmp_path / "mixed")
+    held, mixed = (torch.load(path / "weights.pt", weights_only=True) for path in (run, tmp_path / "mixed"))
+    assert all(torch.equal(held[name], mixed[name]) for name in held)
+
+
+def test_runs_that_left_out_different_networks_do_not_mix(corpus: Corpus, data: Path, tmp_path: Path) -> None:
+    brief, long = runs_of_different_length(corpus, data, tmp_path)
+    config = json.loads((long / "config.json").read_text())
+    config["settings"]["hold_out"] = ["fine"]
+    (long / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="hold_out"):
+        mix_command([brief, long], tmp_path / "mixed")
 
 
 def test_a_folder_without_networks_says_what_to_do(tmp_path: Path) -> None:
