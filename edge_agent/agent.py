@@ -13,44 +13,36 @@ import queue
 import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 from edge_agent import __version__
 from edge_agent.acceptance import DESTINATIONS, Acceptance
-from edge_agent.adaptation.live import Adaptation
 from edge_agent.board import Board, one_heap, rss_mb
-from edge_agent.bundle.trial import Loaded, load_session
 from edge_agent.clock import Clock, SystemClock
 from edge_agent.config import Config, Sensor, Station, load
-from edge_agent.errors import StationcastError, StoreError
 from edge_agent.events import Event, log_event
 from edge_agent.forecast import Forecast
-from edge_agent.forecast.baselines import beside
-from edge_agent.forecast.nowcast import Nowcaster
-from edge_agent.guidance.live import Guided
+from edge_agent.forecasting import Forecasting
+from edge_agent.guard import Guard
 from edge_agent.heartbeat import Heartbeat
 from edge_agent.observation import Reading
 from edge_agent.publish.mqtt import Publisher
-from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
+from edge_agent.publish.payloads import info_payload, status_payload
 from edge_agent.publish.structs import StatusPayload
 from edge_agent.retention import Retention
 from edge_agent.runs import begun
 from edge_agent.schedule import Allowance, Every, Origins
+from edge_agent.scoring import Scoring
 from edge_agent.sensors import Health, Past, open_sources
 from edge_agent.service import ServiceManager, summary
 from edge_agent.store import Keeper, OutboxCounts
 from edge_agent.timekeeping.keeper import Timekeeper
 from edge_agent.timekeeping.station_clock import StationClock
-from edge_agent.verification import score_due, scored_leads
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 QUEUE = 10_000  # readings that may wait for the loop
 BATCH = 500  # readings taken before the schedule is looked at
@@ -64,8 +56,6 @@ SALVAGE_S = 0.2  # real seconds of a turn for what can be read of a damaged stor
 LOOK_S = 1.0  # between looks at whether a sensor or the broker came or went
 PROMPT = 6, 120.0  # times at once, and one more each so many seconds, that this is committed at once: at most 726 a day
 MOVING_S = 300.0  # forecasts wait so long for readings that get their times; then they are persistence meanwhile
-CHUNK = 64  # stations whose histories are in memory at once
-DAY_CLOSES_S = 7 * 3600  # after midnight UTC: when a day's last forecasts have come due
 MOVING = "what was read before the time was known is being put right"
 NO_BOOKS = OutboxCounts(0, 0, 0, {})  # of a destination that never had a row
 SOURCES_STOP_S = 0.4  # real seconds; the publisher needs up to 1.3 more, and all must be over in 2
@@ -114,14 +104,7 @@ class Agent:
         self._stations = {station.id: station for station in config.stations}
         self._sensors = {sensor.name: sensor for sensor in config.sensor}
         self._queue: queue.Queue[tuple[Sensor, Reading, float]] = queue.Queue(QUEUE)
-        self._lost: Counter[str] = Counter()  # what the agent itself could not keep or do, by reason
-        self._last: dict[str, Forecast] = {}
-        self._loaded: Loaded | None = None  # not taken up yet
-        self._bundle = Loaded(None)  # what is taken up
-        self._nowcaster: Nowcaster | None = None  # none before the bundle has been tried
-        self._stand_in = ""  # why it is not the configured bundle's
-        self._day = ""
-        self._scoring = False  # forecasts may be due for verification
+        self._guard = Guard()
         self._told: frozenset[tuple[str, str, bool]] = frozenset()  # states as the last status has them
         self._said = False  # a first status was kept
         self._resting = False  # readings could not get their times: not before the next look at the clock
@@ -145,11 +128,11 @@ class Agent:
             self._retention = Retention(store, self._clock)
             self._acceptance = Acceptance(self._config, self._clock, store)
             self._heartbeat = Heartbeat(store)
-            self._adaptation = Adaptation(store, list(self._stations)) if self._config.forecast.adapt else None
             past = Past(store.rain_totals(), self._newest())
             self._sources = open_sources(self._config, self._take, self._clock, past)
-            self._guided = Guided(self._config, self._clock, stop)
+            self._forecasting = Forecasting(self._config, self._clock, store, stop)
             self._publisher = Publisher(self._config, self._clock)  # holds sockets: after what may be refused
+            self._scoring = Scoring(self._config, self._clock, store, self._retention, self._publisher, self._guard)
             self._start()
             try:
                 while not stop.is_set():
@@ -182,24 +165,9 @@ class Agent:
         for source in self._sources:
             source.start()
         self._publisher.start()
-        self._guided.start()
-        self._begin_loading()
+        self._forecasting.start(without=self._run.why)
         self._manager.ready()
         log.info("stationcast %s: %d stations, %d sensors", __version__, len(self._stations), len(self._sources))
-
-    def _begin_loading(self) -> None:
-        if self._run.safe:
-            self._loaded = Loaded(None, why=self._run.why)
-        else:
-            threading.Thread(target=self._load, name="bundle").start()  # no daemon: see `run_agent`
-
-    def _load(self) -> None:
-        """Beside the loop, as it takes seconds."""
-        try:
-            self._loaded = load_session(self._config.forecast)
-        except Exception as error:  # the thread's top: a runtime that cannot even be imported leaves persistence
-            log.exception("the bundle cannot be loaded")
-            self._loaded = Loaded(None, why=f"the bundle cannot be loaded ({type(error).__name__}: {error})")
 
     def _finish(self) -> None:
         """Leave nothing behind: what sensors handed over is kept, what the broker took is settled."""
@@ -215,8 +183,7 @@ class Agent:
         self._pump()
         self._publisher.stop()
         self._pump()
-        if self._adaptation is not None:
-            self._guard("adaptation", self._adaptation.save_at_stop)
+        self._guard("adaptation", partial(self._forecasting.keep_learned, None))
         self._guard("store", partial(self._store.commit, self._clock.now()))  # so that the last status has all of it
         self._guard("status", partial(self._say, whole=True))
         log.info("stopped")
@@ -253,10 +220,10 @@ class Agent:
         arrived = self._clock.at(steady)
         took = self._guard("store", partial(self._acceptance.take, sensor, reading, arrived, steady))
         if took is None:
-            self._lost["readings"] += 1
+            self._guard.lost["readings"] += 1
             return True
         if took.left_out:
-            self._lost[took.left_out] += 1
+            self._guard.lost[took.left_out] += 1
         self._tell(Event("observation" if took.kept else took.left_out, judged=took.judged))
         return True
 
@@ -268,16 +235,18 @@ class Agent:
         wait = self._time.owing and self._store.on_disk and steady - self._moved_s < MOVING_S
         if self._run.lasted(steady - self._begun):
             log.warning("safe mode ends: the agent has run for an hour. The bundle is loaded again")
-            self._begin_loading()
-        if self._loaded is not None:
-            self._nowcaster, self._loaded = self._take_up(self._loaded), None
-        if self._nowcaster is not None and not wait:
+            self._forecasting.load()
+        if self._forecasting.take_up():
+            self._tell_info()
+            bundle = self._forecasting.bundle
+            self._tell(Event("bundle", text=bundle.why or f"{bundle.name} is ready"))
+        if self._forecasting.ready and not wait:
             origin = self._origins.due(now, steady)
             if origin is not None:
-                self._forecast_all(self._nowcaster, origin)
-                self._scoring = True
-        if self._scoring and self._store.on_disk and not self._time.owing:
-            self._verify(now)
+                self._forecast(origin)
+                self._scoring.due = True
+        if self._scoring.due and self._store.on_disk and not self._time.owing:
+            self._scoring.work(now)
         self._guard("store", partial(self._store.salvage, SALVAGE_S))
         if self._expire_due.due(steady) and (by := self._retention.time()) is not None:
             self._guard("store", partial(self._store.expire, by, self._config.store.outbox_days))
@@ -299,125 +268,45 @@ class Agent:
         if not self._time.owing:
             self._moved_s = self._clock.monotonic()
 
-    def _guard(self, what: str, work: Callable[[], T]) -> T | None:
-        """What `work` returns, or None where it failed: failures do not stop the agent. They are counted, and told the
-        first time and then now and again."""
-        try:
-            return work()
-        except StationcastError as error:
-            if isinstance(error, StoreError) and error.lost:
-                self._lost["readings"] += error.lost
-            if self._failed(what):
-                log.error("%s (%d times so far)", error, self._lost[what])
-        except Exception:  # the loop's top: our bug must not end acquisition
-            if self._failed("internal-error"):
-                log.exception("internal error, please report it (%d times so far)", self._lost["internal-error"])
-        return None
-
-    def _failed(self, what: str) -> bool:
-        """Count a failure; True if it is time to tell."""
-        self._lost[what] += 1
-        return self._lost[what] == 1 or self._lost[what] % 1000 == 0
-
     def _pump(self) -> None:
         pump = partial(self._publisher.pump, self._store, verdicts=not self._time.owing)
         self._sent = self._guard("outbox", pump) or 0
 
-    def _take_up(self, loaded: Loaded) -> Nowcaster:
-        """The bundle has been tried: say which it is, and forecast with it from now on."""
-        nowcaster = self._nowcaster = Nowcaster(loaded.session, loaded.why, CHUNK)
-        if self._adaptation is not None:
-            self._adaptation.take_up(nowcaster, loaded.digest if loaded.session is not None else "")
-        self._bundle = loaded
-        self._tell_info()
-        if loaded.why:
-            log.error("%s", loaded.why)
-        if loaded.session is not None:
-            self._stand_in = loaded.why
-        self._tell(Event("bundle", text=loaded.why or f"{loaded.name} is ready"))
-        return nowcaster
-
     def _tell_info(self) -> None:
         """What runs here, and how well it knows the time."""
-        if self._nowcaster is None:
+        if not self._forecasting.ready:
             return
-        names, bundle, told = self._nowcaster.variables, self._bundle, self._time.told()
+        names, bundle, told = self._forecasting.variables, self._forecasting.bundle, self._time.told()
         for station in self._config.stations:
             payload = info_payload(station, names, bundle.name, bundle.digest, self._run.mode, told)
             self._publisher.info(station.id, payload)
 
-    def _forecast_all(self, nowcaster: Nowcaster, origin: int) -> None:
-        """A nowcast of every station, in chunks that bound the memory: all are published, then all are kept."""
+    def _forecast(self, origin: int) -> None:
+        """A nowcast of every station, in parts that bound the memory: all are published, then all are kept."""
         made: list[list[Forecast]] = []
         unfit = self._clock.unfit() or (MOVING if self._time.owing else "")
-        nowcaster = Nowcaster(None, unfit, CHUNK) if unfit else nowcaster
-        learning = None if unfit else self._adaptation
         self._time.issued(origin)
-        for part in chunks(self._config.stations, CHUNK):
+        for part in self._forecasting.parts():
             if self._stop.is_set():
                 break
-            made.append(self._guard("forecast", partial(self._forecasts, nowcaster, learning, part, origin)) or [])
+            made.append(self._guard("forecast", partial(self._forecasting.nowcasts, part, origin, unfit)) or [])
             for forecast in made[-1]:
-                self._last[forecast.station] = forecast
                 self._acceptance.expect(forecast)
                 self._guard("forecast", partial(self._publisher.forecast, forecast))
                 self._tell(Event("forecast", forecast=forecast))
             self._pump()
             self._feed()
         for forecasts in made:
-            self._guard("store", partial(self._keep, forecasts))
+            self._guard("store", partial(self._forecasting.keep, forecasts))
             self._feed()
-        if self._adaptation is not None:
-            self._guard("adaptation", partial(self._adaptation.save_due, origin))
+        self._guard("adaptation", partial(self._forecasting.keep_learned, origin))
         if not unfit:
             self._guard("guidance", partial(self._publish_hourly, origin))
 
     def _publish_hourly(self, origin: int) -> None:
-        """Corrected guidance, blended with the nowcasts just made."""
-        for forecast, days, timezone in self._guided.forecasts(self._store, self._last, origin, int(self._clock.now())):
+        for forecast, days, timezone in self._forecasting.hourly(origin):
             self._publisher.hourly(forecast)
             self._publisher.daily(forecast, days, timezone)
-
-    def _forecasts(
-        self, nowcaster: Nowcaster, learning: Adaptation | None, part: Sequence[Station], origin: int
-    ) -> list[Forecast]:
-        ids = [station.id for station in part]
-        history, ages = self._store.history(ids, origin), self._store.ages(ids, origin)
-        found = nowcaster.forecast(part, history, ages, origin, int(self._clock.now()), learning)
-        return [replace(f, why="; ".join(filter(None, (self._stand_in, f.why)))) for f in found]
-
-    def _keep(self, forecasts: Sequence[Forecast]) -> None:
-        """Store a chunk's forecasts with the baselines that verification will hold them against: from the same history,
-        as no reading has been taken since. On the way out there is no time for these."""
-        baselines: Sequence[Sequence[Forecast]] = [()] * len(forecasts)
-        if forecasts and not self._stop.is_set():
-            history = self._store.history([forecast.station for forecast in forecasts], forecasts[0].origin)
-            baselines = beside(forecasts, history, scored_leads(len(self._stations)))
-        for forecast, others in zip(forecasts, baselines, strict=True):
-            self._store.add_forecast(forecast, others)
-
-    def _verify(self, now: float) -> None:
-        """Score what is due, a part of it a turn so that readings need not wait; then see whether a day is over."""
-        known = self._clock.error_s() is not None  # else readings stand where they do not belong
-        score = partial(score_due, self._store, self._config.stations, now)
-        self._scoring = known and bool(self._guard("verification", score))
-        if not self._scoring:
-            self._guard("daily", partial(self._close_day, now))
-
-    def _close_day(self, now: float) -> None:
-        """Once a day publish the scores of the day before and let go of what is too old."""
-        day = (datetime.fromtimestamp(now - DAY_CLOSES_S, UTC) - timedelta(days=1)).strftime("%Y-%m-%d")
-        if day == self._store.get("verified-day"):
-            return
-        if day != self._day:  # believed at the second sight: a clock that is wrong for minutes must not delete the past
-            self._day = day
-            return
-        for station in self._stations:
-            rows = [row for row in self._store.scores(station, day) if row.day == day]
-            if rows:
-                self._publisher.verify_daily(station, verify_payload(day, rows))
-        self._retention.look()
-        self._store.set("verified-day", day)
 
     def _states(self) -> frozenset[tuple[str, str, bool]]:
         """What sensors, broker and store do, and whether something is wrong: a change is worth a status at once."""
@@ -440,10 +329,10 @@ class Agent:
                 clock=self._clock.state(),
                 sensors=self._sensors_of(station, healths),
                 outbox=dict.fromkeys(DESTINATIONS, NO_BOOKS) | books,
-                forecast=self._last.get(name),
+                forecast=self._forecasting.last.get(name),
                 flags=self._acceptance.flags[name],
                 broker=broker,
-                lost=self._lost + self._store.lost,
+                lost=self._guard.lost + self._store.lost,
                 rss_mb=rss_mb(),
                 store_mb=self._store.size_mb(),
                 mode=self._run.mode,
@@ -467,9 +356,3 @@ class Agent:
             sensor = self._sensors.get(name)  # none: a neighbour, of all our stations
             if sensor is None or self._config.station_of(sensor) in (None, station.id):
                 yield health
-
-
-def chunks(stations: Sequence[Station], size: int) -> Iterator[Sequence[Station]]:
-    """The stations, `size` at a time."""
-    for start in range(0, len(stations), size):
-        yield stations[start : start + size]

@@ -26,7 +26,7 @@ from edge_agent import grid
 from edge_agent.acceptance import DESTINATIONS
 from edge_agent.clock import SystemClock, format_time, parse_time
 from edge_agent.config import Config, Sensor, Station, load
-from edge_agent.config_rules import value_problem
+from edge_agent.config_values import value_problem
 from edge_agent.console import keep_inputs
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.history import History, completed, read_history

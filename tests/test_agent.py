@@ -350,7 +350,7 @@ def test_the_info_names_what_is_forecast_and_not_all_that_is_read(
 ) -> None:
     told: list[InfoPayload] = []
     monkeypatch.setattr(Publisher, "info", lambda self, station, payload: told.append(payload))
-    monkeypatch.setattr("edge_agent.agent.load_session", lambda config: Loaded(None, why="a test"))
+    monkeypatch.setattr("edge_agent.forecasting.load_session", lambda config: Loaded(None, why="a test"))
     run_agent(write_config(tmp_path), ManualClock(NOON + 100))
     until(lambda: told, "the info")
     assert tuple(told[0].variables) == OUTPUT_VARIABLES
@@ -360,7 +360,7 @@ def test_readings_are_taken_while_verification_has_work_for_hours(
     tmp_path: Path, make_board: MakeBoard, run_agent: RunAgent, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    monkeypatch.setattr("edge_agent.agent.score_due", lambda *_: calls.append(1) or 1)
+    monkeypatch.setattr("edge_agent.scoring.score_due", lambda *_: calls.append(1) or 1)
     board = make_board("roof")
     config = write_config(tmp_path, sensor("roof", board, time="at"), bundle=str(tiny), allow_unsigned=True)
     agent = run_agent(config, ManualClock(NOON + 100)).reads()
@@ -374,7 +374,7 @@ def test_readings_are_taken_while_verification_has_work_for_hours(
 def test_the_past_is_deleted_when_time_has_passed_and_not_when_a_clock_jumps(
     tmp_path: Path, run_agent: RunAgent, monkeypatch: pytest.MonkeyPatch, passes: int, jumps: int, left: int
 ) -> None:
-    monkeypatch.setattr("edge_agent.agent.load_session", lambda config: Loaded(None, why="a test"))
+    monkeypatch.setattr("edge_agent.forecasting.load_session", lambda config: Loaded(None, why="a test"))
     fill(tmp_path / "store.sqlite", NOON - (0 if jumps else 89) * 86_400, hours=12)
     clock = ManualClock(NOON + 100, "unsynced")
     agent = run_agent(write_config(tmp_path), clock)
@@ -439,7 +439,7 @@ def test_a_runtime_that_cannot_be_loaded_leaves_persistence(
     def no_runtime(config: object) -> object:
         raise ImportError("libonnxruntime.so: wrong ELF class")
 
-    monkeypatch.setattr("edge_agent.agent.load_session", no_runtime)
+    monkeypatch.setattr("edge_agent.forecasting.load_session", no_runtime)
     fill(tmp_path / "store.sqlite", NOON, hours=48)
     agent = run_agent(write_config(tmp_path), ManualClock(NOON + 100))
     until(agent.forecasts, "a forecast")

@@ -222,7 +222,7 @@ def told_infos(monkeypatch: pytest.MonkeyPatch) -> list[InfoPayload]:
 def test_in_safe_mode_no_bundle_is_touched_and_everybody_is_told_until_a_stable_hour_has_passed(
     crashed: Path, run_agent: RunAgent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from edge_agent import agent as module
+    from edge_agent import forecasting as module
 
     loads: list[object] = []
     load_session = module.load_session

@@ -12,7 +12,7 @@ from edge_agent.bundle.golden import verify_golden
 from edge_agent.bundle.reader import default_bundle, read_bundle
 from edge_agent.clock import SystemClock, format_time, parse_time
 from edge_agent.config import Station
-from edge_agent.config_rules import value_problem
+from edge_agent.config_values import value_problem
 from edge_agent.console import keep_inputs
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast.fan import fans_of

@@ -19,7 +19,7 @@ import numpy as np
 
 from edge_agent.clock import parse_time
 from edge_agent.config import Station
-from edge_agent.config_rules import value_problem
+from edge_agent.config_values import value_problem
 from edge_agent.errors import DataError
 from edge_agent.guidance import Floats, Run, Times
 from edge_agent.history import MAX_FILE_BYTES, MISSING, History, read_lines

@@ -1,6 +1,6 @@
 """The shapes on the wire: one struct per payload, with the bounds that the JSON Schemas are generated from.
 
-Shapes only: they are built in `payloads.py`. Never changed in a way that breaks a receiver without a new `WIRE`.
+Shapes only: they are built in `payloads`. Never changed in a way that breaks a receiver without a new `WIRE`.
 """
 
 from __future__ import annotations

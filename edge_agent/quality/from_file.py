@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_agent.clock import format_time
 from edge_agent.config import Station
-from edge_agent.config_rules import value_problem
+from edge_agent.config_values import value_problem
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast.from_file import load_nowcaster, tell
 from edge_agent.history import History, completed, read_history

@@ -159,7 +159,7 @@ def options_of(sensor: Sensor, kind: type[T]) -> T:
     known = [f.name for f in msgspec.structs.fields(kind)]
     for name in sensor.options:
         if name not in known:
-            from edge_agent.config_rules import nearest
+            from edge_agent.config_values import nearest
 
             raise ConfigError(f'sensor "{sensor.name}": unknown option "{name[:60]}"{nearest(name, known)}')
     try:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from edge_agent.config_rules import nearest
+from edge_agent.config_values import nearest
 from edge_agent.errors import ConfigError
 from edge_agent.variables import VARIABLES, Kind, conversion, per_ppb
 

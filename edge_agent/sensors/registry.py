@@ -67,7 +67,7 @@ def find(name: str) -> DriverSpec:
     for point in _installed():
         if point.name == name:
             return _load(point)
-    from edge_agent.config_rules import nearest  # late: it reads the configuration with the help of the drivers
+    from edge_agent.config_values import nearest  # late: it reads the configuration with the help of the drivers
 
     raise ConfigError(f'unknown driver "{name[:60]}"{nearest(name, names())}')
 

@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from edge_agent.config import Mqtt, Sensor, Station, parse
-from edge_agent.config_rules import value_problem
+from edge_agent.config_values import value_problem
 from edge_agent.errors import ConfigError
 from edge_agent.sensors.registry import DRIVERS, find
 

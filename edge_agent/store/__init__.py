@@ -11,7 +11,8 @@ never be used from more than one thread; another process may read at any time an
 from edge_agent.store.keeper import Keeper
 from edge_agent.store.observations import Fate
 from edge_agent.store.outbox import OutboxCounts, Queued
+from edge_agent.store.pruning import Pruned
 from edge_agent.store.salvage import Salvaged
-from edge_agent.store.store import Pruned, Store
+from edge_agent.store.store import Store
 
 __all__ = ["Fate", "Keeper", "OutboxCounts", "Pruned", "Queued", "Salvaged", "Store"]

@@ -23,12 +23,13 @@ from edge_agent.forecast import Forecast
 from edge_agent.observation import Flag, Judged, RainState, Revision
 from edge_agent.store.observations import Fate, fate_of
 from edge_agent.store.outbox import OutboxCounts, Queued
+from edge_agent.store.pruning import Pruned
 from edge_agent.store.refuge import Refuge
 from edge_agent.store.restamp import Doubtful, Slice, Timeline
 from edge_agent.store.revisions import Recorded
 from edge_agent.store.rows import only
 from edge_agent.store.salvage import Salvaged
-from edge_agent.store.store import Pruned, Store
+from edge_agent.store.store import Store
 from edge_agent.verification import ScoreRow
 
 MOST_SETTLED = 200_000  # rows of the file settled while it cannot be written; then no more of it are sent

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -15,41 +14,29 @@ from numpy.typing import NDArray
 from edge_agent import grid
 from edge_agent.forecast import Forecast
 from edge_agent.observation import Flag, Judged, RainState, Revision
-from edge_agent.store.cells import DAY_S, WORST_RANK
+from edge_agent.store.cells import DAY_S
 from edge_agent.store.connection import Connection, connect, connect_memory
 from edge_agent.store.forecasts import Forecasts
+from edge_agent.store.insert import insert
 from edge_agent.store.learned import Learned
-from edge_agent.store.observations import Fate, Observations, Series
+from edge_agent.store.observations import Fate, Observations
 from edge_agent.store.open_steps import OpenSteps
-from edge_agent.store.outbox import Outbox, OutboxCounts, Policy, Queued, priority_of
+from edge_agent.store.outbox import Outbox, OutboxCounts, Policy, Queued
+from edge_agent.store.past import Past
+from edge_agent.store.pruning import Pruned, prune
 from edge_agent.store.restamp import Doubtful, Restamp, Slice, Timeline
 from edge_agent.store.revisions import Recorded, Revisions
 from edge_agent.store.state import GridDays, Newest, RainTotals
 from edge_agent.store.tables import Tables
+from edge_agent.store.verifying import Verifying
 from edge_agent.verification import ScoreRow
 
-KEEP_GRID_DAYS = 40
-KEEP_FORECAST_DAYS = 8
-KEEP_QUANTILE_DAYS = 1  # scored six hours and a half after the origin, shown for a day
-KEEP_DAY_SCORES = 35  # one by one; then a week is one row
-KEEP_SCORE_DAYS = 400
 _AS_OF = "committed-at"
-_VERIFYING_BEFORE_S = 3600 + grid.MATCH_S  # far enough back to tell how often readings come
-
-
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """How many rows were too old and are gone."""
-
-    observations: int
-    grid_days: int
-    forecasts: int
-    scores: int
 
 
 class Store:
     """Observations, grid, forecasts, scores and outbox of all stations. Every method raises StoreError where the file
-    cannot be read or written. Only for the thread that opened it."""
+    cannot be read or written. Only for the thread that opened it. `tables`: for moving rows between two."""
 
     def __init__(
         self, connection: Connection, *, keep_days: int, outbox_bytes: int, outbox_policy: Policy = "drop_oldest"
@@ -64,18 +51,14 @@ class Store:
         self._learned = Learned(connection)
         self._outbox = Outbox(connection, outbox_bytes, outbox_policy)
         self._revisions = Revisions(connection, self._observations, self._open, self._grid, self._newest)
-        self._restamp = Restamp(self.tables, self._revisions)
-        self._usable: tuple[tuple[str, int, int], list[Series]] | None = None
-        self._identity: tuple[int, int] | None = None
-        connection.forget.append(self._forget)
-
-    @property
-    def tables(self) -> Tables:
-        """What is in it, for moving rows between two."""
-        return Tables(
-            self._connection, self._observations, self._open, self._grid, self._newest, self._rain, self._forecasts,
+        self.tables = Tables(
+            connection, self._observations, self._open, self._grid, self._newest, self._rain, self._forecasts,
             self._outbox,
         )  # fmt: skip
+        self._restamp = Restamp(self.tables, self._revisions)
+        self._past = Past(self._observations, self._grid, self._newest)
+        self._verifying = Verifying(connection, self._observations)
+        self._identity: tuple[int, int] | None = None
 
     @classmethod
     def open(
@@ -92,9 +75,7 @@ class Store:
             StoreError: not permitted, damaged, another program's file, a newer schema; read only: not there.
         """
         connection = connect(Path(path), read_only=read_only)
-        store = cls(
-            connection, keep_days=keep_days, outbox_bytes=int(outbox_mb * 1e6), outbox_policy=outbox_policy
-        )  # fmt: skip
+        store = cls(connection, keep_days=keep_days, outbox_bytes=int(outbox_mb * 1e6), outbox_policy=outbox_policy)
         store._outbox.take_stock()
         store.last_key = store._outbox.last_given()
         with suppress(OSError):
@@ -147,28 +128,9 @@ class Store:
         for a destination it stands for these alone, under its own id. One that brings no new variable changes nothing.
         The answer, by variable, is false where nothing was kept.
         """
-        o = judged.observation
-        self._connection.begin()
-        station = self._observations.station(o.station, make=True)
-        assert station is not None
-        series = self._observations.series(station, o.source)
-        self._grid.load(station, o.t)
-        self._newest.of(station)
-        with self._connection.together():
-            fate, added = self._observations.insert(series, judged)
-            if added is None:
-                return fate
-            if added.part is not None:
-                self._outbox.keep_part(series, o.t, added.earlier)
-            priority = min(o.rank, WORST_RANK) if added.grid else priority_of(added.judged)
-            for destination in destinations:
-                self._outbox.put(destination, series, o.t, added.bytes, added.part, priority)
-        self._open.add(station, o.t)
-        self._grid.put(station, o.t, added.grid, o.rank)
-        self._newest.put(station, added.judged, added.grid)
-        self._rain.put(o.source, o.station, totals or {})
-        self._usable = None
-        self._connection.unsaved += 1
+        fate = insert(self.tables, judged, destinations, totals or {})
+        if fate:
+            self._verifying.forget()
         return fate
 
     def revise(self, revision: Revision, made: float, *, publish: bool = True) -> Counter[Flag]:
@@ -177,7 +139,7 @@ class Store:
         `made`: UTC seconds; `publish`: receivers of live data know these rows."""
         self._connection.begin()
         before = self._revisions.apply(revision, int(made), publish=publish)
-        self._usable = None
+        self._verifying.forget()
         return before
 
     def revisions(self, station: str | None = None, *, by_operator: bool = False) -> list[Recorded]:
@@ -238,22 +200,13 @@ class Store:
     def restamp(self, series: int, slice_: Slice, timeline: Timeline, destinations: Sequence[str] = ()) -> int:
         """Give a slice of the observations the time that `timeline` says, in grid, newest readings, revisions and
         outbox too; what has left for a destination is queued for it once more. How many got another time."""
-        self._usable = None
+        self._verifying.forget()
         return self._restamp.move(series, slice_, timeline, destinations)
 
     def verifying(self, station: str, variable: str, valid_times: grid.Times) -> grid.Values:
         """What came at each valid time, [M] float64, NaN where nothing usable did; as `grid.verifying`. Where several
         sources measure the variable, the best one that has a value stands."""
-        valid = np.asarray(valid_times, np.int64)
-        out = np.full(len(valid), np.nan)
-        if not len(valid):
-            return out
-        span = (station, int(valid.min()) - _VERIFYING_BEFORE_S, int(valid.max()) + grid.MATCH_S)
-        for series in self._usable_readings(span):
-            if variable in series.values:
-                came = grid.verifying(series.times, series.values[variable], variable, valid)
-                out = np.where(np.isnan(out), came, out)
-        return out
+        return self._verifying.at(station, variable, valid_times)
 
     # --- the grid -------------------------------------------------------------------------------------------------
 
@@ -267,12 +220,7 @@ class Store:
         Returns:
             [S, 2880, 8], columns as `grid.GRID_VARIABLES`, usable values only, NaN = missing.
         """
-        out = np.full((len(stations), grid.HISTORY_STEPS, len(grid.GRID_VARIABLES)), np.nan, np.float32)
-        for row, station in enumerate(stations):
-            number = self._observations.station(station)
-            if number is not None:
-                out[row] = self._grid.history(number, origin)
-        return out
+        return self._past.history(stations, origin)
 
     def grid_days(self, station: str, first: int, last: int) -> dict[int, bytes]:
         """A station's packed grid days, by day since 1970; `first` <= day <= `last`."""
@@ -282,7 +230,7 @@ class Store:
     def ages(self, stations: Sequence[str], origin: int) -> list[dict[str, int]]:
         """Per station: seconds from each grid variable's newest usable reading to `origin`, a multiple of 900; a
         variable that was not read in the 30 days before it is left out."""
-        return [self._ages(station, origin) for station in stations]
+        return self._past.ages(stations, origin)
 
     # --- forecasts and scores -------------------------------------------------------------------------------------
 
@@ -442,34 +390,7 @@ class Store:
         """Delete what is too old: observations after `keep_days` (not those that wait in the outbox), grid days after
         40, forecasts after 8 and their quantiles after 1, scores after 400 days; those older than 35 days become sums
         of weeks. Commits now and then, so that the write-ahead log stays small."""
-        grid_days = self._grid.prune(int(now) // DAY_S - KEEP_GRID_DAYS)
-        forecasts, scores = self._forecasts.prune(
-            int(now), KEEP_FORECAST_DAYS, KEEP_QUANTILE_DAYS, KEEP_DAY_SCORES, KEEP_SCORE_DAYS
-        )
-        observations = self._observations.prune(int(now) - self._keep_days * DAY_S)
-        self._revisions.prune(int(now) - self._keep_days * DAY_S)
-        return Pruned(observations, grid_days, forecasts, scores)
-
-    def _ages(self, station: str, origin: int) -> dict[str, int]:
-        number = self._observations.station(station)
-        if number is None:
-            return {}
-        newest = self._newest.of(number).usable
-        later = [name for name, t in newest.items() if t > origin]
-        before = {**newest, **dict.fromkeys(later), **self._grid.newest(number, later, origin)}
-        oldest = origin - grid.HISTORY_STEPS * grid.STEP_S
-        found = {name: t for name, t in before.items() if t is not None and t > oldest}
-        return {name: origin - found[name] for name in grid.GRID_VARIABLES if name in found}
-
-    def _usable_readings(self, span: tuple[str, int, int]) -> list[Series]:
-        """Those of a station between two times; kept for the next question, which is of another variable."""
-        number = self._observations.station(span[0])
-        if self._usable is None or self._usable[0] != span:
-            self._usable = (span, [] if number is None else self._observations.usable(*span))
-        return self._usable[1]
-
-    def _forget(self) -> None:
-        self._usable = None
+        return prune(self.tables, self._revisions, int(now), self._keep_days)
 
 
 def _identity(path: Path) -> tuple[int, int]:

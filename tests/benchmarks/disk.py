@@ -31,7 +31,7 @@ from edge_agent.publish.payloads import status_payload
 from edge_agent.publish.structs import StatusPayload
 from edge_agent.sensors import Health
 from edge_agent.store import Store
-from edge_agent.store.store import KEEP_FORECAST_DAYS, KEEP_QUANTILE_DAYS
+from edge_agent.store.pruning import KEEP_FORECAST_DAYS, KEEP_QUANTILE_DAYS
 from edge_agent.verification import LATE_S, ScoreRow, scored_leads
 
 DAY_S = 86_400

@@ -34,7 +34,10 @@ def test_at_a_full_hour_the_agent_publishes_hours_and_days_from_a_background(tmp
         clock = ManualClock(NOON - 900 + 6)
         running = Running(config, clock)
         try:
-            until(lambda: running.events and running._agent._guided._asking["home"].due > 0, "an answer and a forecast")
+            until(
+                lambda: running.events and running._agent._forecasting._guided._asking["home"].due > 0,
+                "an answer and a forecast",
+            )
             clock.advance(900)
             until(lambda: days, "the days")
         finally:

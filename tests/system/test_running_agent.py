@@ -29,6 +29,8 @@ pytestmark = pytest.mark.system
 
 StartAgent = Callable[[Path], AgentProcess]
 
+GUIDED = ("forecast/hourly", "forecast/daily")  # kinds that need a source of guidance
+
 
 @pytest.fixture
 def board(tmp_path: Path) -> Iterator[Board]:
@@ -83,7 +85,10 @@ def test_a_run_publishes_what_its_schemas_say_and_ends_with_stopped(mosquitto, s
     with Subscriber(mosquitto.host, mosquitto.port) as live:
         agent = start(config).reads("roof")
         board.prints(line(now) + line(now - 7200) + b"noise\n" + line(now + 1, 99))
-        until(lambda: {kind_of(m.topic) for m in live.received} >= KINDS.keys() - {"verify/daily", "qc"}, "each kind")
+        until(
+            lambda: {kind_of(m.topic) for m in live.received} >= KINDS.keys() - {"verify/daily", "qc", *GUIDED},
+            "each kind",
+        )
         until(lambda: len(of_kind(live.received, "obs")) == 2, "the live readings")
         kept = agent.stop()
         until(lambda: live.words("wx/v1/home/availability") == ["online", "stopped"], "the end to be announced")
@@ -92,7 +97,10 @@ def test_a_run_publishes_what_its_schemas_say_and_ends_with_stopped(mosquitto, s
         validate(kind.name, message.payload)
         assert message.qos == 1 and message.content_type == kind.content_type
     waiting = retained(mosquitto.host, mosquitto.port)
-    assert {kind_of(topic) for topic in waiting} == {k.name for k in KINDS.values() if k.retained} - {"verify/daily"}
+    assert {kind_of(topic) for topic in waiting} == {k.name for k in KINDS.values() if k.retained} - {
+        "verify/daily",
+        *GUIDED,
+    }
     forecast = json.loads(waiting["wx/v1/home/forecast/nowcast"].payload)
     assert (forecast["level"], forecast["source"]) == ("nowcast-only", "tiny")
     status = json.loads(waiting["wx/v1/home/status"].payload)
@@ -197,7 +205,7 @@ def test_forecasts_that_came_due_are_scored_and_the_scores_of_a_day_published(mo
     validate("verify/daily", message.payload)
     payload = json.loads(message.payload)
     assert payload["day"] == "2023-11-15"
-    assert payload["scores"].keys() == {"bundle", "persistence", "anomaly-persistence"}
+    assert payload["scores"].keys() == {"bundle", "persistence", "anomaly-persistence", "climatology"}
     assert payload["scores"]["bundle"]["temperature"]["n"] == [24 - lead // 3600 for lead in payload["leads_s"]]
     assert Kept(agent.config).status["home"]["lost"] == {}
 
@@ -236,7 +244,7 @@ def test_a_broker_absent_killed_and_back_without_memory_gets_everything_once_and
     assert times(of_kind(got, "obs/history")) == [stamp(now - 5000 + n) for n in range(5)]
     assert times(of_kind(got, "obs")) == [stamp(now + n) for n in range(12)]
     waiting = {kind_of(topic) for topic in retained(broker.host, broker.port)}
-    assert waiting == {k.name for k in KINDS.values() if k.retained} - {"verify/daily"}
+    assert waiting == {k.name for k in KINDS.values() if k.retained} - {"verify/daily", *GUIDED}
     assert (kept.books.accepted, kept.books.acknowledged, kept.books.queued) == (17, 17, 0)
     assert kept.status["home"]["broker"]["reconnects"] == 1
 
