@@ -213,6 +213,17 @@ def test_what_was_learned_survives_a_restart_and_a_reset_begins_anew(tmp_path, n
     assert gone.exit_code != 0 and "no station" in gone.stderr
 
 
+def test_a_station_without_a_verdict_has_nothing_to_show(tmp_path, nowcaster):
+    config = write_config(tmp_path)
+    with filled(tmp_path / "store.sqlite", recorded(1.2, 900, names=STATES)) as store:
+        adaptation = Adaptation(store, ["home"])
+        adaptation.take_up(nowcaster, "a" * 64)
+        adaptation.save_at_stop()
+        store.commit()
+    shown = CliRunner().invoke(main, ["adaptation", "show", "--config", str(config)])
+    assert shown.exit_code == 1 and "nothing is" in shown.stderr and "1970" not in shown.output
+
+
 def test_a_bundle_of_other_levels_makes_a_station_begin_anew(tmp_path, nowcaster):
     past = recorded(1.6, 900, names=STATES)
     other = Nowcaster(OnnxSession(read_bundle(make_tiny_bundle(tmp_path / "tiny.bundle"))))
