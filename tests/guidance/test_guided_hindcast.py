@@ -148,6 +148,15 @@ def test_guidance_of_other_years_is_refused_instead_of_left_out(tmp_path, bundle
     assert "no run could be used" in result.output
 
 
+def test_runs_that_end_before_the_next_origin_ask_for_a_smaller_every(tmp_path, bundle):
+    history, guidance = daily(tmp_path, 5)
+    lines = ["issued,valid_time,temperature"]
+    lines += [f"2020-01-0{d}T04:00:00Z,2020-01-0{d}T12:00:00Z,1" for d in range(1, 6)]
+    guidance.write_text("\n".join(lines), encoding="utf-8")
+    assert "smaller --every" in run((history, guidance), bundle, "--every", "1d").output
+    assert "smaller --every" not in run((history, guidance), bundle, "--every", "6h").output
+
+
 def test_a_station_without_a_place_is_asked_for(tmp_path, bundle):
     result = run(daily(tmp_path, 5), bundle, site=False)
     assert result.exit_code == 1
