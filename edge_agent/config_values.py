@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import cache
 from ipaddress import ip_network
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
@@ -27,13 +28,22 @@ _Rule = Callable[[Any], str]  # a value -> what is wrong with it, or ""
 
 def value_problem(section: type[msgspec.Struct], key: str, value: object) -> str:
     """What is wrong with one value by itself, in words; empty if nothing is."""
-    field = fields_of(section)[key]
-    try:
-        value = msgspec.convert(value, field.type)
-    except msgspec.ValidationError:
-        return f"must be {_wanted(field.type)}, not {_kind(value)}"
+    kind = fields_of(section)[key].type
+    if problem := type_problem(kind, value):
+        return problem
     rule = _RULES.get((section, key))
-    return rule(value) if rule and value is not None else ""
+    return rule(msgspec.convert(value, kind)) if rule and value is not None else ""
+
+
+def type_problem(kind: Any, value: object, *, strict: bool = True) -> str:
+    """Why a value is not of a type, in words; empty if it is. `strict`: text is no number."""
+    try:
+        msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError:
+        if wanted := _wanted(kind):
+            return f"must be {wanted}, not {_kind(value)}"
+        return f'is "{str(value)[:60]}": must be {_choice(kind)}'
+    return ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -52,9 +62,26 @@ def fields_of(table: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInf
     return {f.name: f for f in msgspec.structs.fields(table)}
 
 
+_WORDS = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
+
+
 def _wanted(kind: Any) -> str:
-    words = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
-    return next((text for t, text in words.items() if kind == t or kind == t | None), "a table")
+    """A type in words; empty for one that says which of its values it takes: `_choice`."""
+    if any(get_origin(part) in (Literal, Annotated) for part in (kind, *get_args(kind))):
+        return ""
+    parts = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    return " or ".join(_WORDS.get(part, "a table") for part in parts if part is not NoneType)
+
+
+def _choice(kind: Any) -> str:
+    """The values that a type of choices, limits or a pattern takes."""
+    part = next(part for part in (kind, *get_args(kind)) if get_origin(part) in (Literal, Annotated))
+    if get_origin(part) is Literal:
+        return " or ".join(f"{choice}" if isinstance(choice, int) else f'"{choice}"' for choice in get_args(part))
+    base, meta = get_args(part)
+    if meta.pattern is not None:
+        return f"text of the form {meta.pattern}"
+    return f"{_WORDS[base]} within {meta.ge:g} to {meta.le:g}"
 
 
 def _kind(value: object) -> str:

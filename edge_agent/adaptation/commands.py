@@ -43,6 +43,10 @@ def show_command(config: Path, station: str | None, json_: bool) -> None:
     except DataError as error:
         raise DataError(f"station {where.id}: what it has learned is not used: {error}") from None
     rows = [row for name in OUTPUT_VARIABLES for row in _rows(learner, name)]
+    if not rows:
+        raise DataError(
+            f"station {where.id}: nothing is learned yet: it is from verdicts, hours after a first forecast"
+        )
     about = {"station": where.id, "learned_until": format_time(learner.learned_until), "bytes": len(kept)}
     click.echo(json.dumps(about | {"rows": rows}, indent=1) if json_ else _table(about, rows))
 

@@ -55,7 +55,7 @@ def unpack(data: bytes, learner: Learner) -> None:
     """
     start = len(VERSION) + _DIGEST
     if data[: len(VERSION)] != VERSION:
-        raise DataError("it was kept by another version of the agent")
+        raise DataError("it was kept by another version of the agent, or is damaged")
     body = data[start:]
     if hashlib.sha256(body).digest() != data[len(VERSION) : start]:
         raise DataError("it is damaged: its checksum is another")

@@ -240,6 +240,11 @@ def guided_hindcast_command(
     origins = np.arange(-(-first // every_s) * every_s, last + 1, every_s, dtype=np.int64)
     if not len(origins):
         raise DataError(f"no origin from {format_time(first)} to {format_time(last)}: choose --start, --end, --every")
+    if not any(int(run.issued) <= last and run.valid[-1] > first for name in pasts for run in runs[name]):
+        raise DataError(
+            f"{guidance}: no run could be used from {format_time(first)} to {format_time(last)}, where the origins lie:"
+            " are `issued` and `valid_time` of the same years as the readings?"
+        )
     cases, cycles = _cases(pasts, runs, nowcaster, origins, adapt=adapt)
     skill = GuidedSkill(nowcaster.levels)
     names = [case.station.id for case in cases]

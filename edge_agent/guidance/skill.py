@@ -100,7 +100,11 @@ class GuidedSkill:
                          f" {'MAE fc':>7} {'raw':>6} {'CRPS':>6} {'80 %':>5}")  # fmt: skip
             lines += [self._line(name, lead) for lead in _shown(leads)]
         if not self.scored():
-            lines += ["", "Nothing to score: no reading at a valid time has a forecast."]
+            lines += [
+                "",
+                "Nothing to score: no reading at a valid time has a forecast. Does each run reach beyond the next",
+            ]
+            lines += ["origin? Otherwise choose a smaller --every."]
         return "\n".join(lines)
 
     def _line(self, name: str, lead: int) -> str:

@@ -156,16 +156,21 @@ def options_of(sensor: Sensor, kind: type[T]) -> T:
     Raises:
         ConfigError: an unknown option (with the nearest name), or a value of the wrong type.
     """
-    known = [f.name for f in msgspec.structs.fields(kind)]
-    for name in sensor.options:
-        if name not in known:
-            from edge_agent.config_values import nearest
+    from edge_agent.config_values import nearest, type_problem  # late: the configuration reads the drivers
 
-            raise ConfigError(f'sensor "{sensor.name}": unknown option "{name[:60]}"{nearest(name, known)}')
+    fields = {f.name: f for f in msgspec.structs.fields(kind)}
+    where = f'sensor "{sensor.name}"'
+    for name, value in sensor.options.items():
+        if name not in fields:
+            raise ConfigError(f'{where}: unknown option "{name[:60]}"{nearest(name, list(fields))}')
+        if problem := type_problem(fields[name].type, value, strict=False):
+            raise ConfigError(f'{where}: option "{name}" {problem}')
+    if missing := [name for name, field in fields.items() if field.required and name not in sensor.options]:
+        raise ConfigError(f'{where}: missing option "{missing[0]}": docs/drivers.md says what it may be')
     try:
         return msgspec.convert(dict(sensor.options), kind, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f'sensor "{sensor.name}": options: {error}') from None
+        raise ConfigError(f"{where}: options: {error}") from None
 
 
 PLACE = ("latitude", "longitude", "elevation_m", "timezone")

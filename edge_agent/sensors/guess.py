@@ -39,6 +39,10 @@ _HINTS = (
 )
 
 
+# what the name of a running total holds
+_TOTAL = re.compile(r"total|count|accum|cumul|sum|tips|today|day|daily|month|year|event")
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """Lines that came. `kind`: `json_lines`, `csv_lines`, or empty for other text; `values`: by path, column name or
@@ -60,7 +64,12 @@ class Text:
                 yield f'#{key} = {{ variable = "...", unit = "..." }}  # {value:g}'
             else:
                 given.add(hint[0])
-                yield f'{key} = {{ variable = "{hint[0]}", unit = "{hint[1]}" }}  # {value:g}'
+                told, note = f'variable = "{hint[0]}", unit = "{hint[1]}"', ""
+                if hint[0] == "rain" and _TOTAL.search(path.lower()):
+                    told += ", counter = true"
+                elif hint[0] == "rain":
+                    note = "; a running total needs counter = true"
+                yield f"{key} = {{ {told} }}  # {value:g}{note}"
 
 
 def text_of(data: bytes) -> Text | None:

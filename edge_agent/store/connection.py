@@ -287,7 +287,9 @@ def explain(error: sqlite3.Error, path: Path) -> tuple[str, str]:
 def unreachable(error: OSError, path: Path) -> StoreError:
     """An error of the system as one of the store."""
     reason = _REASONS.get(error.errno or 0, "cannot-open")
-    return StoreError(f"store {path}: {error.filename}: {error.strerror}: {_permission()}", reason=reason)
+    where = "" if error.filename in (None, str(path)) else f"{error.filename}: "
+    remedy = "mount it for writing, or set another path in [store]" if reason == "read-only" else _permission()
+    return StoreError(f"store {path}: {where}{error.strerror}: {remedy}", reason=reason)
 
 
 def damaged(path: Path, what: str) -> StoreError:

@@ -13,8 +13,8 @@ class Learned:
 
     def get(self, station: str) -> bytes | None:
         """The bytes kept last; none of them: begin anew; None: nothing was ever kept."""
-        rows = self._connection.read("SELECT body FROM learned WHERE station = ?", (station,))
-        return bytes(rows[0][0]) if rows else None
+        rows = self._connection.read("SELECT CAST(body AS BLOB) FROM learned WHERE station = ?", (station,))
+        return rows[0][0] if rows else None
 
     def is_reset(self, station: str) -> bool:
         """Whether it shall begin anew."""

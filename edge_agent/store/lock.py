@@ -56,7 +56,7 @@ class Lock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT) or not self._path.exists():
                 raise
             return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
 

@@ -90,12 +90,12 @@ def quantize_int8(
 
 
 def enter_in_float(model: onnx.ModelProto, first: str) -> None:
-    """Take out, in place, the rounding of what the node `first` reads, for all that read it. Their weights stay INT8."""
+    """Take out, in place, the rounding of what the node `first` reads, for all that read it; weights stay in INT8."""
     made = {output: node for node in model.graph.node for output in node.output}
     back = made.get(next(node for node in model.graph.node if node.name == first).input[0])
-    there = made.get(back.input[0]) if back is not None and back.op_type == "DequantizeLinear" else None
-    if there is None or there.op_type != "QuantizeLinear":
+    if back is None or back.op_type != "DequantizeLinear":
         return
+    there = made[back.input[0]]
     for node in model.graph.node:
         for i, name in enumerate(node.input):
             if name == back.output[0]:

@@ -213,6 +213,32 @@ def test_what_was_learned_survives_a_restart_and_a_reset_begins_anew(tmp_path, n
     assert gone.exit_code != 0 and "no station" in gone.stderr
 
 
+def test_a_station_without_a_verdict_has_nothing_to_show(tmp_path, nowcaster):
+    config, past = write_config(tmp_path), recorded(1.2, 900, names=STATES)
+    with filled(tmp_path / "store.sqlite", past) as store:
+        adaptation = Adaptation(store, ["home"])
+        adaptation.take_up(nowcaster, "a" * 64)
+        follow(adaptation, store, nowcaster, int(origins_between(past, 900)[0]))
+        adaptation.save_at_stop()
+        store.commit()
+    shown = CliRunner().invoke(main, ["adaptation", "show", "--config", str(config)])
+    assert shown.exit_code == 1 and "nothing is learned yet" in shown.stderr and "1970" not in shown.output
+
+
+@pytest.mark.parametrize("body", ["text where bytes belong", 7, b"noise" * 99])
+def test_a_row_that_nobody_learned_is_told_and_begun_anew(tmp_path, nowcaster, body, caplog):
+    config, past = write_config(tmp_path), recorded(1.2, 900, names=STATES)
+    with filled(tmp_path / "store.sqlite", past) as store:
+        store.keep_learned("home", body)
+        store.commit()
+        shown = CliRunner().invoke(main, ["adaptation", "show", "--config", str(config)])
+        assert shown.exit_code == 1 and "is not used" in shown.stderr
+        adaptation = Adaptation(store, ["home"])
+        adaptation.take_up(nowcaster, "a" * 64)
+        assert follow(adaptation, store, nowcaster, int(origins_between(past, 900)[0])).variables
+        assert "begins anew" in caplog.text
+
+
 def test_a_bundle_of_other_levels_makes_a_station_begin_anew(tmp_path, nowcaster):
     past = recorded(1.6, 900, names=STATES)
     other = Nowcaster(OnnxSession(read_bundle(make_tiny_bundle(tmp_path / "tiny.bundle"))))

@@ -139,6 +139,24 @@ def test_a_file_that_is_no_guidance_is_refused_by_row(tmp_path, bundle, header, 
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize("day", ["2001-01-02", "2039-01-02"])
+def test_guidance_of_other_years_is_refused_instead_of_left_out(tmp_path, bundle, day):
+    history, guidance = daily(tmp_path, 5)
+    guidance.write_text(f"issued,valid_time,temperature\n{day}T00:00:00Z,{day}T06:00:00Z,1\n", encoding="utf-8")
+    result = run((history, guidance), bundle)
+    assert result.exit_code == 1
+    assert "no run could be used" in result.output
+
+
+def test_runs_that_end_before_the_next_origin_ask_for_a_smaller_every(tmp_path, bundle):
+    history, guidance = daily(tmp_path, 5)
+    lines = ["issued,valid_time,temperature"]
+    lines += [f"2020-01-0{d}T04:00:00Z,2020-01-0{d}T12:00:00Z,1" for d in range(1, 6)]
+    guidance.write_text("\n".join(lines), encoding="utf-8")
+    assert "smaller --every" in run((history, guidance), bundle, "--every", "1d").output
+    assert "smaller --every" not in run((history, guidance), bundle, "--every", "6h").output
+
+
 def test_a_station_without_a_place_is_asked_for(tmp_path, bundle):
     result = run(daily(tmp_path, 5), bundle, site=False)
     assert result.exit_code == 1

@@ -27,6 +27,15 @@ def test_json_lines_are_told_with_their_paths():
     ]
 
 
+@pytest.mark.parametrize(("name", "counter"), [("rain_total", True), ("dailyrainmm", True), ("rain", False)])
+def test_a_running_total_of_rain_is_not_taken_for_rain_of_each_message(name, counter):
+    text = text_of(json.dumps({name: 12.4, "temp": 3}).encode() + b"\n" + json.dumps({name: 12.6}).encode())
+    assert text is not None
+    lines = list(text.map_lines())
+    assert ("counter" in tomllib.loads("\n".join(lines))["sensor"]["map"][name]) == counter
+    assert "counter = true" in lines[1]
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", " "])
 @pytest.mark.parametrize("header", [True, False])
 def test_separated_values_are_told_with_their_columns(delimiter, header):

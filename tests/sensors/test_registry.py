@@ -116,3 +116,23 @@ def test_a_broken_package_is_told_only_when_its_driver_is_asked_for(acme, instal
 def test_a_package_cannot_take_the_place_of_a_built_in_driver(install):
     install("usurper", "raise SystemExit", {"json_lines": "usurper:SPEC"})
     assert find("json_lines") is DRIVERS["json_lines"] and names().count("json_lines") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "said"),
+    [
+        ("modbus", (), 'missing option "map"'),
+        ("davis_vantage", ("rain_click_mm=little",), '"rain_click_mm" must be a number, not text'),
+        ("nmea", ("pressure=sea",), '"pressure" is "sea": must be "station" or "sea_level" or "altimeter"'),
+        ("nmea", ("elevation_m=99999",), '"elevation_m" is "99999": must be a number within -430 to 9000'),
+        ("modbus", ("map=renke", "stopbits=3"), '"stopbits" is "3": must be 1 or 2'),
+        ("vaisala_wxt", ("address=12",), '"address" is "12": must be text of the form'),
+    ],
+)
+def test_a_wrong_option_says_what_it_may_be(tmp_path, name, words, said):
+    recording = tmp_path / "recording"
+    recording.write_bytes(b"")
+    options = [part for word in words for part in ("--option", word)]
+    result = CliRunner().invoke(main, ["decode", name, str(recording), *options])
+    assert result.exit_code == 1
+    assert said in result.stderr

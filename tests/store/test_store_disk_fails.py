@@ -282,6 +282,16 @@ def test_a_disk_that_is_read_only_at_the_start_is_read_and_written_once_it_may_b
             assert times(after) == list(range(305)) and rain(after, DAY + 3600) == pytest.approx(152.5)
 
 
+def test_a_disk_that_was_never_written_says_that_it_is_read_only(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small") as small:
+        if small is None:
+            pytest.skip("only root can mount a read-only disk")
+        small.read_only(True)
+        with keeper(small.folder) as store:
+            assert "Read-only" in store.trouble and "mount it for writing" in store.trouble
+            assert store.trouble.count("store.sqlite") == 1 and "No such file" not in store.trouble
+
+
 def test_a_folder_in_the_place_of_the_file_is_left_alone_and_the_file_made_when_it_is_gone(tmp_path: Path) -> None:
     (tmp_path / "store.sqlite").mkdir()
     with keeper(tmp_path) as store:
