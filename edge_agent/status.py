@@ -276,7 +276,7 @@ def _render_station(report: StationReport) -> Iterator[str]:
     if report.skill:
         yield from _render_skill(report.skill)
     else:
-        yield "  skill     none yet: a forecast is scored six hours after its origin"
+        yield "  skill     none yet: a forecast is scored six and a half hours after its origin"
 
 
 def _render_salvage(salvage: Salvaged) -> str:
