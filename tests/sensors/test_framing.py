@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from edge_agent.sensors.driver import Framer
@@ -144,6 +144,7 @@ def test_a_lost_byte_costs_the_frame_it_was_of_and_no_other(sent, data):
     which = data.draw(st.integers(0, len(sent) - 2))
     at = data.draw(st.integers(0, LENGTH - 1))
     broken = sent[which][:at] + sent[which][at + 1 :]
+    assume(not sound(broken + MARKER[:1]))  # what it then looks like has one chance in 256 of the right sum
     messages = feed(frames(), [b"".join([*sent[:which], broken, *sent[which + 1 :]])])
     assert [m for m in messages if isinstance(m, bytes)] == sent[:which] + sent[which + 1 :]
     assert any(isinstance(m, Refusal) for m in messages)

@@ -9,13 +9,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from edge_agent import config as c
 from edge_agent.clock import SystemClock
+from edge_agent.guidance.daily import DayOutlook
 from edge_agent.observation import Flag, Revision, Verdict
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
@@ -130,7 +133,11 @@ def publish_states(agent: Agent, station: c.Station = STATION) -> None:
     agent.publisher.info(station.id, info_payload(station, ["temperature"], "wx-1", "a" * 64))
     agent.publisher.status(station.id, status)
     agent.publisher.verify_daily(station.id, verify_payload("2024-05-01", [row]))
-    agent.publisher.forecast(forecast(station.id, origin=now - now % 900, issued=now))
+    made = forecast(station.id, origin=now - now % 900, issued=now)
+    agent.publisher.forecast(made)
+    agent.publisher.hourly(made)
+    day = DayOutlook(date(2024, 5, 2), now, now + 86_400, {"temperature_max": (20.0, np.linspace(15.0, 25.0, 11))})
+    agent.publisher.daily(made, [day], "UTC")
 
 
 def test_a_station_that_dies_is_offline_for_all_who_look(mosquitto):
