@@ -125,7 +125,7 @@ def test_batteries_and_the_length_of_an_archive_record(build):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"elevation_m": "high"}, "options: "),
+        ({"elevation_m": "high"}, 'option "elevation_m" must be a number, not text'),
         ({"elevation_m": math.inf}, "must lie within -430 to 9000 m"),
         ({"us_units": 2}, "1 \\(US\\), 16 \\(METRIC\\) or 17"),
     ],
