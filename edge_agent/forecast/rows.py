@@ -7,10 +7,10 @@ they ascend; wrap them to 0-360 for a compass.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,30 +28,27 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
-class ForecastWriter:
-    """FORECASTS.csv, written part by part; without a path, nothing.
+COLUMNS = ("origin", "valid_time", "lead_s", "variable", "observed", "mean", "p")
 
-    Columns: origin, valid_time, lead_s, variable, observed, mean, p, and q<level> per quantile. Events are rows with
-    the variable `event:<name>`, their probability in `p` and 0 or 1 in `observed`. A variable that was not read in the
-    30 days before an origin has no rows there; one without a forecast has rows without numbers.
+
+class ForecastFile:
+    """A CSV file of forecasts, opened with its header; without a path, nothing is written.
 
     Raises:
         ConfigError: the file cannot be written.
     """
 
-    def __init__(self, path: Path | None, nowcaster: Nowcaster) -> None:
-        self._path = path
-        self._nowcaster = nowcaster
+    def __init__(self, path: Path | None, columns: Sequence[str]) -> None:
+        self._path, self._columns = path, columns
         self._file: TextIO | None = None
 
-    def __enter__(self) -> ForecastWriter:
+    def __enter__(self) -> Self:
         if self._path is not None:
             try:
                 self._file = self._path.open("w", encoding="utf-8", newline="")
             except OSError as error:
                 raise self._failed(error) from None
-            self._put(",".join(("origin", "valid_time", "lead_s", "variable", "observed", "mean", "p")))
-            self._put("," + ",".join(quantile_columns(self._nowcaster.levels)) + "\n")
+            self._put([",".join(self._columns) + "\n"])
         return self
 
     def __exit__(
@@ -63,10 +60,36 @@ class ForecastWriter:
             except OSError as failure:
                 raise self._failed(failure) from None
 
+    def _put(self, lines: Iterable[str]) -> None:
+        """Append lines, none of which is made where there is no file."""
+        if self._file is not None:
+            try:
+                self._file.write("".join(lines).replace(",nan", ","))
+            except OSError as error:
+                raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> ConfigError:
+        return ConfigError(f"{self._path}: cannot be written: {error.strerror}")
+
+
+class ForecastWriter(ForecastFile):
+    """FORECASTS.csv, written part by part; without a path, nothing.
+
+    Columns: origin, valid_time, lead_s, variable, observed, mean, p, and q<level> per quantile. Events are rows with
+    the variable `event:<name>`, their probability in `p` and 0 or 1 in `observed`. A variable that was not read in the
+    30 days before an origin has no rows there; one without a forecast has rows without numbers.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path | None, nowcaster: Nowcaster) -> None:
+        super().__init__(path, (*COLUMNS, *quantile_columns(nowcaster.levels)))
+        self._nowcaster = nowcaster
+
     def write(self, part: Part) -> None:
         """Append the rows of a part."""
-        if self._file is not None:
-            self._put("".join(self._rows(part)).replace(",nan", ","))
+        self._put(self._rows(part))
 
     def _rows(self, part: Part) -> Iterator[str]:
         n, leads_s = self._nowcaster, self._nowcaster.leads_s
@@ -93,16 +116,6 @@ class ForecastWriter:
                     if rung[v] >= 0:
                         came, chance = chances[row][i][e]
                         yield f"{head},{name},{came:.0f},,{chance:.4f}{empty}\n"
-
-    def _put(self, text: str) -> None:
-        assert self._file is not None
-        try:
-            self._file.write(text)
-        except OSError as error:
-            raise self._failed(error) from None
-
-    def _failed(self, error: OSError) -> ConfigError:
-        return ConfigError(f"{self._path}: cannot be written: {error.strerror}")
 
 
 def forecast_csv(forecast: Forecast) -> str:

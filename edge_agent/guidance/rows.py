@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TextIO
 
 import numpy as np
 
 from edge_agent.clock import format_time
-from edge_agent.errors import ConfigError
-from edge_agent.forecast.rows import decimals, quantile_columns
+from edge_agent.forecast.rows import COLUMNS, ForecastFile, decimals, quantile_columns
 from edge_agent.guidance import Floats, Times
 from edge_agent.guidance.skill import GuidedSkill
 from edge_agent.verification import EVENT
-
-COLUMNS = ("origin", "valid_time", "lead_s", "variable", "observed", "mean", "p")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +48,18 @@ class Rows:
             skill.add(self.name, self.lead_s, (self.mean, self.quantiles), self.beside, self.observed)
 
 
-class GuidedWriter:
+class GuidedWriter(ForecastFile):
     """FORECASTS.csv as of `forecast.rows.ForecastWriter`, with `source` behind its columns and, where there are many,
     `station` behind that; without a path, nothing. Raises ConfigError: the file cannot be written."""
 
     def __init__(self, path: Path | None, levels: Sequence[float], stations: Sequence[str] | None) -> None:
-        self._path, self._levels, self._stations = path, levels, stations
-        self._file: TextIO | None = None
-
-    def __enter__(self) -> GuidedWriter:
-        if self._path is not None:
-            try:
-                self._file = self._path.open("w", encoding="utf-8", newline="")
-            except OSError as error:
-                raise self._failed(error) from None
-            last = ("source", "station") if self._stations else ("source",)
-            self._put(",".join((*COLUMNS, *quantile_columns(self._levels), *last)) + "\n")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            try:
-                self._file.close()
-            except OSError as failure:
-                raise self._failed(failure) from None
+        last = ("source", "station") if stations else ("source",)
+        super().__init__(path, (*COLUMNS, *quantile_columns(levels), *last))
+        self._levels, self._stations = levels, stations
 
     def write(self, origin: int, rows: Sequence[Rows]) -> None:
         """Append the rows of an origin."""
-        if self._file is not None:
-            self._put("".join(line for part in rows for line in self._lines(origin, part)).replace(",nan", ","))
+        self._put(line for part in rows for line in self._lines(origin, part))
 
     def _lines(self, origin: int, part: Rows) -> Iterator[str]:
         start, end = format_time(origin), f",{part.source}\n"
@@ -101,13 +77,3 @@ class GuidedWriter:
         numbers = np.column_stack([part.observed, part.mean, part.quantiles])
         for head, values in zip(heads, (np.round(numbers, digits) + 0.0).tolist(), strict=True):
             yield head + form % tuple(values) + end
-
-    def _put(self, text: str) -> None:
-        assert self._file is not None
-        try:
-            self._file.write(text)
-        except OSError as error:
-            raise self._failed(error) from None
-
-    def _failed(self, error: OSError) -> ConfigError:
-        return ConfigError(f"{self._path}: cannot be written: {error.strerror}")
