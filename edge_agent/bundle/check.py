@@ -264,6 +264,8 @@ def _check_runtime(manifest: Manifest) -> None:
     if len(manifest.runtime) != 1:
         raise BundleError("runtime", "it names no version of onnxruntime or ai-edge-litert that it needs, or both")
     ((name, floor),) = manifest.runtime.items()
+    if name == LITERT and manifest.looks_around:
+        raise BundleError("runtime", f'{name} runs one station at a time: the input "group" needs {ONNX}')
     here = installed_runtime(name)
     if _parsed(here) < _parsed(floor):
         raise BundleError("runtime", f"it needs {name} >= {floor}, this device has {here}")

@@ -27,7 +27,7 @@ from edge_agent.bundle.limits import Limits
 from edge_agent.bundle.manifest import Manifest
 from edge_agent.bundle.reader import Bundle, read_bundle
 from edge_agent.errors import BundleError
-from edge_agent.inference import Array
+from edge_agent.inference import Array, Session
 from edge_agent.variables import VARIABLES, Kind
 
 _REFUSED = 3  # the child's exit status when it refused the bundle itself: `word<TAB>detail` stands on its output
@@ -155,14 +155,30 @@ def check_golden(bundle: Bundle) -> None:
     """Run the golden samples in this process: only for the child and for the factory.
 
     Raises:
-        BundleError: `golden`, with the differences; what loading and running raise.
+        BundleError: `golden`, with the differences, also from the same rows without those of other groups; what loading
+            and running raise.
     """
     from edge_agent.inference.opening import open_session
 
     inputs, outputs = unpack_golden(bundle.golden)
-    problems = compare(bundle.manifest, outputs, open_session(bundle).run(inputs))
+    session = open_session(bundle)
+    problems = compare(bundle.manifest, outputs, session.run(inputs))
+    if not problems and bundle.manifest.looks_around:
+        problems = _mixed(session, inputs, outputs)
     if problems:
         raise BundleError("golden", "; ".join(problems[:5]))
+
+
+def _mixed(session: Session, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> list[str]:
+    """Where a row answers otherwise without the rows of other groups and origins, of which it may know nothing."""
+    origin = inputs["origin"]
+    pairs = np.stack([inputs.get("group", np.arange(len(origin))), origin], axis=1)
+    problems = []
+    for pair in np.unique(pairs, axis=0):
+        rows = (pairs == pair).all(axis=1)
+        alone = session.run({name: value[rows] for name, value in inputs.items()})
+        problems += compare(session.manifest, {name: value[rows] for name, value in outputs.items()}, alone)
+    return [f"without the rows of other groups, {problem}" for problem in problems]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -131,6 +131,11 @@ class Manifest(_Part, frozen=True):
     provenance: Provenance
     licence: str
 
+    @property
+    def looks_around(self) -> bool:
+        """True if rows of one group see each other: then what neighbours read matters."""
+        return any(tensor.name == "group" for tensor in self.inputs)
+
     def output_variables(self) -> tuple[str, ...]:
         """Names along the last variable axis of `mean`."""
         return next(tuple(a.name for a in t.axis) for t in self.outputs if t.name == "mean")

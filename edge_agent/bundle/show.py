@@ -38,6 +38,8 @@ def describe(bundle: Bundle, *, verified: bool = False) -> Iterator[str]:
     yield f"  trust     {'shipped with the agent' if bundle.trust == 'package' else 'unsigned'}"
     yield f"  needs     {', '.join(f'{name} >= {floor}' for name, floor in manifest.runtime.items())}"
     yield f"  leads     {len(leads)}, from {leads[0] // 60} min to {leads[-1] // 60} min; quantiles {_numbers(levels)}"
+    if manifest.looks_around:
+        yield "  sees      stations near by, where a gateway or a folder of neighbours has some"
     for event in manifest.events:
         reached = f"{event.variable} {event.comparison} {event.threshold:g} {event.unit}"
         yield f"  event     {event.name}: {reached} in a step"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.bundle.manifest import Event
-from edge_agent.bundle.station_task import EVENTS, GROUP, OUTPUT_VARIABLES
+from edge_agent.bundle.station_task import EVENTS, OUTPUT_VARIABLES
 from edge_agent.circle import compass
 from edge_agent.config import Station
 from edge_agent.errors import BundleError
@@ -99,7 +99,7 @@ class Nowcaster:
             manifest = session.manifest
             self.leads_s, self.levels, self.events = manifest.leads_s, manifest.quantiles, manifest.events
             self.source, self.bundle = manifest.name, f"{manifest.name} {manifest.version}"
-            self.looks_around = any(tensor.name == GROUP.name for tensor in manifest.inputs)
+            self.looks_around = manifest.looks_around
 
     def forecast(
         self,

@@ -120,7 +120,17 @@ def check_bundle(config: Config) -> str:
     bundle = f"{manifest.name} {manifest.version} ({manifest.precision})"
     if loaded.why:
         raise ConfigError(f"{loaded.why}: {bundle}")
-    return f"{bundle}, golden samples right here"
+    seen = f", {_in_sight(config)}" if manifest.looks_around else ""
+    return f"{bundle}, golden samples right here{seen}"
+
+
+def _in_sight(config: Config) -> str:
+    """How many stations see others, for a bundle that looks at neighbours."""
+    from edge_agent.forecast.groups import REACH_KM, groups
+
+    group = groups(config.stations).tolist()
+    near = sum(group.count(number) > 1 for number in group)
+    return f"sees neighbours: {near} of {len(group)} stations have some within {REACH_KM:g} km"
 
 
 def check_broker(config: Config, clock: Clock) -> str:

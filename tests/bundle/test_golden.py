@@ -48,6 +48,30 @@ def test_a_bundle_that_answers_differently_is_refused_with_the_variable(tmp_path
     assert word(caught) == "golden"
 
 
+def test_rows_that_see_each_other_are_tried_together(tmp_path: Path) -> None:
+    path = make_tiny_bundle(tmp_path / "a.bundle", near=True)
+    verify_golden(path, digest(path))
+    inputs = tiny_inputs(3, near=True)
+    alone = tiny_expected({name: value for name, value in inputs.items() if name != "group"})
+    other = make_tiny_bundle(tmp_path / "b.bundle", near=True, golden=pack_golden(inputs, alone))
+    with pytest.raises(BundleError, match="mean of temperature: differs"):
+        verify_golden(other, digest(other))
+
+
+def test_a_graph_that_lets_rows_see_beyond_their_group_is_refused(tmp_path: Path) -> None:
+    model = onnx.load_from_string(tiny_model(near=True))
+    (sees,) = (node for node in model.graph.node if node.output[0] == "sees")
+    sees.input[0] = "origin_same"  # whatever the group
+    inputs = tiny_inputs(3, near=True)
+    leaky = tiny_expected(inputs | {"group": np.zeros(3, np.int64)})
+    path = make_tiny_bundle(
+        tmp_path / "a.bundle", near=True, model=model.SerializeToString(), golden=pack_golden(inputs, leaky)
+    )
+    with pytest.raises(BundleError, match="without the rows of other groups, mean of temperature: differs") as caught:
+        verify_golden(path, digest(path))
+    assert word(caught) == "golden"
+
+
 def test_what_the_reader_refuses_keeps_its_word(tmp_path: Path) -> None:
     path = make_tiny_bundle(tmp_path / "a.bundle", counter=0)
     with pytest.raises(BundleError) as caught:

@@ -42,6 +42,11 @@ def test_a_person_sees_name_tensors_budget_skill_provenance_and_card(tmp_path: P
         assert words in result.output
 
 
+def test_a_bundle_that_looks_at_neighbours_is_told_from_one_that_does_not(tmp_path: Path) -> None:
+    near, plain = (make_tiny_bundle(tmp_path / f"{near}.bundle", near=near) for near in (True, False))
+    assert "sees      stations near by" in run(str(near)).output and "sees" not in run(str(plain)).output
+
+
 def test_json_is_the_file_itself(tmp_path: Path) -> None:
     path = make_tiny_bundle(tmp_path / "a.bundle")
     result = run(str(path), "--json")

@@ -20,6 +20,7 @@ from edge_agent.forecasting import CHUNK, Forecasting
 from edge_agent.inference.onnx import OnnxSession
 from edge_agent.observation import Judged, Observation
 from edge_agent.quality.spatial import distance_km
+from edge_agent.setup.check import check_bundle
 from edge_agent.store import Keeper
 from tests.agents import write_config
 from tests.forecast.series import START, windows
@@ -197,6 +198,24 @@ def test_a_gateway_forecasts_each_station_with_those_near_it(tmp_path, bundle):
         newest = [float(id_[1:]) for id_ in group - {late}]
         if newest:  # one that is late holds nobody up, and is told what the others say
             np.testing.assert_allclose(forecast.variables["temperature"].mean[0], np.mean(newest), rtol=1e-6)
+
+
+def test_where_the_shipped_bundle_stands_in_for_one_that_is_refused_forecasts_go_on(tmp_path, bundle):
+    file = gateway(tmp_path, bundle)
+    file.write_text(file.read_text().replace("allow_unsigned = true", "allow_unsigned = false"))
+    config, clock = load(file), ManualClock(NOW + 100)
+    with Keeper(config.store, clock) as store:
+        readings(store, config.stations[0].id, 7.0, NOW)
+        forecasting = taken_up(config, clock, store)
+        made = [forecast for part in forecasting.parts() for forecast in forecasting.nowcasts(part, NOW, "")]
+    assert "unsigned" in forecasting.bundle.why and forecasting.bundle.session is not None
+    assert sorted(forecast.station for forecast in made) == sorted(station.id for station in config.stations)
+    own = next(forecast for forecast in made if forecast.station == config.stations[0].id)
+    assert np.isfinite(own.variables["temperature"].mean).all()
+
+
+def test_a_check_says_how_many_stations_see_others(tmp_path, bundle):
+    assert "73 of 74 stations have some within 60 km" in check_bundle(load(gateway(tmp_path, bundle)))
 
 
 def test_a_bundle_without_groups_takes_the_stations_as_they_are_configured(tmp_path):

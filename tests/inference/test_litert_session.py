@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.bundle import station_task
 from edge_agent.bundle.golden import pack_golden, verify_golden
 from edge_agent.bundle.reader import read_bundle
 from edge_agent.bundle.tflite_wire import read_tflite
@@ -76,6 +78,12 @@ def test_a_model_of_the_other_runtime_is_refused(tmp_path: Path) -> None:
         read_bundle(make(tmp_path / "b.bundle", runtime={"ai-edge-litert": "99"}))
     with pytest.raises(BundleError, match="or both"):
         read_bundle(make(tmp_path / "c.bundle", runtime={"ai-edge-litert": "2.0", "onnxruntime": "1.20"}))
+
+
+def test_neighbours_need_a_runtime_that_takes_several_stations_at_a_time(tmp_path: Path) -> None:
+    tensors = msgspec.to_builtins((*station_task.INPUTS, station_task.GROUP))
+    with pytest.raises(BundleError, match='one station at a time: the input "group" needs onnxruntime'):
+        read_bundle(make(tmp_path / "a.bundle", inputs=tensors))
 
 
 def test_operators_and_names_are_read_without_running_it() -> None:
