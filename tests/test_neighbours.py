@@ -177,6 +177,34 @@ def test_a_forecast_from_a_file_sees_them_too(bundle, folder, roof):
     assert there == pytest.approx(newest[0], abs=0.01)
 
 
+def guidance(path: Path) -> Path:
+    """A run of the weather model every six hours."""
+    lines = ["issued,valid_time,temperature"]
+    for run_at in range(START, START + 3 * DAY_S, 6 * 3600):
+        lines += [f"{run_at},{run_at + lead},12" for lead in range(3600, 24 * 3600 + 1, 3600)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_guidance_is_blended_with_forecasts_that_saw_them(bundle, folder, roof, tmp_path):
+    options = ["--guidance", guidance(tmp_path / "g.csv"), "--bundle", bundle, "--every", "12h", "--no-adapt"]
+    told = run("hindcast", roof, "--neighbours", folder, *options, "--json")
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["neighbours"] == ["lake", "hill"]
+    assert json.loads(run("hindcast", roof, *options, "--json").stdout)["neighbours"] == []
+
+
+def test_guidance_of_many_stations_sees_nobody_and_says_so(bundle, folder, tmp_path):
+    for name, column in (("h.csv", "time,station,temperature"), ("g.csv", "issued,valid_time,station,temperature")):
+        times = [START + 900 * i for i in range(200)]
+        rows = [f"{t},{f'{t + 3600},' if name == 'g.csv' else ''}a,10" for t in times]
+        (tmp_path / name).write_text("\n".join([column, *rows]) + "\n")
+    told = run(
+        "hindcast", tmp_path / "h.csv", "--guidance", tmp_path / "g.csv", "--neighbours", folder, "--bundle", bundle
+    )
+    assert told.exit_code == 1 and "is for one station" in told.output
+
+
 def test_a_bundle_that_looks_at_nobody_says_so(folder, roof, tmp_path):
     plain = make_tiny_bundle(tmp_path / "plain.bundle")
     told = run("hindcast", roof, "--neighbours", folder, "--bundle", plain, "--no-adapt", "--every", "12h")

@@ -3,7 +3,8 @@ the agent does it: all are published, then they are kept with their baselines.
 
     python tests/benchmarks/stations.py [--stations 1000] [--chunk 64]
 
-The baseline is anomaly persistence in numpy, in the same chunks on the same store. Memory is that of this process,
+All stand in one place, so that a bundle that looks at neighbours sees as many as it ever does; chunks cut no group. The
+baseline is anomaly persistence in numpy, in the same chunks on the same store. Memory is that of this process,
 which holds the store, the model and the MQTT connection but no sensors.
 """
 
@@ -20,6 +21,7 @@ from store_history import DAYS, START, fill
 
 from edge_agent.config import Station
 from edge_agent.forecast.baselines import beside
+from edge_agent.forecast.groups import groups, whole
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.store import Store
 from edge_agent.verification import scored_leads
@@ -33,7 +35,12 @@ def main() -> None:
     args = parser.parse_args()
     model, persistence = nowcasters(args.bundle)
     stations = [Station(f"s{i}", 50.98, 3.82, 20.0) for i in range(args.stations)]
-    chunks = [stations[i : i + args.chunk] for i in range(0, len(stations), args.chunk)]
+    began = time.perf_counter()
+    group = groups(stations) if model.looks_around else np.arange(len(stations))
+    order = np.argsort(group, kind="stable")
+    stations, group = [stations[row] for row in order.tolist()], group[order]
+    print(f"{len(np.unique(group))} groups, found in {time.perf_counter() - began:.3f} s")
+    chunks = [(stations[part], group[part]) for part in whole(group, args.chunk)]
     origin = START + DAYS * 86_400 - 900
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "bench.sqlite"
@@ -45,11 +52,11 @@ def main() -> None:
                 began, inference = time.perf_counter(), 0.0
                 before = publishing.health().published
                 made = []
-                for chunk in chunks:
+                for chunk, its in chunks:
                     ids = [station.id for station in chunk]
                     history, ages = store.history(ids, origin), store.ages(ids, origin)
                     asked = time.perf_counter()
-                    made.append(nowcaster.forecast(chunk, history, ages, origin, origin + 5))
+                    made.append(nowcaster.forecast(chunk, history, ages, origin, origin + 5, group=its))
                     inference += time.perf_counter() - asked
                     for forecast in made[-1]:
                         publishing.forecast(forecast)
