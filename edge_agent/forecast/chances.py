@@ -24,7 +24,9 @@ def with_derived(events: Sequence[Event]) -> tuple[Event, ...]:
     return (*events, *(event for event in DERIVED_EVENTS if event.name not in named))
 
 
-def derive(probability: Floats, quantiles: Floats, levels: Sequence[float], events: Sequence[Event]) -> None:
+def derive(
+    probability: Floats, quantiles: NDArray[np.floating], levels: Sequence[float], events: Sequence[Event]
+) -> None:
     """Set the probabilities [..., E] of the derived among `events` [E] from quantiles [..., V, Q] of the output
     variables, in place; NaN where a quantile is."""
     for e, event in enumerate(events):

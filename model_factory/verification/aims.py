@@ -6,7 +6,7 @@ The numbers were set before any model was scored by them, and are no gate: `gate
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,8 +92,7 @@ def _rmse_ratio(pairs: Pairs, rivals: tuple[str, ...]) -> Floats:
     columns = [OUTPUT_VARIABLES.index(name) for name in LINEAR]
     if any(rival not in pairs.means for rival in rivals):
         return np.full((len(PAIRED_LEADS_S), len(columns)), np.nan)
-    squares = [squared_errors(pairs, pairs.means[source])[..., columns] for source in (MODEL, *rivals)]
-    own, *others = _common(squares)
+    own, *others = _common([squared_errors(pairs, pairs.means[source])[..., columns] for source in (MODEL, *rivals)])
     return np.asarray(np.sqrt(own / np.min(others, axis=0)))
 
 
@@ -101,15 +100,15 @@ def _crps(network: str, pairs: Pairs) -> Iterator[Aim]:
     columns = [OUTPUT_VARIABLES.index(name) for name in LINEAR]
     for rival, words in ((RIDGE, "ridge"), (LIGHTGBM, "LightGBM")):
         if rival in pairs.crps:
-            own, other = _common([np.asarray(pairs.crps[s][..., columns], np.float64) for s in (MODEL, rival)])
+            own, other = _common([pairs.crps[source][..., columns] for source in (MODEL, rival)])
             yield Aim(network, f"CRPS / dressed {words}", _mean(own / other), DRESSED)
 
 
-def _common(losses: list[Floats]) -> list[Floats]:
+def _common(losses: Sequence[NDArray[np.floating]]) -> list[Floats]:
     """Means over the origins that all have, [7, V] each; NaN where there is none, and where the first is 0."""
     there = ~np.logical_or.reduce([np.isnan(loss) for loss in losses])
     n = there.sum(axis=0)
-    sums = [np.where(there, loss, 0.0).sum(axis=0) for loss in losses]
+    sums = [np.where(there, loss, 0.0).sum(axis=0, dtype=np.float64) for loss in losses]
     known = (n > 0) & np.logical_and.reduce([total > 0 for total in sums])
     return [np.where(known, total / np.maximum(n, 1), np.nan) for total in sums]
 
@@ -119,7 +118,9 @@ def _coverage(network: str, pairs: Pairs) -> Iterator[Aim]:
     settled = pairs.rows(pairs.origin >= pairs.since[pairs.station] + SETTLED_S)
     parts = {name: slices(settled, i) for i, name in enumerate(OUTPUT_VARIABLES)}
     for share, allowed in COVERED.items():
-        whole, leads, seasons = {}, {}, {}
+        whole: dict[str, float] = {}
+        leads: dict[str, float] = {}
+        seasons: dict[str, float] = {}
         for name, by_part in parts.items():
             for part, one in by_part.items():
                 held = (one.coverage if share == 0.8 else one.coverage90) - share

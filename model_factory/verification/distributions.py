@@ -82,7 +82,7 @@ def _crps(q: Floats, came: Floats) -> Floats:
     return np.stack(scores, axis=-1)
 
 
-def _odds(q: Floats, own: Floats) -> Floats:
+def _odds(q: Floats, own: Floats) -> NDArray[np.float64]:
     """Probabilities [O, 7, E] of `NAMED_EVENTS`: `own` [O, 7, .] of the first, and what quantiles [O, 7, 7, Q] tell."""
     out = np.full((*q.shape[:2], len(NAMED_EVENTS)), np.nan)
     out[..., : own.shape[-1]] = own

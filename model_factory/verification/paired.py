@@ -71,9 +71,10 @@ class Pairs:
 
     def rows(self, chosen: NDArray[np.bool_]) -> Pairs:
         """Some of the origins, [N]."""
-        parts = {name: getattr(self, name)[chosen] for name in ("station", "origin", "came", "pit")}
-        maps = {name: {k: v[chosen] for k, v in getattr(self, name).items()} for name in ("means", "crps", "chances")}
-        return replace(self, **parts, **maps)
+        parts: dict[str, Any] = {name: getattr(self, name)[chosen] for name in ("station", "origin", "came", "pit")}
+        for name in ("means", "crps", "chances"):
+            parts[name] = {source: values[chosen] for source, values in getattr(self, name).items()}
+        return replace(self, **parts)
 
     def valid(self) -> NDArray[np.int64]:
         """Valid times, [N, 7], UTC s."""
