@@ -53,11 +53,13 @@ def pit_counts(pairs: Pairs, i: int) -> Floats:
     return np.asarray(counts / there.sum() if there.any() else np.full(len(counts), np.nan))
 
 
-def reliability(pairs: Pairs, event: Event, k: int, bins: int = 10) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Of an event at the k-th lead: mean probability given and share that came in each class of probability that was
+def reliability(
+    pairs: Pairs, event: Event, leads: slice = slice(None), bins: int = 10
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Of an event over some leads: mean probability given and share that came in each class of probability that was
     used, [B], and how often it was. Source: Murphy (1973), J. Appl. Meteor. 12, 595-600."""
-    p = np.asarray(pairs.chances[MODEL][:, k, NAMED_EVENTS.index(event)], np.float64)
-    came = pairs.outcome(event)[:, k]
+    p = np.asarray(pairs.chances[MODEL][:, leads, NAMED_EVENTS.index(event)], np.float64)
+    came = pairs.outcome(event)[:, leads]
     there = ~np.isnan(p) & ~np.isnan(came)
     p, came = p[there], came[there]
     which = np.minimum((p * bins).astype(int), bins - 1)

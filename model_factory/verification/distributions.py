@@ -53,7 +53,8 @@ def station_pairs(
     pit = np.empty((*there.shape, 2))
     for i, name in enumerate(OUTPUT_VARIABLES):
         pit[:, :, i] = pit_interval(name, q[:, :, i], there[:, :, i], resolution_of(one.came[:, i]))
-    scores, odds = {MODEL: _crps(q, there)}, {MODEL: _odds(q, probability[:, AT_LEADS])}
+    scores: dict[str, Floats] = {MODEL: _crps(q, there)}
+    odds: dict[str, Floats] = {MODEL: _odds(q, probability[:, AT_LEADS])}
     for source in (PERSISTENCE, ANOMALY, CLIMATOLOGY):
         scores[source], odds[source] = _dressed(one, at, there, source)
     times = one.steps[at]

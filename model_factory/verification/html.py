@@ -260,13 +260,19 @@ def _events(pairs: Pairs) -> Iterator[str]:
             rows.append(cells)
         yield _table(["lead", "pairs", "came", "Brier score", *(STYLES[s][0] for s in EVENT_RIVALS)], rows)
         yield _svg(_reliability(pairs, event))
+        classes = zip(*reliability(pairs, event), strict=True)
+        shown = [
+            [(f"{100 * given:.1f} %", ""), (f"{100 * came:.1f} %", ""), (f"{n}", "")] for given, came, n in classes
+        ]
+        yield _table(["probability given, all leads", "it came", "pairs"], shown)
 
 
 def _reliability(pairs: Pairs, event: Event) -> Figure:
     """Reliability at an hour and at six, with how often each probability was given."""
     figure = Figure(figsize=(7.4, 3.1), layout="constrained")
     for panel, lead in zip(figure.subplots(1, 2), (3600, 21_600), strict=True):
-        given, came, n = reliability(pairs, event, PAIRED_LEADS_S.index(lead))
+        k = PAIRED_LEADS_S.index(lead)
+        given, came, n = reliability(pairs, event, slice(k, k + 1))
         panel.plot([0, 1], [0, 1], color="0.6", lw=0.8)
         panel.scatter(given, came, s=8 + 140 * n / max(n.max(initial=0), 1), color="#1b6ca8", alpha=0.8)
         panel.plot(given, came, color="#1b6ca8", lw=1)

@@ -41,6 +41,15 @@ def test_a_run_leaves_its_pairs_and_a_page_without_anything_to_fetch(run: Path, 
     assert kept.stations == ("one",) and kept.place.tolist() == [[47.0, 8.0]]
 
 
+def test_the_page_tells_aims_and_events_with_their_reliability(pairs: Pairs) -> None:
+    right = np.where(np.arange(SHAPE[0])[:, None] % 3, 0.0, 1.0).repeat(7, 1)
+    often = np.full(SHAPE[:2], 1 / 3)
+    text = "\n".join(page({"made": rainy(pairs, {MODEL: right, CLIMATOLOGY: often, PERSISTENCE: often})}, [], "run"))
+    assert "<h2>Aims</h2>" in text and "Brier skill of rain over climatology" in text
+    assert "rain: rain &gt;= 0.2 mm" in text and "+1.000" in text and "probability given, all leads" in text
+    assert "frost: " not in text  # it never came
+
+
 def test_names_from_files_cannot_put_markup_into_the_page(pairs: Pairs) -> None:
     text = "\n".join(page({"<script>": replace(pairs, network="<script>")}, ["<b>"], "<i>"))
     assert "<script>" not in text and "<b>" not in text and "<i>" not in text
@@ -77,7 +86,7 @@ def test_reliability_of_a_sure_and_right_forecast_is_the_diagonal(pairs: Pairs) 
     right = np.where(np.arange(SHAPE[0])[:, None] % 3, 0.0, 1.0).repeat(7, 1)
     often = np.full(SHAPE[:2], 1 / 3)
     sure = rainy(pairs, {MODEL: right, CLIMATOLOGY: often, PERSISTENCE: 1.0 - right})
-    given, share, n = reliability(sure, RAIN_EVENT, 0)
+    given, share, n = reliability(sure, RAIN_EVENT, slice(0, 1))
     assert given.tolist() == share.tolist() == [0.0, 1.0] and n.sum() == SHAPE[0]
     found = told(sure, RAIN_EVENT)
     assert (found.n, found.came, found.brier) == (7 * SHAPE[0], 7 * SHAPE[0] // 3, 0.0)
