@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_agent.bundle.station_task import EVENTS
+from edge_agent.bundle.station_task import DERIVED_EVENTS, EVENTS
 from edge_agent.circle import near, wrap
 from edge_agent.clock import format_time
 from edge_agent.forecast import LEADS_S, Level
@@ -334,7 +334,7 @@ def _scores(forecast: Forecast, name: str, leads: Sequence[int], observed: Float
     if own is None or own.mean is None or own.quantiles is None:
         return
     yield name, pair_scores(name, own.mean[at], own.quantiles[:, at].T, observed, forecast.levels_q)
-    for event in EVENTS:
+    for event in (*EVENTS, *DERIVED_EVENTS):
         if event.variable == name and event.name in forecast.events:
             outcome = event.came(observed)
             yield EVENT + event.name, event_scores(forecast.events[event.name][at], outcome)

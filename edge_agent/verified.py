@@ -26,12 +26,12 @@ from edge_agent.verification import EVENT, SOURCES, ScoreRow
 WINDOWS_DAYS = (7, 30, 90)
 YEAR_DAYS = 400  # all that the store keeps
 SHOWN_LEADS_S = (900, 1800, 3600, 7200, 10_800, 21_600)
-BAR = "anomaly-persistence"  # what skill is stated against; of events: how often they came
+BAR = "anomaly-persistence"  # what skill is stated against; of rain: how often it came
 ISSUED = ("bundle", "fallback")
 _HEADS = {"persistence": "persist.", "anomaly-persistence": "anomaly", "climatology": "climate"}
 _WORDS = {
     "persistence": "persist.  the last value stays",
-    "anomaly-persistence": "anomaly   it moves along the station's mean day (events: how often they came in 30 days)",
+    "anomaly-persistence": "anomaly   it moves along the station's mean day (event:rain: how often it came in 30 days)",
     "climatology": "climate   what the last 30 days were like at that time of day",
 }
 

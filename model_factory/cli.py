@@ -137,9 +137,18 @@ def quantize(run: Path, bits: str, **options: Any) -> None:
 )
 @click.option("--pairs", is_flag=True, help="Keep every pair in RUN/pairs/: `promote` compares them.")
 @click.option("--html", type=PATH, metavar="FILE", help="One page with tables and plots; keeps the pairs, too.")
+@click.option(
+    "--forecasts",
+    type=FOLDER,
+    metavar="DIR",
+    help="Score DIR/<network>/<station>.csv, written by `edge-agent hindcast --out`, in place of RUN's model.",
+)
+@click.option("--all-stations", is_flag=True, help="Beside the pairs: LightGBM trained on all stations of DATA.")
+@click.option("--zero-shot", is_flag=True, help="Beside the pairs: a foundation model (the package fracast).")
 def evaluate(run: Path, data: Path, **options: Any) -> None:
     """RMSE, MAE, CRPS and coverage on the final part of DATA, beside persistence, diurnal-anomaly persistence, ridge
-    and LightGBM on the same pairs. Adds to RUN/skill.json (INT4: skill_int4.json)."""
+    and LightGBM on the same pairs. Adds to RUN/skill.json (INT4: skill_int4.json). With the pairs kept, prints what is
+    aimed at beside what was reached."""
     from model_factory.verification.evaluate import evaluate_command
 
     evaluate_command(run, data, **options)

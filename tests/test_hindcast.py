@@ -191,6 +191,8 @@ def test_forecasts_are_one_row_per_origin_valid_time_and_variable(tmp_path, reco
         "wind_direction",
         "rain",
         "event:rain",
+        "event:frost",
+        "event:gust",
     }
     assert {r["variable"] for r in rows} == variables and len(keys) == len(rows)
     origins = sorted({r["origin"] for r in rows})
@@ -203,7 +205,7 @@ def test_forecasts_are_one_row_per_origin_valid_time_and_variable(tmp_path, reco
         )
         values = [float(row[q]) for q in quantiles if row[q]]
         assert values == sorted(values)
-        if row["variable"] == "event:rain":
+        if row["variable"].startswith("event:"):
             assert row["observed"] in ("", "0", "1") and 0 <= float(row["p"]) <= 1 and row["mean"] == "" == row["q0.5"]
         else:
             came = grid.verifying(

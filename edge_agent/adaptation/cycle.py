@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge_agent.adaptation.features import CORRECTED
 from edge_agent.adaptation.learner import Learner
-from edge_agent.forecast import persistence
+from edge_agent.forecast import chances, persistence
 from edge_agent.forecast.nowcast import Batch
 from edge_agent.grid import GRID_VARIABLES, Times
 
@@ -33,6 +33,8 @@ def take(learner: Learner, origin: int, came: Came) -> None:
 
 def move(learner: Learner, origin: int, history: NDArray[np.float32], base: Floats, batch: Batch, row: int) -> None:
     """Adapt a row of a batch, in place. `history`: [T, 8] that it was made from; `base`: its row of `bases`."""
+    own = batch.probability[row, :, : len(learner.events)]  # behind them: what quantiles tell
     batch.adapted[row] = learner.adapt(
-        origin, history, base, batch.rung[row], batch.mean[row], batch.quantiles[row], batch.probability[row]
+        origin, history, base, batch.rung[row], batch.mean[row], batch.quantiles[row], own
     )
+    chances.derive(batch.probability[row], batch.quantiles[row], learner.levels, chances.with_derived(learner.events))

@@ -37,13 +37,14 @@ class Tensor(_Part, frozen=True):
 
 
 class Event(_Part, frozen=True):
-    """An event with a forecast probability: `variable` in the step reaching `threshold`, which `least` decides."""
+    """An event with a forecast probability: `variable` in the step reaching `threshold`, which `least` decides, or
+    staying below it."""
 
     name: str
     variable: str
     threshold: float
     unit: str
-    comparison: Literal[">="] = ">="
+    comparison: Literal[">=", "<"] = ">="
 
     @property
     def least(self) -> float:
@@ -54,7 +55,8 @@ class Event(_Part, frozen=True):
 
     def came(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """Whether the event came: 1 or 0 for each value of its variable in a step, NaN where that is missing."""
-        return np.asarray(np.where(np.isnan(values), np.nan, values >= self.least))
+        reached = values >= self.least
+        return np.asarray(np.where(np.isnan(values), np.nan, reached if self.comparison == ">=" else ~reached))
 
 
 class FileEntry(_Part, frozen=True):

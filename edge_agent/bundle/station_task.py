@@ -18,6 +18,12 @@ OUTPUT_VARIABLES: tuple[str, ...] = (
 WIND_AXIS = (Axis("eastward_wind", "m/s"), Axis("northward_wind", "m/s"))  # towards; CF names
 RAIN_EVENT = Event("rain", "rain", 0.2, "mm")
 EVENTS: tuple[Event, ...] = (RAIN_EVENT,)
+# What quantiles say besides, so that no bundle needs an output for it (`forecast.chances`): air frost, and a gust of
+# Beaufort 7 (near gale), from 13.9 m/s on (WMO-No. 8, part I, table 5.1).
+DERIVED_EVENTS: tuple[Event, ...] = (
+    Event("frost", "temperature", 0.0, "degC", "<"),
+    Event("gust", "wind_gust", 13.9, "m/s"),
+)
 
 
 def _axis(names: tuple[str, ...]) -> tuple[Axis, ...]:

@@ -6,13 +6,13 @@ did. Must never look at anything but the history the forecast was made from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.bundle.station_task import EVENTS
-from edge_agent.forecast import Floats, Forecast, Level, VariableForecast, persistence
+from edge_agent.bundle.station_task import DERIVED_EVENTS, EVENTS
+from edge_agent.forecast import Floats, Forecast, Level, VariableForecast, chances, persistence
 from edge_agent.forecast.climatology import climatology
 from edge_agent.grid import GRID_VARIABLES
 
@@ -33,7 +33,7 @@ def beside(forecasts: Sequence[Forecast], history: NDArray[np.float32], leads_s:
     found: list[list[Forecast]] = [[] for _ in forecasts]
     for source in BESIDE:
         variables = _variables(forecasts, history, leads, source)
-        events = _events(forecasts, history, len(leads), source)
+        events = _events(forecasts, variables, history, len(leads), source)
         for row, issued in enumerate(forecasts):
             if variables[row]:
                 found[row].append(
@@ -72,7 +72,11 @@ def _numbers(
 
 
 def _events(
-    forecasts: Sequence[Forecast], history: NDArray[np.float32], leads: int, source: str
+    forecasts: Sequence[Forecast],
+    variables: Sequence[Mapping[str, VariableForecast]],
+    history: NDArray[np.float32],
+    leads: int,
+    source: str,
 ) -> list[dict[str, Floats]]:
     found: list[dict[str, Floats]] = [{} for _ in forecasts]
     for event in EVENTS:
@@ -83,6 +87,11 @@ def _events(
                 found[row][event.name] = persistence.event_probability(
                     x, event, cycle=BASELINES.get(source, True)
                 ).repeat(leads)
+    for event in DERIVED_EVENTS:
+        for row, forecast in enumerate(forecasts):
+            own = variables[row].get(event.variable)
+            if event.name in forecast.events and own is not None and own.quantiles is not None:
+                found[row][event.name] = chances.chance(event, own.quantiles.T, forecast.levels_q)
     return found
 
 

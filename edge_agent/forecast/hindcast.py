@@ -23,7 +23,7 @@ from edge_agent.clock import format_time
 from edge_agent.config import Station
 from edge_agent.console import keep_inputs, tell
 from edge_agent.errors import ConfigError, DataError
-from edge_agent.forecast import MIN_HISTORY_S, persistence
+from edge_agent.forecast import MIN_HISTORY_S, chances, persistence
 from edge_agent.forecast.baselines import BASELINES
 from edge_agent.forecast.fan import Fan, fans_of
 from edge_agent.forecast.from_file import given_station, given_time, load_nowcaster
@@ -44,7 +44,7 @@ _UNIT_S = {"min": 60, "h": 3600, "d": 86_400}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Forecasts of S origins and what came, L leads, V variables, E events as the nowcaster has them.
+    """Forecasts of S origins and what came, L leads, V variables, E events (`all_events`) as the nowcaster has them.
 
     `batch`: as it would have been issued; `alone`: the bundle's own numbers, None where nothing was adapted. `observed`
     [S, L, V] by `grid.verifying`; `outcome` [S, L, E]: 1 where the event came, else 0; NaN where nothing was read.
@@ -114,13 +114,14 @@ def _without_gap(
             _adapt(learner, part, x, batch, came)
         if len(chosen):
             part, x, observed = part[chosen], x[chosen], came.after(part[chosen])
+            base = {source: _baseline(nowcaster, x, moves) for source, moves in BASELINES.items()}
             yield Part(
                 origins=part,
                 batch=batch.rows(chosen),
                 observed=observed,
                 outcome=_outcomes(nowcaster, observed),
-                base={source: _baseline(nowcaster, x, moves) for source, moves in BASELINES.items()},
-                chance={source: _chances(nowcaster, x, moves) for source, moves in BASELINES.items()},
+                base=base,
+                chance={source: _chances(nowcaster, x, moves, base[source][1]) for source, moves in BASELINES.items()},
                 alone=alone,
             )
 
@@ -284,8 +285,8 @@ class _Came:
 
 def _outcomes(nowcaster: Nowcaster, observed: Floats) -> Floats:
     """Whether each event came, [S, L, E]."""
-    out = np.full((*observed.shape[:2], len(nowcaster.events)), np.nan)
-    for e, event in enumerate(nowcaster.events):
+    out = np.full((*observed.shape[:2], len(nowcaster.all_events)), np.nan)
+    for e, event in enumerate(nowcaster.all_events):
         out[:, :, e] = event.came(observed[:, :, nowcaster.variables.index(event.variable)])
     return out
 
@@ -302,12 +303,13 @@ def _baseline(nowcaster: Nowcaster, x: NDArray[np.float32], cycle: bool) -> tupl
     return mean, quantiles
 
 
-def _chances(nowcaster: Nowcaster, x: NDArray[np.float32], cycle: bool) -> Floats:
-    """Event probabilities of a baseline, [S, L, E]."""
-    out = np.full((len(x), len(nowcaster.leads_s), len(nowcaster.events)), np.nan)
+def _chances(nowcaster: Nowcaster, x: NDArray[np.float32], cycle: bool, quantiles: Floats) -> Floats:
+    """Event probabilities [S, L, E] of a baseline with quantiles [S, L, V, Q]."""
+    out = np.full((len(x), len(nowcaster.leads_s), len(nowcaster.all_events)), np.nan)
     for e, event in enumerate(nowcaster.events):
         series = x[:, :, grid.GRID_VARIABLES.index(event.variable)]
         out[:, :, e] = persistence.event_probability(series, event, cycle=cycle)[:, None]
+    chances.derive(out, quantiles, nowcaster.levels, nowcaster.all_events)
     return out
 
 

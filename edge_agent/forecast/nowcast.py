@@ -25,6 +25,7 @@ from edge_agent.forecast import (
     Forecast,
     Level,
     VariableForecast,
+    chances,
     persistence,
 )
 from edge_agent.forecast.groups import Groups, whole
@@ -44,9 +45,9 @@ _HOUR = 3600 // STEP_S
 class Batch:
     """Forecasts of S rows as arrays, V variables as in `Nowcaster.variables`; NaN where there is none.
 
-    `mean` [S, L, V]; `quantiles` [S, L, V, Q]; `probability` [S, L, E]; `rung` [S, V]: position in `LADDER`, -1 = the
-    variable was not read in 30 days; `why`: per row, variable -> why its rung is not the highest; `adapted` [S, V]: the
-    numbers are moved by what the station's own verdicts taught.
+    `mean` [S, L, V]; `quantiles` [S, L, V, Q]; `probability` [S, L, E] of `all_events`, the bundle's first; `rung`
+    [S, V]: position in `LADDER`, -1 = the variable was not read in 30 days; `why`: per row, variable -> why its rung is
+    not the highest; `adapted` [S, V]: the numbers are moved by what the station's own verdicts taught.
     """
 
     mean: Floats
@@ -81,8 +82,8 @@ class Nowcaster:
     """Forecasts with a session; without one, or where it fails, with persistence.
 
     `chunk` rows go through the session at a time, which bounds the memory. Attributes: `variables` [V], `leads_s` [L],
-    `levels` [Q] and `events` [E], as the bundle has them; `source` and `bundle` name it; `looks_around`: what stations
-    of one group read matters to each other's forecasts.
+    `levels` [Q] and `events`, as the bundle has them; `all_events` [E]: these, and those that quantiles tell; `source`
+    and `bundle` name it; `looks_around`: what stations of one group read matters to each other's forecasts.
     """
 
     def __init__(self, session: Session | None, why_no_session: str = "", chunk: int = 32) -> None:
@@ -100,6 +101,7 @@ class Nowcaster:
             self.leads_s, self.levels, self.events = manifest.leads_s, manifest.quantiles, manifest.events
             self.source, self.bundle = manifest.name, f"{manifest.name} {manifest.version}"
             self.looks_around = manifest.looks_around
+        self.all_events = chances.with_derived(self.events)
 
     def forecast(
         self,
@@ -150,7 +152,7 @@ class Nowcaster:
         batch = Batch(
             mean=np.full(shape, np.nan),
             quantiles=np.full((*shape, len(self.levels)), np.nan),
-            probability=np.full((*shape[:2], len(self.events)), np.nan),
+            probability=np.full((*shape[:2], len(self.all_events)), np.nan),
             rung=np.full((shape[0], shape[2]), -1, np.int8),
             why=[{} for _ in range(shape[0])],
             adapted=np.zeros((shape[0], shape[2]), np.bool_),
@@ -161,6 +163,7 @@ class Nowcaster:
                 self._take(batch, v, answer)
             self._fall_back(batch, v, history[:, :, _COLUMN[name]])
         lift_gusts(self.variables, batch.mean, batch.quantiles)
+        chances.derive(batch.probability, batch.quantiles, self.levels, self.all_events)
         return batch
 
     def _ask(
@@ -273,7 +276,7 @@ class Nowcaster:
             variables=variables,
             events={
                 event.name: batch.probability[row, :, e].copy()
-                for e, event in enumerate(self.events)
+                for e, event in enumerate(self.all_events)
                 if event.variable in standing
             },
             why=_summary(batch.why[row], len(variables)),

@@ -120,7 +120,7 @@ def event_probability(x: Series, event: Event, *, cycle: bool = True) -> Floats:
     now = newest(x)
     share, worth = PRIOR_RAIN
     n = (~np.isnan(x)).sum(axis=1)
-    often = ((x >= event.least).sum(axis=1) + share * worth) / (n + worth)
+    often = (np.nansum(event.came(x), axis=1) + share * worth) / (n + worth)
     return np.asarray(np.where(np.isnan(now), np.nan, often if cycle else event.came(now)))
 
 

@@ -102,7 +102,9 @@ class ForecastWriter(ForecastFile):
             forms.append(f",{name},%.{digits}f,%.{digits}f,{f',%.{digits}f' * len(n.levels)}\n")
         chances = np.stack([part.outcome, np.round(batch.probability, 4) + 0.0], axis=3).tolist()
         empty = "," * len(n.levels)
-        events = [(e, n.variables.index(event.variable), f"{EVENT}{event.name}") for e, event in enumerate(n.events)]
+        events = [
+            (e, n.variables.index(event.variable), f"{EVENT}{event.name}") for e, event in enumerate(n.all_events)
+        ]
         rungs, values = batch.rung.tolist(), numbers.tolist()
         for row, origin in enumerate(part.origins.tolist()):
             start, rung = format_time(origin), rungs[row]

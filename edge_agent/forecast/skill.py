@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.bundle.station_task import DERIVED_EVENTS
 from edge_agent.forecast import Level
 from edge_agent.forecast.baselines import BASELINES
 from edge_agent.forecast.nowcast import LADDER, Nowcaster
@@ -42,7 +43,7 @@ class Skill:
         self._nowcaster = nowcaster
         self.sources = (ISSUED, *((ALONE,) if adapted else ()), *BASELINES)
         self.leads_s = nowcaster.leads_s
-        self.columns = (*nowcaster.variables, *(EVENT + event.name for event in nowcaster.events))
+        self.columns = (*nowcaster.variables, *(EVENT + event.name for event in nowcaster.all_events))
         shape = (6, len(self.leads_s), len(self.columns))
         self._sums = {source: np.zeros(shape) for source in self.sources}
         self._rungs = np.zeros((len(nowcaster.variables), len(LADDER)), np.int64)
@@ -148,12 +149,13 @@ class Skill:
         return lines
 
     def _event_block(self, name: str, leads: list[int]) -> list[str]:
-        event = next(e for e in self._nowcaster.events if EVENT + e.name == name)
-        short = _SHORT | {"anomaly-persistence": "often"}
+        event = next(e for e in self._nowcaster.all_events if EVENT + e.name == name)
+        derived = event in DERIVED_EVENTS
+        short = _SHORT if derived else _SHORT | {"anomaly-persistence": "often"}
         head = " ".join(f"{short[source]:>6}" for source in self.sources)
         lines = [
-            f"{name}: {event.variable} >= {event.threshold:g} {event.unit} in 15 min",
-            f"{'lead':>7} {'pairs':>7}     Brier score; often: its share of the 30 days before",
+            f"{name}: {event.variable} {event.comparison} {event.threshold:g} {event.unit} in 15 min",
+            f"{'lead':>7} {'pairs':>7}     Brier score" + "; often: its share of the 30 days before" * (not derived),
             f"{'':>15} {head}",
         ]
         for lead in leads:

@@ -21,7 +21,7 @@ import msgspec
 from edge_agent.clock import SystemClock, format_time
 from edge_agent.errors import DataError
 from model_factory.bundles.build import build_bundle
-from model_factory.verification.gate import VERDICT, Verdict, judge, summary, write_verdict
+from model_factory.verification.gate import VERDICT, Score, Verdict, judge, summary, write_verdict
 from model_factory.verification.paired import FOLDER, load_all
 
 INDEX = "index.json"
@@ -125,9 +125,11 @@ def write_index(registry: Path, index: Index) -> None:
 
 def render(verdict: Verdict) -> Iterator[str]:
     """A verdict for a terminal."""
-    yield f"{'against':<22}{'variable':<18}{'RMSE ratio':>11}{'better':>8}{'worse':>7}{'leads':>7}"
-    for rival, variable, leads, better, worse, ratio in summary(verdict):
-        yield f"{rival.replace('_', ' '):<22}{variable:<18}{ratio:>11.3f}{better:>8}{worse:>7}{leads:>7}"
+    scores: tuple[Score, ...] = ("rmse", "crps")
+    for score in scores:
+        yield f"{'against':<22}{'variable':<18}{f'{score.upper()} ratio':>11}{'better':>8}{'worse':>7}{'cells':>7}"
+        for rival, variable, cells, better, worse, ratio in summary(verdict, score):
+            yield f"{rival.replace('_', ' '):<22}{variable:<18}{ratio:>11.3f}{better:>8}{worse:>7}{cells:>7}"
     yield "refused:" if not verdict.promoted else "not worse: promoted"
     yield from (f"  {why}" for why in verdict.why[:SHOWN_REASONS])
     if len(verdict.why) > SHOWN_REASONS:

@@ -113,19 +113,19 @@ def regressions(one: Record, at: Index, tick: Callable[[], None] = lambda: None)
     scaling = Scaling.of(raw)
     split = Split(scaling.apply(raw), train < cut - GAP_STEPS, train >= cut)
     ahead = scaling.apply(features(one, at))
-    departures, targets = _departures(one, train), _bases(one, at)
+    moved, targets = departures(one, train), bases(one, at)
     ridge, trees = targets.copy(), targets.copy()
     trees[..., len(TREE_TARGETS) :] = np.nan
     with tree_pool(split, ahead) as forecast_by_trees:
         for k in range(len(LEAD_STEPS)):
-            y = departures[:, k]
+            y = moved[:, k]
             grown = [forecast_by_trees(y[:, i]) for i in range(len(TREE_TARGETS))]
             for i in range(len(TARGETS)):
                 ridge[:, k, i] += ridge_forecast(split, y[:, i], ahead)
             for i, forecast in enumerate(grown):
                 trees[:, k, i] += forecast.result()
             tick()
-    return Regressions(_as_variables(ridge), _as_variables(trees))
+    return Regressions(as_variables(ridge), as_variables(trees))
 
 
 def training_origins(one: Record) -> Index:
@@ -163,15 +163,15 @@ def _solve(x: Rows, y: Floats) -> Callable[[float, Rows], Floats]:
     return forecast
 
 
-def _departures(one: Record, at: Index) -> Floats:
+def departures(one: Record, at: Index) -> Floats:
     """What came less the base, [O, K, 8] over TARGETS; NaN where either is missing."""
     came = {name: one.came[:, i] for i, name in enumerate(OUTPUT_VARIABLES)}
     u, v = wind_vector(came["wind_speed"], came["wind_direction"])
     all_targets = np.stack([*(came[name] for name in TARGETS[:5]), u, v, came["rain"]], axis=1)
-    return np.asarray(all_targets[at[:, None] + np.array(LEAD_STEPS)] - _bases(one, at))
+    return np.asarray(all_targets[at[:, None] + np.array(LEAD_STEPS)] - bases(one, at))
 
 
-def _bases(one: Record, at: Index) -> Floats:
+def bases(one: Record, at: Index) -> Floats:
     """What the regressions start from, [O, K, 8] over TARGETS: anomaly persistence; the wind vector of now."""
     linear = base_forecasts(one, at, cycle=True)[:, np.array(LEAD_STEPS) - 1].astype(np.float64)
     out = np.empty((len(at), len(LEAD_STEPS), len(TARGETS)))
@@ -180,7 +180,7 @@ def _bases(one: Record, at: Index) -> Floats:
     return out
 
 
-def _as_variables(targets: Floats) -> Rows:
+def as_variables(targets: Floats) -> Rows:
     """[O, K, 8] over TARGETS to [O, K, 7] over the output variables, within physical bounds."""
     out = np.empty((*targets.shape[:2], len(OUTPUT_VARIABLES)), np.float32)
     for i, name in enumerate(OUTPUT_VARIABLES):

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.bundle.manifest import Event
 from edge_agent.forecast import QUANTILES
 from edge_agent.quality.sun import sun_elevation
 from edge_agent.verification import brier, errors
 from model_factory.verification.gate import squared_errors
-from model_factory.verification.paired import CIRCULAR, PAIRED_LEADS_S, Pairs
+from model_factory.verification.paired import CIRCULAR, NAMED_EVENTS, PAIRED_LEADS_S, Pairs
 from model_factory.verification.scoring import ANOMALY, MODEL
 
 PIT_EDGES = np.array([0.0, *QUANTILES, 1.0])
@@ -27,10 +28,11 @@ Mask = NDArray[np.bool_]
 @dataclass(frozen=True, slots=True)
 class Slice:
     """Of a part of the pairs: RMSE over anomaly persistence's as a geometric mean over the leads, and the share of
-    readings in the central 80 % by lead, [7]."""
+    readings in the central 80 and 90 % by lead, [7] each."""
 
     ratio: float
     coverage: Floats
+    coverage90: Floats
 
 
 def curves(pairs: Pairs, i: int) -> dict[str, dict[str, Floats]]:
@@ -51,19 +53,43 @@ def pit_counts(pairs: Pairs, i: int) -> Floats:
     return np.asarray(counts / there.sum() if there.any() else np.full(len(counts), np.nan))
 
 
-def reliability(pairs: Pairs, k: int, bins: int = 10) -> tuple[Floats, Floats, NDArray[np.int64], float]:
-    """Of rain at the k-th lead: mean probability given and share that came in each class of probability that was used,
-    [B], how often it was, and the Brier skill over always giving the sample's frequency. Source: Murphy (1973), J.
-    Appl. Meteor. 12, 595-600."""
-    p, came = np.asarray(pairs.probability[:, k], np.float64), pairs.rain()[:, k]
+def reliability(
+    pairs: Pairs, event: Event, leads: slice = slice(None), bins: int = 10
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Of an event over some leads: mean probability given and share that came in each class of probability that was
+    used, [B], and how often it was. Source: Murphy (1973), J. Appl. Meteor. 12, 595-600."""
+    p = np.asarray(pairs.chances[MODEL][:, leads, NAMED_EVENTS.index(event)], np.float64)
+    came = pairs.outcome(event)[:, leads]
     there = ~np.isnan(p) & ~np.isnan(came)
     p, came = p[there], came[there]
     which = np.minimum((p * bins).astype(int), bins - 1)
     n = np.bincount(which, minlength=bins)
     used = n > 0
     given, share = (np.bincount(which, x, bins)[used] / n[used] for x in (p, came))
-    often = brier(np.full_like(p, came.mean() if came.size else np.nan), came)
-    return given, share, n[used], 1.0 - brier(p, came) / often if often > 0 else math.nan
+    return given, share, n[used]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Of an event at a lead: on how many pairs, how often it came, the model's Brier score, and its skill over a
+    baseline's, 1 - BS / BS', by baseline; NaN where the baseline's is 0."""
+
+    n: int
+    came: int
+    brier: float
+    skill: dict[str, float]
+
+
+def told(pairs: Pairs, event: Event, leads: slice = slice(None)) -> Told:
+    """An event over some leads, on the pairs that the model and all baselines have a probability for. Source of the
+    skill score: Wilks (2011), Statistical Methods in the Atmospheric Sciences, 3rd ed., section 8.1.4."""
+    outcome = pairs.outcome(event)[:, leads]
+    given = {s: np.asarray(p[:, leads, NAMED_EVENTS.index(event)], np.float64) for s, p in pairs.chances.items()}
+    there = ~np.isnan(outcome) & ~np.logical_or.reduce([np.isnan(p) for p in given.values()])
+    scores = {source: brier(p[there], outcome[there]) for source, p in given.items()}
+    own = scores.pop(MODEL)
+    skill = {source: 1.0 - own / other if other > 0 else math.nan for source, other in scores.items()}
+    return Told(int(there.sum()), int(outcome[there].sum()), own, skill)
 
 
 def slices(pairs: Pairs, i: int) -> dict[str, Slice]:
@@ -83,9 +109,13 @@ def _slice(pairs: Pairs, i: int, part: Mask) -> Slice:
     sums = [np.where(both, square, 0.0).sum(axis=0) for square in (own, bar)]
     known = (sums[0] > 0) & (sums[1] > 0)
     ratio = math.exp(0.5 * float(np.mean(np.log(sums[0][known] / sums[1][known])))) if known.any() else math.nan
-    held = np.where(part, pairs.inside80()[..., i], np.nan)
+    return Slice(ratio, *(_share(np.where(part, pairs.inside(p)[..., i], np.nan)) for p in (0.8, 0.9)))
+
+
+def _share(held: Floats) -> Floats:
+    """Mean over the pairs, by lead; NaN where there is none."""
     n = (~np.isnan(held)).sum(axis=0)
-    return Slice(ratio, np.where(n > 0, np.nansum(held, axis=0) / np.maximum(n, 1), np.nan))
+    return np.asarray(np.where(n > 0, np.nansum(held, axis=0) / np.maximum(n, 1), np.nan))
 
 
 def _means(by_source: dict[str, Floats]) -> dict[str, Floats]:

@@ -10,13 +10,22 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.bundle.station_task import OUTPUT_VARIABLES
-from edge_agent.forecast import QUANTILES, persistence
+from edge_agent.bundle.station_task import EVENTS, OUTPUT_VARIABLES
+from edge_agent.forecast import QUANTILES, chances, persistence
+from edge_agent.forecast.climatology import climatology
 from edge_agent.grid import GRID_VARIABLES
 from edge_agent.verification import crps, errors
-from model_factory.verification.paired import AT_LEADS, CIRCULAR, PAIRED_LEADS_S, Pairs, pit_interval, resolution_of
+from model_factory.verification.paired import (
+    AT_LEADS,
+    CIRCULAR,
+    NAMED_EVENTS,
+    PAIRED_LEADS_S,
+    Pairs,
+    pit_interval,
+    resolution_of,
+)
 from model_factory.verification.pairs import Index, Record, windows
-from model_factory.verification.scoring import ANOMALY, LIGHTGBM, MODEL, PERSISTENCE, RIDGE
+from model_factory.verification.scoring import ANOMALY, CLIMATOLOGY, LIGHTGBM, LIGHTGBM_ALL, MODEL, PERSISTENCE, RIDGE
 
 DRESSED_EVERY_S = 10_800  # a baseline's distribution is made at these origins: it takes a thousand sorts each
 REACH_S, FEW_RESIDUALS = 30 * 86_400, 48  # past errors that dress a regression
@@ -37,17 +46,19 @@ def station_pairs(
     """A station's pairs at the seven leads.
 
     Args:
-        came: [O, 24, 7]; means: source -> [O, 24, 7]; quantiles [O, 24, 7, Q] and probability [O, 24, E] of the model.
+        came: [O, 24, 7]; means: source -> [O, 24, 7]; quantiles [O, 24, 7, Q] and probability [O, 24, E] of the
+            bundle's events, of the model.
     """
     there, q = came[:, AT_LEADS], quantiles[:, AT_LEADS]
     pit = np.empty((*there.shape, 2))
     for i, name in enumerate(OUTPUT_VARIABLES):
         pit[:, :, i] = pit_interval(name, q[:, :, i], there[:, :, i], resolution_of(one.came[:, i]))
-    scores = {MODEL: _crps(q, there)} | {
-        source: _dressed(one, at, there, cycle) for source, cycle in ((PERSISTENCE, False), (ANOMALY, True))
-    }
+    scores: dict[str, Floats] = {MODEL: _crps(q, there)}
+    odds: dict[str, Floats] = {MODEL: _odds(q, probability[:, AT_LEADS])}
+    for source in (PERSISTENCE, ANOMALY, CLIMATOLOGY):
+        scores[source], odds[source] = _dressed(one, at, there, source)
     times = one.steps[at]
-    for source in (RIDGE, LIGHTGBM):
+    for source in (RIDGE, LIGHTGBM, LIGHTGBM_ALL):
         if source in means:
             scores[source] = _by_residuals(times, means[source][:, AT_LEADS], there)
     return Pairs(
@@ -55,13 +66,14 @@ def station_pairs(
         one.network,
         (one.station,),
         one.site[None, :2].astype(np.float64),
+        one.steps[:1],
         np.zeros(len(at), np.int64),
         times,
         there,
         {source: mean[:, AT_LEADS] for source, mean in means.items()},
         scores,
         pit,
-        probability[:, AT_LEADS, 0],
+        odds,
     )
 
 
@@ -69,6 +81,14 @@ def _crps(q: Floats, came: Floats) -> Floats:
     """[O, 7, 7] of quantiles [O, 7, 7, Q]."""
     scores = [crps(q[:, :, i], came[:, :, i], QUANTILES, turns) for i, turns in enumerate(CIRCULAR)]
     return np.stack(scores, axis=-1)
+
+
+def _odds(q: Floats, own: Floats) -> NDArray[np.float64]:
+    """Probabilities [O, 7, E] of `NAMED_EVENTS`: `own` [O, 7, .] of the first, and what quantiles [O, 7, 7, Q] tell."""
+    out = np.full((*q.shape[:2], len(NAMED_EVENTS)), np.nan)
+    out[..., : own.shape[-1]] = own
+    chances.derive(out, q, QUANTILES, NAMED_EVENTS)
+    return out
 
 
 def _by_residuals(times: Index, mean: Floats, came: Floats) -> Floats:
@@ -91,17 +111,31 @@ def _by_residuals(times: Index, mean: Floats, came: Floats) -> Floats:
     return out
 
 
-def _dressed(one: Record, at: Index, came: Floats, cycle: bool) -> Floats:
-    """CRPS [O, 7, 7] of a persistence with the quantiles of its own errors; NaN at the origins between."""
-    out = np.full(came.shape, np.nan)
+def _dressed(one: Record, at: Index, came: Floats, source: str) -> tuple[Floats, Floats]:
+    """CRPS [O, 7, 7] and probabilities of events [O, 7, E] of a persistence with the quantiles of its own errors, or of
+    the climatology of 30 days; NaN at the origins between. Rain is as likely as plain persistence has it now, or as it
+    was in 30 days."""
+    out, odds = np.full(came.shape, np.nan), np.full((*came.shape[:2], len(NAMED_EVENTS)), np.nan)
     some = np.flatnonzero(one.steps[at] % DRESSED_EVERY_S == 0)
     for start in range(0, len(some), CHUNK):
         rows = some[start : start + CHUNK]
         history = windows(one, at[rows])
+        q = np.full((*came[rows].shape, len(QUANTILES)), np.nan)
         for i, name in enumerate(OUTPUT_VARIABLES):
-            if np.isnan(came[rows, :, i]).all():
-                continue
-            x = history[:, GRID_VARIABLES.index(name)]
-            q = persistence.quantiles(x, name, PAIRED_LEADS_S, QUANTILES, cycle=cycle)
-            out[rows, :, i] = crps(q, came[rows, :, i], QUANTILES, CIRCULAR[i])
-    return out
+            if not np.isnan(came[rows, :, i]).all():
+                q[:, :, i] = _quantiles(history[:, GRID_VARIABLES.index(name)], name, source)
+        out[rows] = _crps(q, came[rows])
+        columns = (history[:, GRID_VARIABLES.index(event.variable)] for event in EVENTS)
+        own = [
+            persistence.event_probability(x, event, cycle=source != PERSISTENCE)
+            for x, event in zip(columns, EVENTS, strict=True)
+        ]
+        odds[rows] = _odds(q, np.stack(own, axis=-1)[:, None].repeat(q.shape[1], axis=1))
+    return out, odds
+
+
+def _quantiles(x: Floats, name: str, source: str) -> Floats:
+    """[S, 7, Q] of a baseline from windows [S, T]."""
+    if source == CLIMATOLOGY:
+        return climatology(x, name, PAIRED_LEADS_S, QUANTILES)[1]
+    return persistence.quantiles(x, name, PAIRED_LEADS_S, QUANTILES, cycle=source == ANOMALY)

@@ -27,11 +27,24 @@ from model_factory.training.data import StationFile, station_files
 from model_factory.verification.baselines import TARGETS, TREE_TARGETS, Regressions, cached_regressions
 from model_factory.verification.distributions import station_pairs
 from model_factory.verification.features import LEAD_STEPS, base_forecasts
+from model_factory.verification.issued import read_issued
 from model_factory.verification.paired import Pairs, joined, save
 from model_factory.verification.pairs import Index, Record, held_out_origins, load_record, observed, windows
-from model_factory.verification.scoring import ANOMALY, FP32, LIGHTGBM, MODEL, PERSISTENCE, RIDGE, Sums
+from model_factory.verification.pooled import at_origins, pooled_forecasts
+from model_factory.verification.scoring import (
+    ANOMALY,
+    FOUNDATION,
+    FP32,
+    HELD_OUT,
+    LIGHTGBM,
+    LIGHTGBM_ALL,
+    MODEL,
+    PERSISTENCE,
+    RIDGE,
+    Sums,
+)
+from model_factory.verification.zero_shot import zero_shot_forecasts
 
-HELD_OUT = "leave-one-network-out"
 CACHE = ".baselines"  # below DATA: they depend on the data alone
 CHUNK = 256
 
@@ -40,7 +53,11 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is scored: the stations, the part of each that is kept out, and how far apart the origins lie."""
+    """What is scored: the stations, the part of each that is kept out, and how far apart the origins lie.
+
+    `issued`: a folder with <network>/<station>.csv, forecasts to score in place of a model's. `all_stations`,
+    `zero_shot`: further comparisons, in pairs alone.
+    """
 
     files: list[StationFile]
     test_fraction: float
@@ -49,6 +66,9 @@ class Plan:
     every_s: int
     cache: Path | None
     pairs: bool = False
+    issued: Path | None = None
+    all_stations: bool = False
+    zero_shot: bool = False
 
     def setting_of(self, network: str) -> str:
         """What a network's rows are called."""
@@ -82,55 +102,73 @@ def evaluate_command(
     html: Path | None = None,
     pairs: bool = False,
     precision: str | None = None,
+    forecasts: Path | None = None,
+    all_stations: bool = False,
+    zero_shot: bool = False,
 ) -> None:
     """Score RUN's models and write RUN/skill.json; rows of the same setting and network are replaced. With `pairs` or
-    `html` the pairs themselves go to RUN/pairs/ and, as a report for people, to `html`.
+    `html` the pairs themselves go to RUN/pairs/ and, as a report for people, to `html`. With `forecasts`, what lies
+    there is scored in place of the models, and skill and pairs go there.
 
     Raises:
         DataError: no model in RUN, an unknown network, or nothing to score.
         ConfigError: RUN has no readable config.json, or `every` is not a span.
     """
-    from model_factory.verification.report import draw, show
+    from model_factory.verification.report import draw, show, show_aims
 
     leading = precision or ("int8" if _there(run, "int8") else "fp32")
     models = {name: onnx_model(run / f"model_{name}.onnx") for name in (leading, "fp32") if _there(run, name)}
     if leading not in models:
         raise DataError(f"{run}: no model_{leading}.onnx; run `model-factory train station` or `quantize` first")
-    settings = _run_settings(run)
+    fraction, hold_out = _run_settings(run)
     cache = data / CACHE if baselines else None
-    files = chosen_files(data, network)
-    plan = Plan(files, settings[0], settings[1], setting, parse_every(every), cache, pairs or html is not None)
-    done = evaluate(models, plan)
+    plan = Plan(
+        chosen_files(data, network), fraction, hold_out, setting, parse_every(every), cache, pairs or html is not None,
+        forecasts, all_stations, zero_shot,
+    )  # fmt: skip
+    if (all_stations or zero_shot) and plan.cache is None:
+        raise ConfigError("--all-stations and --zero-shot are baselines: leave out --no-baselines")
+    done = evaluate(models, plan, chosen_files(data, ()) if all_stations else [])
     if not done.rows:
         raise DataError(f"nothing to score: {'; '.join(done.left_out) or 'no pairs of forecast and reading'}")
-    merge_skill(run / skill_file(leading), done.rows)
+    out = forecasts or run
+    merge_skill(out / skill_file(leading), done.rows)
     show(done.rows, done.left_out)
+    show_aims(done.pairs)
     for network_pairs in done.pairs.values():
-        save(network_pairs, run)
+        save(network_pairs, out)
     if plot is not None:
         draw(done.rows, plot)
     if html is not None:
         from model_factory.verification.html import write_report
 
-        write_report(html, done, run.name)
+        write_report(html, done, out.name)
 
 
-def evaluate(models: dict[str, Model], plan: Plan) -> Evaluated:
-    """Score models: the first leads, `fp32` stands beside it where it is there."""
+def evaluate(models: dict[str, Model], plan: Plan, shared: Sequence[StationFile] = ()) -> Evaluated:
+    """Score models: the first leads, `fp32` stands beside it where it is there. `shared`: the stations that LightGBM on
+    all of them is grown from."""
     from rich.progress import Progress
 
+    pooled: dict[tuple[str, str], Rows] = {}
     sums: dict[str, Sums] = defaultdict(Sums)
     left_out: list[str] = []
     kept: dict[str, list[Pairs]] = defaultdict(list)
     with Progress(transient=True) as progress:
         stations = progress.add_task("stations", total=len(plan.files))
         leads = progress.add_task("baselines", total=len(LEAD_STEPS), visible=False)
+        if shared and plan.cache is not None:
+            progress.update(leads, visible=True)
+            pooled = pooled_forecasts(
+                shared, plan.hold_out, plan.test_fraction, plan.cache, lambda: progress.advance(leads)
+            )
         for file in plan.files:
             progress.update(stations, description=f"{file.network} {file.station}")
             progress.reset(leads, visible=plan.cache is not None)
             why = _add_station(
-                sums[file.network], kept[file.network], models, plan, file, lambda: progress.advance(leads)
-            )
+                sums[file.network], kept[file.network], models, plan, file,
+                pooled.get((file.network, file.station)), lambda: progress.advance(leads),
+            )  # fmt: skip
             if why:
                 left_out.append(f"{file.network} {file.station}: {why}")
             progress.advance(stations)
@@ -211,26 +249,24 @@ def _add_station(
     models: dict[str, Model],
     plan: Plan,
     file: StationFile,
+    pooled: Rows | None,
     tick: Callable[[], None],
 ) -> str | None:
     """Add a station's pairs to its network's; why not, where there are none to add."""
+    if plan.issued is not None and not (plan.issued / file.network / file.path.name).exists():
+        return f"no forecasts in {plan.issued}"
     one = load_record(file, plan.test_fraction)
     at = held_out_origins(one, plan.every_s)
     if not len(at):
         return "no origin in the part kept out"
+    at, means, quantiles, probability, before = _answers(models, plan, one, at)
+    if not len(at):
+        return "no forecast of the part kept out"
     own: Regressions | None = None
     if plan.cache is not None:
         own = cached_regressions(one, at, plan.cache, tick)
         if own is None:
             return "too few readings to train ridge and LightGBM on"
-    leading, *others = models
-    mean, quantiles, probability = forecasts(models[leading], one, at)
-    means = {MODEL: mean}
-    before = quantiles if leading == FP32 else None
-    if others:
-        means[FP32], before, _ = forecasts(models[FP32], one, at)
-    elif leading == FP32:
-        means[FP32] = mean
     means |= {PERSISTENCE: base_forecasts(one, at, cycle=False), ANOMALY: base_forecasts(one, at, cycle=True)}
     asked = {}
     if own is not None:
@@ -239,9 +275,31 @@ def _add_station(
     came = observed(one, at)
     total.add(came, means, quantiles, asked, before)
     if plan.pairs:
+        if pooled is not None:
+            means[LIGHTGBM_ALL] = _at_leads(at_origins(pooled, one, at))
+        if plan.zero_shot and plan.cache is not None:
+            means[FOUNDATION] = _at_leads(zero_shot_forecasts(one, at, plan.cache))
         pairs = station_pairs(one, at, plan.setting_of(file.network), came, means, quantiles, probability)
-        kept.append(replace(pairs, precision=leading))
+        kept.append(replace(pairs, precision=next(iter(models))))
     return None
+
+
+def _answers(
+    models: dict[str, Model], plan: Plan, one: Record, at: Index
+) -> tuple[Index, dict[str, Rows], Rows, Rows, Rows | None]:
+    """The origins that there are forecasts from; the means by source, the quantiles and probabilities of the leading
+    one, and the quantiles before quantization."""
+    if plan.issued is not None:
+        at, mean, quantiles, probability = read_issued(plan.issued / one.network / f"{one.station}.csv", one, at)
+        return at, {MODEL: mean}, quantiles, probability, None
+    leading, *others = models
+    mean, quantiles, probability = forecasts(models[leading], one, at)
+    means, before = {MODEL: mean}, quantiles if leading == FP32 else None
+    if others:
+        means[FP32], before, _ = forecasts(models[FP32], one, at)
+    elif leading == FP32:
+        means[FP32] = mean
+    return at, means, quantiles, probability, before
 
 
 def _at_leads(values: Rows) -> Rows:

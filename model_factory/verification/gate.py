@@ -18,11 +18,12 @@ from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import DataError
 from edge_agent.verification import errors
 from model_factory.verification.paired import CIRCULAR, PAIRED_LEADS_S, Pairs
-from model_factory.verification.scoring import ANOMALY, MODEL, PERSISTENCE, RIDGE
+from model_factory.verification.scoring import ANOMALY, LIGHTGBM, MODEL, PERSISTENCE, RIDGE
 from model_factory.verification.significance import Paired, diebold_mariano, false_discovery, paired, pooled
 
 CHAMPION = "champion"
 RIVALS = (CHAMPION, PERSISTENCE, ANOMALY, RIDGE)
+DRESSED_RIVALS = (CHAMPION, RIDGE, LIGHTGBM)  # of the CRPS, in each network of its own
 FALSE_SHARE = 0.05  # of the cells called worse, at most so many are called so by chance
 TOLERATED = 1.005  # RMSE over a rival's: what is sure and smaller than this is of no use to anybody
 FEW_TIMES = 60  # origins of a network, below which it has no say
@@ -33,10 +34,12 @@ VERDICT = "verdict.json"
 
 Floats = NDArray[np.floating]
 Precision = Literal["int8", "int4", "fp32"]
+Score = Literal["rmse", "crps"]
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """One test: `ratio`, RMSE over the rival's; `n`: times; `p_worse`, `p_better`: adjusted for the number of tests."""
+    """One test: `ratio`, the score over the rival's; `n`: times; `p_worse`, `p_better`: adjusted for the number of
+    tests; `network`: the one it is about, all together where it is empty."""
 
     rival: str
     variable: str
@@ -46,6 +49,8 @@ class Cell(msgspec.Struct, frozen=True):
     statistic: float
     p_worse: float
     p_better: float
+    score: Score = "rmse"
+    network: str = ""
 
     @property
     def worse(self) -> bool:
@@ -89,28 +94,33 @@ def judge(candidate: Mapping[str, Pairs], champion: Mapping[str, Pairs] | None) 
     """The verdict on a candidate's pairs, of each network.
 
     Per rival, variable and lead: squared errors of both on the same pairs, in units of the rival's mean in that
-    network, averaged over the stations of a network first; Diebold and Mariano's test with networks counting the same;
-    p-values adjusted over all these tests.
+    network, averaged over the stations of a network first; Diebold and Mariano's test with networks counting the same.
+    The same for the CRPS, against the champion and the regressions dressed with their own errors, in each network of
+    its own. p-values are adjusted over all these tests.
 
     Raises:
         DataError: the candidate and the champion share no origin, or there is a rival with nothing to compare.
     """
     rivals = tuple(rival for rival in RIVALS if rival != CHAMPION or champion is not None)
-    rows: list[tuple[str, str, int, float, Paired]] = []
+    rows: list[tuple[Cell, Paired]] = []
     for rival in rivals:
-        both = [_both(one, rival, champion) for one in candidate.values()]
-        rows += _tests(rival, [pair for pair in both if pair is not None])
-    missing = [rival for rival in rivals if rival not in {row[0] for row in rows}]
+        both = [_both(one, rival, champion, "rmse") for one in candidate.values()]
+        rows += _tests(rival, [pair for pair in both if pair is not None], "rmse")
+    missing = [rival for rival in rivals if rival not in {cell.rival for cell, _ in rows}]
     if missing:
         raise DataError(
             f"too few pairs with {', '.join(missing)} to judge by (at least {FEW_TIMES} origins of a network): "
             "evaluate candidate and champion on the same networks, with --baselines"
         )
-    found = [diebold_mariano(row[-1]) for row in rows]
+    for rival in DRESSED_RIVALS:
+        for one in candidate.values():
+            pair = _both(one, rival, champion, "crps")
+            rows += _tests(rival, [] if pair is None else [pair], "crps", one.network)
+    found = [diebold_mariano(part) for _, part in rows]
     worse, better = (false_discovery([getattr(one, name) for one in found]) for name in ("p_worse", "p_better"))
     cells = tuple(
-        Cell(rival, variable, lead, part.n, round(ratio, 4), round(t.statistic, 3), float(w), float(b))
-        for (rival, variable, lead, ratio, part), t, w, b in zip(rows, found, worse, better, strict=True)
+        msgspec.structs.replace(cell, statistic=round(t.statistic, 3), p_worse=float(w), p_better=float(b))
+        for (cell, _), t, w, b in zip(rows, found, worse, better, strict=True)
     )
     coverage = tuple(_coverage(candidate, champion))
     why = (*(_lost(cell) for cell in cells if cell.worse), *(_uncovered(one) for one in coverage if not one.held))
@@ -144,11 +154,12 @@ def read_verdict(run: Path) -> Verdict | None:
         raise DataError(f"{path}: not a verdict ({error}): run `model-factory promote` again") from error
 
 
-def summary(verdict: Verdict) -> Iterator[tuple[str, str, int, int, int, float]]:
-    """(rival, variable, leads, better, worse, RMSE over the rival's as geometric mean over the leads)."""
-    for rival in verdict.rivals:
+def summary(verdict: Verdict, score: Score = "rmse") -> Iterator[tuple[str, str, int, int, int, float]]:
+    """(rival, variable, cells, better, worse, score over the rival's as geometric mean over the cells)."""
+    tested = [cell for cell in verdict.cells if cell.score == score]
+    for rival in dict.fromkeys(cell.rival for cell in tested):
         for variable in OUTPUT_VARIABLES:
-            cells = [cell for cell in verdict.cells if (cell.rival, cell.variable) == (rival, variable)]
+            cells = [cell for cell in tested if (cell.rival, cell.variable) == (rival, variable)]
             if cells:
                 logs = [math.log(cell.ratio) for cell in cells if cell.ratio > 0]
                 ratio = math.exp(sum(logs) / len(logs)) if logs else 1.0
@@ -161,20 +172,30 @@ def squared_errors(pairs: Pairs, forecast: Floats) -> Floats:
     return np.stack(columns, axis=-1)
 
 
-def _both(one: Pairs, rival: str, champion: Mapping[str, Pairs] | None) -> tuple[Pairs, Floats, Floats] | None:
-    """(pairs, squared errors of the candidate, of the rival); None where the network has no such rival."""
-    own = squared_errors(one, one.means[MODEL])
-    if rival != CHAMPION:
-        return (one, own, squared_errors(one, one.means[rival])) if rival in one.means else None
-    other = (champion or {}).get(one.network)
-    if other is None:
+def _both(
+    one: Pairs, rival: str, champion: Mapping[str, Pairs] | None, score: Score
+) -> tuple[Pairs, Floats, Floats] | None:
+    """(pairs, losses of the candidate, of the rival); None where the network has no such rival."""
+    own = _losses(one, MODEL, score)
+    other = one if rival != CHAMPION else (champion or {}).get(one.network)
+    theirs = None if other is None else _losses(other, MODEL if rival == CHAMPION else rival, score)
+    if own is None or other is None or theirs is None:
         return None
-    mine, theirs = _shared(one, other)
-    if not len(mine):
+    if other is one:
+        return one, own, theirs
+    rows, from_ = _shared(one, other)
+    if not len(rows):
         return None
-    held = np.full_like(one.means[MODEL], np.nan)
-    held[mine] = other.means[MODEL][theirs]
-    return one, own, squared_errors(one, held)
+    held = np.full_like(own, np.nan)
+    held[rows] = theirs[from_]
+    return one, own, held
+
+
+def _losses(pairs: Pairs, source: str, score: Score) -> Floats | None:
+    """[N, 7, 7]: squared errors, or CRPS; None where there are none of the source."""
+    if score == "crps":
+        return pairs.crps.get(source)
+    return squared_errors(pairs, pairs.means[source]) if source in pairs.means else None
 
 
 def _shared(one: Pairs, other: Pairs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -184,8 +205,11 @@ def _shared(one: Pairs, other: Pairs) -> tuple[NDArray[np.int64], NDArray[np.int
     return mine, theirs
 
 
-def _tests(rival: str, both: Sequence[tuple[Pairs, Floats, Floats]]) -> Iterator[tuple[str, str, int, float, Paired]]:
-    """(rival, variable, lead, ratio of RMSE, difference) of every cell that has enough pairs."""
+def _tests(
+    rival: str, both: Sequence[tuple[Pairs, Floats, Floats]], score: Score, network: str = ""
+) -> Iterator[tuple[Cell, Paired]]:
+    """(cell that waits for its test, difference) of every cell that has enough pairs."""
+    power = 0.5 if score == "rmse" else 1.0  # a ratio of mean squares, or of mean CRPS
     for i, variable in enumerate(OUTPUT_VARIABLES):
         for k, lead in enumerate(PAIRED_LEADS_S):
             parts, logs = [], []
@@ -196,9 +220,10 @@ def _tests(rival: str, both: Sequence[tuple[Pairs, Floats, Floats]]) -> Iterator
                 part = paired(pairs.origin[there], (mine - theirs)[there] / level, lead) if level > 0 else None
                 if part is not None and part.n >= FEW_TIMES:
                     parts.append(part)
-                    logs.append(0.5 * math.log(max(float(mine[there].mean()) / level, 1e-12)))
+                    logs.append(power * math.log(max(float(mine[there].mean()) / level, 1e-12)))
             if parts:
-                yield rival, variable, lead, math.exp(sum(logs) / len(logs)), pooled(parts)
+                whole, ratio = pooled(parts), round(math.exp(sum(logs) / len(logs)), 4)
+                yield Cell(rival, variable, lead, whole.n, ratio, 0.0, 1.0, 1.0, score, network), whole
 
 
 def _coverage(candidate: Mapping[str, Pairs], champion: Mapping[str, Pairs] | None) -> Iterator[Covered]:
@@ -217,7 +242,7 @@ def _inside(networks: Mapping[str, Pairs]) -> NDArray[np.float64]:
     """Share in the central 80 %, [7, 7], each network counting the same."""
     shares = []
     for pairs in networks.values():
-        part = pairs.inside80()
+        part = pairs.inside(COVERAGE)
         n = (~np.isnan(part)).sum(axis=0)
         shares.append(np.where(n >= FEW_TIMES, np.nansum(part, axis=0) / np.maximum(n, 1), np.nan))
     stacked = np.stack(shares)
@@ -232,8 +257,8 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 def _lost(cell: Cell) -> str:
     return (
-        f"{cell.variable} at {cell.lead_s // 60} min: RMSE {100 * (cell.ratio - 1):.1f} % above that of "
-        f"{cell.rival.replace('_', ' ')} (p {cell.p_worse:.2g})"
+        f"{cell.variable} at {cell.lead_s // 60} min{cell.network and f' in {cell.network}'}: {cell.score.upper()} "
+        f"{100 * (cell.ratio - 1):.1f} % above that of {cell.rival.replace('_', ' ')} (p {cell.p_worse:.2g})"
     )
 
 

@@ -13,13 +13,34 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from edge_agent.bundle.manifest import Event
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import DataError
 from edge_agent.variables import VARIABLES
-from model_factory.verification.curves import PIT_EDGES, SEASONS, Slice, curves, pit_counts, reliability, slices
+from model_factory.verification.aims import aims
+from model_factory.verification.curves import (
+    PIT_EDGES,
+    SEASONS,
+    Slice,
+    curves,
+    pit_counts,
+    reliability,
+    slices,
+    told,
+)
 from model_factory.verification.gate import judge
-from model_factory.verification.paired import PAIRED_LEADS_S, Pairs
-from model_factory.verification.scoring import ANOMALY, FP32, LIGHTGBM, MODEL, PERSISTENCE, RIDGE
+from model_factory.verification.paired import NAMED_EVENTS, PAIRED_LEADS_S, Pairs
+from model_factory.verification.scoring import (
+    ANOMALY,
+    CLIMATOLOGY,
+    FOUNDATION,
+    FP32,
+    LIGHTGBM,
+    LIGHTGBM_ALL,
+    MODEL,
+    PERSISTENCE,
+    RIDGE,
+)
 
 if TYPE_CHECKING:
     from model_factory.verification.evaluate import Evaluated
@@ -31,17 +52,26 @@ STYLES = {
     ANOMALY: ("anomaly persistence", "#555555", "--", 1.3),
     RIDGE: ("ridge, this station", "#d1822b", "-", 1.3),
     LIGHTGBM: ("LightGBM, this station", "#4c9a4c", "-", 1.3),
+    LIGHTGBM_ALL: ("LightGBM, all stations", "#4c9a4c", "--", 1.3),
+    FOUNDATION: ("Fracast-0, zero-shot", "#8a5aa8", "--", 1.3),
+    CLIMATOLOGY: ("climatology of 30 days", "#c9a227", ":", 1.3),
 }
+EVENT_RIVALS = (CLIMATOLOGY, PERSISTENCE, ANOMALY)
 HOURS = np.array(PAIRED_LEADS_S) / 3600
 WIDTH, COLUMNS = 11.0, 4  # inches of a figure, panels in a row
 HONESTY_WORDS = (
-    "Above: share of readings within the central 80 %, ties by randomized PIT. Below: PIT histograms over all leads; "
-    "flat is honest, a U too narrow, a hump too wide, a slope biased. Where readings are tied (calm, saturated air, "
-    "whole hPa, no rain) the position is drawn within the tie."
+    "Above: share of readings within the central 80 and 90 %, ties by randomized PIT. Below: PIT histograms over all "
+    "leads; flat is honest, a U too narrow, a hump too wide, a slope biased. Where readings are tied (calm, saturated "
+    "air, whole hPa, no rain) the position is drawn within the tie."
 )
 TEST_WORDS = (
     "Diebold-Mariano tests on squared errors: stations averaged first, autocorrelation accounted for, the false "
-    "discovery rate over the table held at 5 %. Green: better. Red: worse, and by more than 0.5 % of RMSE."
+    "discovery rate over all of them held at 5 %. Green: better. Red: worse, and by more than 0.5 %."
+)
+EVENT_WORDS = (
+    "Brier skill: 1 - BS / BS of the baseline, on common pairs; above 0 is better. Baselines: how often it came in the "
+    "30 days at that time of day (rain: at any), and the two persistences with their own errors (rain: whether it "
+    "rains now, and how often it did). Below: share that came against the probability given; larger dots: more often."
 )
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1d2733;background:#fff}
@@ -74,6 +104,8 @@ def page(networks: Mapping[str, Pairs], left_out: Sequence[str], title: str) -> 
     yield f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
     yield '<p class="note">Scored on the part of each record that no training saw, on the same pairs.</p>'
     yield "<nav>" + "".join(f'<a href="#{html.escape(name)}">{html.escape(name)}</a>' for name in networks) + "</nav>"
+    if networks:
+        yield from _aims(networks)
     for name, pairs in networks.items():
         yield from _network(name, pairs)
     if left_out:
@@ -92,8 +124,7 @@ def _network(name: str, pairs: Pairs) -> Iterator[str]:
     yield "<h3>Are the intervals honest?</h3>"
     yield f'<p class="note">{HONESTY_WORDS}</p>'
     yield _svg(_honesty(pairs, names))
-    if not np.isnan(pairs.probability).all() and not np.isnan(pairs.rain()).all():
-        yield "<h3>Probability of rain</h3>" + _svg(_rain(pairs))
+    yield from _events(pairs)
     yield "<h3>By season and by day and night</h3>" + _slices(pairs, names)
 
 
@@ -127,7 +158,8 @@ def _curve(panel: Any, lines: Mapping[str, NDArray[np.float64]]) -> None:
 
 def _skill(pairs: Pairs, names: Sequence[str]) -> str:
     """RMSE of the forecast, and by how much it is below each baseline's, at every lead."""
-    heads = ["variable", "lead", "pairs", "RMSE", *(STYLES[s][0] for s in (PERSISTENCE, ANOMALY, RIDGE, LIGHTGBM))]
+    rivals = [s for s in (PERSISTENCE, ANOMALY, RIDGE, LIGHTGBM, LIGHTGBM_ALL, FOUNDATION) if s in pairs.means]
+    heads = ["variable", "lead", "pairs", "RMSE", *(STYLES[s][0] for s in rivals)]
     rows = []
     for name in names:
         i = OUTPUT_VARIABLES.index(name)
@@ -138,7 +170,7 @@ def _skill(pairs: Pairs, names: Sequence[str]) -> str:
                 continue
             n = int((~np.isnan(pairs.came[:, k, i])).sum())
             cells = [(name, ""), (_lead(lead), ""), (f"{n}", ""), (f"{own:.3g} {VARIABLES[name].unit}", "")]
-            for source in (PERSISTENCE, ANOMALY, RIDGE, LIGHTGBM):
+            for source in rivals:
                 other = lines.get(source, np.full(len(PAIRED_LEADS_S), np.nan))[k]
                 better = 100 * (1 - own / other) if other > 0 else np.nan
                 cells.append(("-" if np.isnan(better) else f"{better:+.1f} %", ""))
@@ -156,15 +188,16 @@ def _significance(name: str, pairs: Pairs) -> Iterator[str]:
         yield f"<p>{html.escape(str(error))}</p>"
         return
     rows = []
-    for key in dict.fromkeys((cell.rival, cell.variable) for cell in verdict.cells):
-        held = {cell.lead_s: cell for cell in verdict.cells if (cell.rival, cell.variable) == key}
-        cells = [(f"{key[1]} against {STYLES[key[0]][0]}", "")]
+    for key in dict.fromkeys((cell.score, cell.rival, cell.variable) for cell in verdict.cells):
+        score, rival, variable = key
+        held = {c.lead_s: c for c in verdict.cells if (c.score, c.rival, c.variable) == key}
+        cells = [(f"{score.upper()}, {variable} against {STYLES[rival][0]}", "")]
         for lead in PAIRED_LEADS_S:
             cell = held.get(lead)
             kind = "" if cell is None else "better" if cell.better else "worse" if cell.worse else ""
             cells.append(("-" if cell is None else f"{cell.ratio:.3f}", kind))
         rows.append(cells)
-    yield _table(["RMSE over the baseline's", *(_lead(lead) for lead in PAIRED_LEADS_S)], rows)
+    yield _table(["score over the baseline's", *(_lead(lead) for lead in PAIRED_LEADS_S)], rows)
 
 
 def _honesty(pairs: Pairs, names: Sequence[str]) -> Figure:
@@ -172,15 +205,18 @@ def _honesty(pairs: Pairs, names: Sequence[str]) -> Figure:
     rows = -(-len(names) // COLUMNS)
     figure = Figure(figsize=(WIDTH, 2.3 + 1.9 * rows), layout="constrained")
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.3, 1.9 * rows)).ravel()
-    panel = above.subplots()
-    for name in names:
-        share = slices(pairs, OUTPUT_VARIABLES.index(name))["all"].coverage
-        panel.plot(HOURS, 100 * share, marker=".", label=name.replace("_", " "), lw=1.3)
-    panel.axhline(80, color="k", lw=0.8)
-    panel.axhspan(77, 83, color="0.9")
-    panel.set_ylabel("in central 80 %, %", fontsize=8)
-    panel.set_xlabel("lead, h", fontsize=8)
-    panel.legend(fontsize=8, ncols=4, frameon=False)
+    for panel, share in zip(above.subplots(1, 2), (80, 90), strict=True):
+        for name in names:
+            whole = slices(pairs, OUTPUT_VARIABLES.index(name)).get("all")
+            if whole is not None:
+                held = whole.coverage if share == 80 else whole.coverage90
+                panel.plot(HOURS, 100 * held, marker=".", label=name.replace("_", " "), lw=1.3)
+        panel.axhline(share, color="k", lw=0.8)
+        panel.axhspan(share - 3, share + 3, color="0.9")
+        panel.set_ylabel(f"in central {share} %, %", fontsize=8)
+        panel.set_xlabel("lead, h", fontsize=8)
+        if share == 80:
+            panel.legend(fontsize=7, ncols=2, frameon=False)
     panels = below.subplots(rows, COLUMNS, squeeze=False).ravel()
     for each in panels[len(names) :]:
         each.set_axis_off()
@@ -194,15 +230,53 @@ def _honesty(pairs: Pairs, names: Sequence[str]) -> Figure:
     return figure
 
 
-def _rain(pairs: Pairs) -> Figure:
+def _aims(networks: Mapping[str, Pairs]) -> Iterator[str]:
+    """What is aimed at, beside what was reached."""
+    rows = []
+    for aim in aims(networks):
+        kind = {True: "better", False: "worse", None: ""}[aim.met]
+        got = "-" if aim.met is None else f"{aim.got:.3f}"
+        rows.append(
+            [(aim.network, ""), (aim.about, ""), (f"{aim.sign} {aim.bound:g}", ""), (got, kind), (aim.verdict, ""),
+             (aim.where, "")]
+        )  # fmt: skip
+    yield "<h2>Aims</h2>" + _table(["network", "aim", "bound", "reached", "", "where"], rows)
+
+
+def _events(pairs: Pairs) -> Iterator[str]:
+    """Events that came at all: Brier skill at every lead, and reliability at an hour and at six."""
+    for event in NAMED_EVENTS:
+        if MODEL not in pairs.chances or not np.nansum(pairs.outcome(event)):
+            continue
+        rule = f"{event.variable} {event.comparison} {event.threshold:g} {event.unit}"
+        yield f"<h3>{html.escape(f'{event.name}: {rule}')}</h3>" + f'<p class="note">{EVENT_WORDS}</p>'
+        rows = []
+        for k, lead in enumerate(PAIRED_LEADS_S):
+            found = told(pairs, event, slice(k, k + 1))
+            cells = [(_lead(lead), ""), (f"{found.n}", ""), (f"{found.came}", ""), (f"{found.brier:.4f}", "")]
+            for source in EVENT_RIVALS:
+                skill = found.skill.get(source, np.nan)
+                cells.append(("-", "") if np.isnan(skill) else (f"{skill:+.3f}", "better" if skill > 0 else "worse"))
+            rows.append(cells)
+        yield _table(["lead", "pairs", "came", "Brier score", *(STYLES[s][0] for s in EVENT_RIVALS)], rows)
+        yield _svg(_reliability(pairs, event))
+        classes = zip(*reliability(pairs, event), strict=True)
+        shown = [
+            [(f"{100 * given:.1f} %", ""), (f"{100 * came:.1f} %", ""), (f"{n}", "")] for given, came, n in classes
+        ]
+        yield _table(["probability given, all leads", "it came", "pairs"], shown)
+
+
+def _reliability(pairs: Pairs, event: Event) -> Figure:
     """Reliability at an hour and at six, with how often each probability was given."""
     figure = Figure(figsize=(7.4, 3.1), layout="constrained")
     for panel, lead in zip(figure.subplots(1, 2), (3600, 21_600), strict=True):
-        given, came, n, skill = reliability(pairs, PAIRED_LEADS_S.index(lead))
+        k = PAIRED_LEADS_S.index(lead)
+        given, came, n = reliability(pairs, event, slice(k, k + 1))
         panel.plot([0, 1], [0, 1], color="0.6", lw=0.8)
         panel.scatter(given, came, s=8 + 140 * n / max(n.max(initial=0), 1), color="#1b6ca8", alpha=0.8)
         panel.plot(given, came, color="#1b6ca8", lw=1)
-        panel.set_title(f"{_lead(lead)}: Brier skill over its frequency {skill:+.2f}", fontsize=9)
+        panel.set_title(f"{event.name} in {_lead(lead)}", fontsize=9)
         panel.set_xlabel("probability given", fontsize=8)
         panel.set_ylabel("it came", fontsize=8)
     return figure
@@ -215,12 +289,16 @@ def _slices(pairs: Pairs, names: Sequence[str]) -> str:
     for name in names:
         parts = slices(pairs, OUTPUT_VARIABLES.index(name))
         rows.append([(name, ""), *((_slice(parts.get(kind)), "") for kind in kinds)])
-    note = "RMSE over that of anomaly persistence (geometric mean over the leads), and share in the central 80 %. "
+    note = (
+        "RMSE over that of anomaly persistence (geometric mean over the leads), and shares in the central 80 and 90 %. "
+    )
     return f'<p class="note">{note}Day: the sun is up at the valid time.</p>' + _table(["variable", *kinds], rows)
 
 
 def _slice(part: Slice | None) -> str:
-    return "-" if part is None else f"{part.ratio:.2f}, {100 * np.nanmean(part.coverage):.0f} %"
+    if part is None:
+        return "-"
+    return f"{part.ratio:.2f}, {100 * np.nanmean(part.coverage):.0f} %, {100 * np.nanmean(part.coverage90):.0f} %"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]) -> str:

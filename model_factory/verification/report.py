@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from edge_agent.variables import VARIABLES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.table import Table
+
+    from model_factory.verification.paired import Pairs
 
 SHOWN_S = (1800, 3600, 7200, 10_800, 21_600)
 FROM_S = 1800  # leads that the ratios are taken over begin here
@@ -38,6 +40,26 @@ def show(rows: Sequence[SkillRow], left_out: Sequence[str]) -> None:
         console.print(skill_table(mine, f"{network}, {setting}"), ratio_table(mine))
     for line in left_out:
         console.print(f"left out: {line}", highlight=False)
+
+
+def show_aims(networks: Mapping[str, Pairs]) -> None:
+    """Print every aim beside what was reached; nothing without pairs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from model_factory.verification.aims import aims
+
+    if not networks:
+        return
+    table = Table(title="Aims on pairs kept out of training")
+    for name in ("network", "aim", "bound", "got", "", "where"):
+        table.add_column(name, justify="right" if name in ("bound", "got") else "left", no_wrap=True)
+    for aim in aims(networks):
+        table.add_row(
+            aim.network, aim.about, f"{aim.sign} {aim.bound:g}", "-" if math.isnan(aim.got) else f"{aim.got:.3f}",
+            aim.verdict, aim.where,
+        )  # fmt: skip
+    Console(width=2 * WIDTH).print(table)
 
 
 def skill_table(rows: Sequence[SkillRow], title: str) -> Table:

@@ -44,4 +44,4 @@ def test_baselines_and_outcomes_go_by_it():
     past = History(times, {"rain": np.full(len(times), just)}, [])
     station = Station(id="roof", latitude=47.0, longitude=8.0, elevation_m=400.0)
     [part] = hindcast(past, station, Nowcaster(None), np.array([START + MIN_HISTORY_S]))
-    assert (part.outcome == 1.0).all() and (part.chance["persistence"] == 1.0).all()
+    assert (part.outcome[..., 0] == 1.0).all() and (part.chance["persistence"][..., 0] == 1.0).all()

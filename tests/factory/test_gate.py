@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import DataError
 from edge_agent.forecast import QUANTILES
+from model_factory.verification.aims import SETTLED_S
 from model_factory.verification.gate import CHAMPION, judge, read_verdict, squared_errors, write_verdict
 from model_factory.verification.paired import PAIRED_LEADS_S, Pairs, load, load_all, pit_interval, resolution_of, save
 from model_factory.verification.scoring import ANOMALY, MODEL, PERSISTENCE, RIDGE
@@ -36,8 +37,9 @@ def made(seed: int = 0, network: str = "made") -> Pairs:
     low = rng.uniform(0, 1, SHAPE)
     hours = 1_600_000_200 // 3600 * 3600 + 3600 * np.arange(HOURS)
     return Pairs(
-        "final-period", network, ("one", "two"), np.array([[47.0, 8.0], [47.1, 8.1]]), np.repeat([0, 1], HOURS),
-        np.tile(hours, 2), came, means, {}, np.stack([low, low], axis=-1), np.full(SHAPE[:2], 0.1),
+        "final-period", network, ("one", "two"), np.array([[47.0, 8.0], [47.1, 8.1]]),
+        np.repeat(hours[0] - SETTLED_S, 2), np.repeat([0, 1], HOURS), np.tile(hours, 2), came, means, {},
+        np.stack([low, low], axis=-1), {},
     )  # fmt: skip
 
 
@@ -45,6 +47,12 @@ def scaled(pairs: Pairs, by: float) -> Pairs:
     """The model's errors made larger or smaller by a factor."""
     error = pairs.means[MODEL] - pairs.came
     return replace(pairs, means={**pairs.means, MODEL: pairs.came + by * error})
+
+
+def with_crps(pairs: Pairs, by: float = 1.0) -> Pairs:
+    """With a CRPS: that of a sure forecast, the absolute error; the model's `by` times as large."""
+    scores = {source: np.abs(mean - pairs.came) for source, mean in pairs.means.items()}
+    return replace(pairs, crps={**scores, MODEL: by * scores[MODEL]})
 
 
 def widened(pairs: Pairs, by: float) -> Pairs:
@@ -101,11 +109,22 @@ def test_lost_coverage_is_refused_though_the_error_is_smaller(champion: dict[str
     assert judge(candidate, {name: widened(pairs, 1.15) for name, pairs in champion.items()}).promoted
 
 
+def test_a_worse_crps_in_one_network_is_refused_though_the_error_is_the_same(champion: dict[str, Pairs]) -> None:
+    before = {name: with_crps(pairs) for name, pairs in champion.items()}
+    after = {**before, "other": with_crps(champion["other"], 1.05)}
+    assert judge(before, before).promoted
+    verdict = judge(after, before)
+    assert not verdict.promoted and all("CRPS" in why for why in verdict.why if "champion" in why)
+    worse = [cell for cell in verdict.cells if cell.worse and cell.rival == CHAMPION]
+    assert {(cell.score, cell.network) for cell in worse} == {("crps", "other")} and len(worse) == 49
+    assert all(cell.ratio == pytest.approx(1.05, abs=2e-3) for cell in worse)
+
+
 def test_pairs_come_in_any_order_and_only_shared_ones_count(champion: dict[str, Pairs]) -> None:
     order = np.random.default_rng(3).permutation(SHAPE[0])[: SHAPE[0] * 3 // 4]
     fewer = {}
     for name, p in champion.items():
-        rows = {key: getattr(p, key)[order] for key in ("station", "origin", "came", "pit", "probability")}
+        rows = {key: getattr(p, key)[order] for key in ("station", "origin", "came", "pit")}
         fewer[name] = replace(p, **rows, means={k: v[order] for k, v in p.means.items()})
     verdict = judge({name: scaled(pairs, 0.97) for name, pairs in fewer.items()}, champion)
     assert all(c.ratio == pytest.approx(0.97, abs=1e-3) for c in verdict.cells if c.rival == CHAMPION)

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.bundle.station_task import OUTPUT_VARIABLES
+from edge_agent.bundle.station_task import OUTPUT_VARIABLES, RAIN_EVENT
 from edge_agent.forecast import QUANTILES
 from model_factory.verification import distributions, evaluate
-from model_factory.verification.curves import curves, pit_counts, reliability, slices
+from model_factory.verification.curves import curves, pit_counts, reliability, slices, told
 from model_factory.verification.html import page
-from model_factory.verification.paired import PAIRED_LEADS_S, Pairs, load_all
-from model_factory.verification.scoring import ANOMALY, MODEL, PERSISTENCE
+from model_factory.verification.paired import NAMED_EVENTS, PAIRED_LEADS_S, Pairs, load_all
+from model_factory.verification.scoring import ANOMALY, CLIMATOLOGY, MODEL, PERSISTENCE
 from tests.factory.test_evaluate import run, write_data
 from tests.factory.test_gate import SHAPE, made, scaled
 
@@ -41,6 +41,15 @@ def test_a_run_leaves_its_pairs_and_a_page_without_anything_to_fetch(run: Path, 
     assert kept.stations == ("one",) and kept.place.tolist() == [[47.0, 8.0]]
 
 
+def test_the_page_tells_aims_and_events_with_their_reliability(pairs: Pairs) -> None:
+    right = np.where(np.arange(SHAPE[0])[:, None] % 3, 0.0, 1.0).repeat(7, 1)
+    often = np.full(SHAPE[:2], 1 / 3)
+    text = "\n".join(page({"made": rainy(pairs, {MODEL: right, CLIMATOLOGY: often, PERSISTENCE: often})}, [], "run"))
+    assert "<h2>Aims</h2>" in text and "Brier skill of rain over climatology" in text
+    assert "rain: rain &gt;= 0.2 mm" in text and "+1.000" in text and "probability given, all leads" in text
+    assert "frost: " not in text  # it never came
+
+
 def test_names_from_files_cannot_put_markup_into_the_page(pairs: Pairs) -> None:
     text = "\n".join(page({"<script>": replace(pairs, network="<script>")}, ["<b>"], "<i>"))
     assert "<script>" not in text and "<b>" not in text and "<i>" not in text
@@ -63,21 +72,33 @@ def test_an_even_pit_fills_its_classes_evenly(pairs: Pairs) -> None:
     np.testing.assert_allclose(pit_counts(replace(pairs, pit=ties), 0), np.diff([0, *QUANTILES, 1]), atol=0.02)
 
 
-def test_reliability_of_a_sure_and_right_forecast_is_the_diagonal(pairs: Pairs) -> None:
+def rainy(pairs: Pairs, given: dict[str, np.ndarray]) -> Pairs:
+    """Rain at every third origin, with probabilities of rain by source."""
     came = np.full(SHAPE, 0.0)
     came[::3, :, OUTPUT_VARIABLES.index("rain")] = 1.0
-    sure = replace(pairs, came=came, probability=np.where(np.arange(SHAPE[0])[:, None] % 3, 0.0, 1.0).repeat(7, 1))
-    given, share, n, skill = reliability(sure, 0)
-    assert given.tolist() == share.tolist() == [0.0, 1.0] and skill == 1.0 and n.sum() == SHAPE[0]
-    often = replace(sure, probability=np.full(SHAPE[:2], 1 / 3))
-    assert reliability(often, 0)[3] == pytest.approx(0.0, abs=1e-9)
+    odds = {source: np.full((*SHAPE[:2], len(NAMED_EVENTS)), np.nan) for source in given}
+    for source, p in given.items():
+        odds[source][..., 0] = p
+    return replace(pairs, came=came, chances=odds)
+
+
+def test_reliability_of_a_sure_and_right_forecast_is_the_diagonal(pairs: Pairs) -> None:
+    right = np.where(np.arange(SHAPE[0])[:, None] % 3, 0.0, 1.0).repeat(7, 1)
+    often = np.full(SHAPE[:2], 1 / 3)
+    sure = rainy(pairs, {MODEL: right, CLIMATOLOGY: often, PERSISTENCE: 1.0 - right})
+    given, share, n = reliability(sure, RAIN_EVENT, slice(0, 1))
+    assert given.tolist() == share.tolist() == [0.0, 1.0] and n.sum() == SHAPE[0]
+    found = told(sure, RAIN_EVENT)
+    assert (found.n, found.came, found.brier) == (7 * SHAPE[0], 7 * SHAPE[0] // 3, 0.0)
+    assert found.skill == {CLIMATOLOGY: 1.0, PERSISTENCE: 1.0}
+    assert told(rainy(pairs, {MODEL: often, CLIMATOLOGY: often}), RAIN_EVENT).skill[CLIMATOLOGY] == pytest.approx(0.0)
 
 
 def test_parts_by_season_and_daylight_are_told_apart(pairs: Pairs) -> None:
     parts = slices(pairs, 0)
     assert {"all", "day", "night", "Sep-Nov"} == set(parts)  # a month from 13 September
     assert parts["all"].ratio == pytest.approx(1 / 1.15, rel=0.02)
-    assert np.abs(parts["all"].coverage - 0.8).max() < 0.04
+    assert np.abs(parts["all"].coverage - 0.8).max() < 0.04 and np.abs(parts["all"].coverage90 - 0.9).max() < 0.03
     assert slices(scaled(pairs, 0.5), 0)["day"].ratio == pytest.approx(0.5 * parts["day"].ratio)
     assert len(PAIRED_LEADS_S) == 7
 
