@@ -415,8 +415,7 @@ def clock(context: click.Context, config: Path, json_: bool) -> None:
 def confirm(context: click.Context, config: Path | None, time: str | None) -> None:
     """Say that the time is right, to a minute, where nothing else does.
 
-    A running agent takes it up within a second, and gives what it read since the machine was started its time. Waits
-    for the agent's next commit: [store] commit_s, a minute unless set otherwise.
+    A running agent takes it up within seconds, and gives what it read since the machine was started its time.
     """
     from edge_agent.timekeeping.command import confirm_command
 

@@ -21,7 +21,7 @@ from sqlite_utils import Database
 from edge_agent.errors import StoreError
 from edge_agent.store.schema import KNOWN, SCHEMA
 
-BUSY_S = 120.0
+BUSY_S = 120.0  # of patience with another process that writes; the agent goes on from memory then
 OLDEST_SQLITE = (3, 24, 0)  # the first with ON CONFLICT DO UPDATE
 WAL_CHECKPOINT_PAGES = 4000  # 16 MB: a lone station checkpoints a few times a day, each costs three fsyncs
 WAL_LIMIT_BYTES = 32 * 1024 * 1024
@@ -41,15 +41,18 @@ class Connection:
     transaction, as the store counts them. `rollbacks`: transactions lost.
     """
 
-    def __init__(self, path: Path, db: Database, *, read_only: bool = False, alone: bool = False) -> None:
+    def __init__(
+        self, path: Path, db: Database, *, read_only: bool = False, alone: bool = False, patience_s: float = BUSY_S
+    ) -> None:
         self.path = path
         self._alone = alone  # no other process can write
+        self._patience_s = patience_s
         self.before_commit: list[Callable[[], None]] = []
         self.after_commit: list[Callable[[], None]] = []
         self.forget: list[Callable[[], None]] = []
         self._sqlite = db.conn
         self._read_only = read_only
-        self._open = self._has_turn = False
+        self._open = False
         self.unsaved = self.rollbacks = 0
         self._version = self._data_version()
 
@@ -95,12 +98,12 @@ class Connection:
         return self._open
 
     def begin(self) -> None:
-        """Begin the transaction if there is none. Waits for another process' one, at most 120 s."""
+        """Begin the transaction if there is none. Waits for another process' one, at most for its patience."""
         if self._open:
             return
         if self._read_only:
             raise StoreError(f"store {self.path}: opened for reading only: nothing can be written")
-        with self.turn():
+        with self._turn():
             try:
                 self._sqlite.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as error:
@@ -141,19 +144,24 @@ class Connection:
         for follow in self.after_commit:
             follow()
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Be the next to begin a transaction, and stay so while inside.
-
-        Whoever waits here is let in when the transaction that is open now ends; without it a process that writes all
-        the time would keep the others out for ever, as SQLite has no queue.
-        """
-        with ExitStack() as held:
-            if not (self._has_turn or self._alone):
-                self._wait_for_turn(held)
-                self._has_turn = True
-                held.callback(setattr, self, "_has_turn", False)
-            yield
+    @property
+    def wanted(self) -> bool:
+        """Whether another process waits for the open transaction to end."""
+        if self._alone or not self._open:
+            return False
+        try:
+            file = self._turn_file()
+        except OSError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(file)
+        return False
 
     def roll_back(self) -> None:
         """Let go of what was written since the last commit; nothing where there is no transaction. Never fails."""
@@ -191,10 +199,22 @@ class Connection:
             self._open = False
             self._sqlite.close()
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Be the next to begin a transaction.
+
+        SQLite has no queue: a process that writes all the time would keep the others out for ever. Whoever is here
+        keeps the one that just committed from beginning again, however rarely it gets to look.
+        """
+        with ExitStack() as held:
+            if not self._alone:
+                self._wait_for_turn(held)
+            yield
+
     def _wait_for_turn(self, held: ExitStack) -> None:
-        deadline = time.monotonic() + BUSY_S
+        deadline = time.monotonic() + self._patience_s
         try:
-            file = os.open(f"{self.path}.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            file = self._turn_file()
             held.callback(os.close, file)
             while True:
                 try:
@@ -205,6 +225,10 @@ class Connection:
                     time.sleep(_POLL_S)
         except OSError as error:
             raise unreachable(error, self.path) from error
+
+    def _turn_file(self) -> int:
+        """Its lock is held by whoever waits to begin. Raises OSError."""
+        return os.open(f"{self.path}.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def _data_version(self) -> int:
         return int(self._sqlite.execute("PRAGMA data_version").fetchone()[0])
@@ -225,8 +249,9 @@ class Connection:
         return StoreError(text, reason=reason, lost=lost)
 
 
-def connect(path: Path, *, read_only: bool = False) -> Connection:
+def connect(path: Path, *, read_only: bool = False, patience_s: float = BUSY_S) -> Connection:
     """Open the store's file; for writing it is made where it is not there, its folder too, and brought up to date.
+    `patience_s`: how long it is waited for another process' transaction.
 
     Raises:
         StoreError: not there (read only), not permitted, damaged, another program's, or of a newer schema.
@@ -241,7 +266,7 @@ def connect(path: Path, *, read_only: bool = False) -> Connection:
     try:
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
-        sqlite = _open_read_only(path) if read_only else _open(path)
+        sqlite = _open_read_only(path) if read_only else _open(path, patience_s)
     except OSError as error:
         raise unreachable(error, path) from error
     except sqlite3.Error as error:
@@ -255,7 +280,7 @@ def connect(path: Path, *, read_only: bool = False) -> Connection:
             raise StoreError(
                 f"store {path}: of an older schema: start this version of the agent once to bring it up to date"
             )
-        return Connection(path, db, read_only=read_only)
+        return Connection(path, db, read_only=read_only, patience_s=patience_s)
     except sqlite3.Error as error:
         sqlite.close()
         raise _explained(error, path) from error
@@ -302,8 +327,8 @@ def _explained(error: sqlite3.Error, path: Path) -> StoreError:
     return StoreError(text, reason=reason)
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+def _open(path: Path, patience_s: float) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=patience_s, isolation_level=None)
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:
@@ -358,7 +383,7 @@ def _prepare(path: Path, db: Database) -> None:
 
 def _busy(path: Path) -> str:
     return (
-        f"store {path}: another process has been writing to it for {BUSY_S:.0f} s: is a second agent or a long import "
+        f"store {path}: another process has been writing to it for minutes: is a second agent or a long import "
         "running? Stop it, or give each agent its own [store] path"
     )
 
