@@ -51,6 +51,11 @@ def sensor(name: str, place: Board | str, fields: dict[str, tuple[Any, ...]] | N
     return f"\n[[sensor]]\n{text}\nmap = {{ {', '.join(entries)} }}\n"
 
 
+def line(t: float, value: float = 12.5) -> bytes:
+    """What a board prints for such a sensor with `time="at"`."""
+    return b'{"at": %d, "t": %.3f, "h": 60}\n' % (t, value)
+
+
 def write_config(
     folder: Path, *sensors: str, stations: tuple[dict[str, Any], ...] = (HOME,), port: int = 9, **forecast: Any
 ) -> Path:

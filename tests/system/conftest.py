@@ -16,6 +16,9 @@ from pathlib import Path
 import pytest
 
 from edge_agent.config import Mqtt
+from tests.board import Board
+from tests.system.agent_process import AgentProcess
+from tests.tiny_bundle import make_tiny_bundle
 
 
 class Mosquitto:
@@ -125,3 +128,31 @@ def _await_listening(port: int) -> None:
             return
         time.sleep(0.05)
     pytest.fail(f"no broker came up on port {port}")
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    board = Board(tmp_path / "usb-roof")
+    board.plug()
+    yield board
+    board.unplug()
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> dict[str, object]:
+    """The [forecast] section that runs the tiny bundle."""
+    return {"bundle": str(make_tiny_bundle(tmp_path / "tiny.bundle")), "allow_unsigned": True}
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Path], AgentProcess]]:
+    """Starts agents; all end with the test."""
+    agents: list[AgentProcess] = []
+
+    def start(config: Path) -> AgentProcess:
+        agents.append(AgentProcess(config))
+        return agents[-1]
+
+    yield start
+    for agent in agents:
+        agent.kill()
