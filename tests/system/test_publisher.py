@@ -382,7 +382,6 @@ def test_tls_with_password_and_client_certificate(start_mosquitto, make_agent, t
     agent.drained()
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")  # paho leaves a failed handshake's socket
 def test_an_untrusted_certificate_and_a_missing_one_are_explained(start_mosquitto, make_agent, tmp_path):
     keys = certificates(tmp_path)
     (tmp_path / "other").mkdir()
