@@ -25,6 +25,8 @@ from tests.board import Board
 
 PATIENCE_S = 30.0
 HOME = {"id": "home", "latitude": 47.0, "longitude": 8.0, "elevation_m": 400.0}
+MakeBoard = Callable[[str], Board]
+RunAgent = Callable[..., "Running"]
 MAP = {"t": ("temperature", "degC"), "h": ("humidity", "%")}
 
 

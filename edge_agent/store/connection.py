@@ -6,10 +6,7 @@ Turns every error of the database into a StoreError that says what to do; never 
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -20,13 +17,13 @@ from sqlite_utils import Database
 
 from edge_agent.errors import StoreError
 from edge_agent.store.schema import KNOWN, SCHEMA
+from edge_agent.store.turn import Turn
 
 BUSY_S = 120.0  # of patience with another process that writes; the agent goes on from memory then
 OLDEST_SQLITE = (3, 24, 0)  # the first with ON CONFLICT DO UPDATE
 WAL_CHECKPOINT_PAGES = 4000  # 16 MB: a lone station checkpoints a few times a day, each costs three fsyncs
 WAL_LIMIT_BYTES = 32 * 1024 * 1024
 CACHE_KIB = 8192
-_POLL_S = 0.01
 
 Row = tuple[Any, ...]
 
@@ -45,8 +42,7 @@ class Connection:
         self, path: Path, db: Database, *, read_only: bool = False, alone: bool = False, patience_s: float = BUSY_S
     ) -> None:
         self.path = path
-        self._alone = alone  # no other process can write
-        self._patience_s = patience_s
+        self._turn = Turn(None if alone else path, patience_s)
         self.before_commit: list[Callable[[], None]] = []
         self.after_commit: list[Callable[[], None]] = []
         self.forget: list[Callable[[], None]] = []
@@ -103,11 +99,15 @@ class Connection:
             return
         if self._read_only:
             raise StoreError(f"store {self.path}: opened for reading only: nothing can be written")
-        with self._turn():
-            try:
+        try:
+            with self._turn.next():
                 self._sqlite.execute("BEGIN IMMEDIATE")
-            except sqlite3.Error as error:
-                raise self._failed(error) from error
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        except TimeoutError:
+            raise StoreError(_busy(self.path), reason="busy") from None
+        except OSError as error:
+            raise unreachable(error, self.path) from error
         self.refresh()
         self._open = True
 
@@ -147,21 +147,7 @@ class Connection:
     @property
     def wanted(self) -> bool:
         """Whether another process waits for the open transaction to end."""
-        if self._alone or not self._open:
-            return False
-        try:
-            file = self._turn_file()
-        except OSError:
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        finally:
-            os.close(file)
-        return False
+        return self._open and self._turn.wanted()
 
     def roll_back(self) -> None:
         """Let go of what was written since the last commit; nothing where there is no transaction. Never fails."""
@@ -198,37 +184,6 @@ class Connection:
         finally:
             self._open = False
             self._sqlite.close()
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Be the next to begin a transaction.
-
-        SQLite has no queue: a process that writes all the time would keep the others out for ever. Whoever is here
-        keeps the one that just committed from beginning again, however rarely it gets to look.
-        """
-        with ExitStack() as held:
-            if not self._alone:
-                self._wait_for_turn(held)
-            yield
-
-    def _wait_for_turn(self, held: ExitStack) -> None:
-        deadline = time.monotonic() + self._patience_s
-        try:
-            file = self._turn_file()
-            held.callback(os.close, file)
-            while True:
-                try:
-                    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise StoreError(_busy(self.path), reason="busy") from None
-                    time.sleep(_POLL_S)
-        except OSError as error:
-            raise unreachable(error, self.path) from error
-
-    def _turn_file(self) -> int:
-        """Its lock is held by whoever waits to begin. Raises OSError."""
-        return os.open(f"{self.path}.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def _data_version(self) -> int:
         return int(self._sqlite.execute("PRAGMA data_version").fetchone()[0])

@@ -69,8 +69,7 @@ class Store:
 
         `keep_days`: raw observations. `outbox_mb`: bound of what waits for each destination, millions of bytes;
         `outbox_policy`: what becomes of rows beyond it, as `Outbox`.
-        `read_only`: for a process beside the agent; sees what was committed. `patience_s`: how long it is waited until
-        another process lets it write.
+        `read_only`: for a process beside the agent; sees what was committed. `patience_s`: with others that write.
 
         Raises:
             StoreError: not permitted, damaged, another program's file, a newer schema; read only: not there.
