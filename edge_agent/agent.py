@@ -250,11 +250,13 @@ class Agent:
         self._guard("store", partial(self._store.salvage, SALVAGE_S))
         if self._expire_due.due(steady) and (by := self._retention.time()) is not None:
             self._guard("store", partial(self._store.expire, by, self._config.store.outbox_days))
-        changed = self._look_due.due(steady) and self._states() != self._told
+        look = self._look_due.due(steady)
+        changed = look and self._states() != self._told
         if self._status_due.due(steady) or changed:
             self._guard("status", partial(self._say, whole=not self._said))
             self._said = True
-        if self._commit_due.due(steady) or (changed and self._prompt.take(steady)):
+        wanted = look and self._store.wanted
+        if self._commit_due.due(steady) or wanted or (changed and self._prompt.take(steady)):
             self._guard("store", partial(self._store.commit, now))
 
     def _keep_time(self) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 import click
 
 from edge_agent import __version__
-from edge_agent.console import FILE, FOLDER, PATH, Group
+from edge_agent.cli_qc import qc
+from edge_agent.cli_sensors import decode, replay, sniff
+from edge_agent.console import FILE, NEIGHBOURS, PATH, Group
 
 DEVICE_NAMES = (
     "raspberry_pi_4",
@@ -20,25 +22,6 @@ DEVICE_NAMES = (
     "mobile",
     "browser",
 )  # as `bundle.manifest.Device`, without its imports
-
-
-class _DefaultGroup(click.Group):
-    """A group whose arguments belong to one of its commands, `default`, unless they begin with another's name."""
-
-    default = "file"
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = [self.default, *args]
-        return super().parse_args(ctx, args)
-
-
-_neighbours = click.option(
-    "--neighbours",
-    type=FOLDER,
-    metavar="DIR",
-    help="stations.csv (station,latitude,longitude,elevation) and a HISTORY.csv for each, <station>.csv.",
-)
 
 
 def _site(command: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
@@ -119,7 +102,7 @@ def run(config: Path, verbose: bool, normal: bool) -> None:
 @main.command()
 @click.argument("history", type=FILE)
 @_site
-@_neighbours
+@NEIGHBOURS
 @click.option("--origin", help="Forecast from this time (RFC 3339 with zone, or epoch seconds); default: last reading.")
 @click.option("--bundle", type=FILE, help="A bundle file; default: the one shipped with the agent.")
 @click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
@@ -144,7 +127,7 @@ def nowcast(history: Path, latitude: float, longitude: float, elevation: float, 
 @main.command()
 @click.argument("history", type=FILE)
 @partial(_site, required=False)
-@_neighbours
+@NEIGHBOURS
 @click.option("--guidance", type=FILE, metavar="GUIDANCE.csv", help="Correct this guidance, blend it, score it too.")
 @click.option("--every", default="3h", show_default=True, help="Spacing of the origins: 15min, 1h, 3h, 1d.")
 @click.option("--start", help="First origin; default: once there are 24 hours of history.")
@@ -190,59 +173,6 @@ def hindcast(history: Path, guidance: Path | None, **options: Any) -> None:
     hindcast_command(history, **options)
 
 
-@main.command()
-@click.argument("file", type=FILE)
-@click.option("--port", metavar="PTY", help="Serial port or pseudo-terminal to write to.")
-@click.option("--mqtt", metavar="URL", help="mqtt://[user@]host[:port]/topic to publish to.")
-@click.option("--speed", type=float, default=1.0, show_default=True, help="How many times faster than recorded.")
-@click.option("--loop", is_flag=True, help="Start again at the end.")
-def replay(file: Path, **options: Any) -> None:
-    """Play a recording as a sensor would: one line a message, optionally `time<TAB>message`.
-
-    With times, lines keep their recorded spacing divided by --speed; without, they come once a second divided by
-    --speed.
-    """
-    from edge_agent.replay import replay_command
-
-    replay_command(file, **options)
-
-
-@main.command()
-@click.argument("driver")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--option", multiple=True, metavar="KEY=VALUE", help="An option of the driver; may come several times.")
-@click.option("--config", type=FILE, help="Take map, time and options of the sensor with that driver from agent.toml.")
-def decode(driver: str, file: str, option: tuple[str, ...], config: Path | None) -> None:
-    """What a driver reads from a recording: observations as JSON lines, then what was rejected and why.
-
-    FILE (- = standard input; .gz and .xz are unpacked) holds raw bytes or hex text for binary drivers, else one
-    message a line, optionally `time<TAB>message`, for MQTT optionally with its topic before it. A file that is one JSON
-    document is one message. The last line goes to standard error: `{"accepted": N, "rejected": {reason: n}}`.
-
-    A driver that needs a map gets it from --config, where DRIVER may be a sensor's name too, or from
-    `--option map.PATH=VARIABLE:UNIT` (`:counter` behind it for a running total), with `--option time=PATH`.
-    """
-    from edge_agent.sensors.decode import decode_command
-
-    decode_command(driver, file, option, config)
-
-
-@main.command()
-@click.argument("port")
-@click.option("--baud", type=click.IntRange(50, 4_000_000), help="Try only this one.")
-@click.option("--seconds", type=click.FloatRange(0.1, 600), default=3.0, show_default=True, help="At each baud.")
-@click.option("--ask", is_flag=True, help="Also send what wakes a Davis console (LF) and a Vaisala WXT (?).")
-def sniff(port: str, baud: int | None, seconds: float, ask: bool) -> None:
-    """What is on a serial port (or tcp://host:port): tries the usual bauds and every serial driver.
-
-    Prints the driver that reads it with a [[sensor]] block for agent.toml; for JSON, separated values or other text
-    what came and what could be mapped. Only listens, unless --ask. Exits with 1 if nothing was made out.
-    """
-    from edge_agent.sensors.sniff import sniff_command
-
-    sys.exit(0 if sniff_command(port, baud, seconds, ask=ask) else 1)
-
-
 @main.group()
 def bundle() -> None:
     """Look at bundles."""
@@ -276,62 +206,6 @@ def benchmark(**options: Any) -> None:
     from edge_agent.bundle.benchmark import benchmark_command
 
     benchmark_command(**options)
-
-
-@main.group(cls=_DefaultGroup)
-def qc() -> None:
-    """Check a file's values, or overrule a flag.
-
-    \b
-    edge-agent qc HISTORY.csv --out FLAGS.csv    as `qc file`
-    edge-agent qc overrule ...                   an operator's word against a flag in the store
-    """
-
-
-@qc.command("file")
-@click.argument("history", type=FILE)
-@click.option("--latitude", type=float, help="Degrees, north positive.")
-@click.option("--longitude", type=float, help="Degrees, east positive.")
-@click.option("--elevation", type=float, help="Metres above sea level.")
-@_neighbours
-@click.option("--forecast/--no-forecast", default=True, show_default=True, help="Also compare with own forecasts.")
-@click.option("--out", type=PATH, required=True, metavar="FLAGS.csv", help="The file to write.")
-def qc_file(history: Path, **options: Any) -> None:
-    """Run quality control on HISTORY.csv (as for `nowcast`): what the agent would have said, and revised, as it came.
-
-    Writes a row for each value that is suspect (3), fails (4) or is missing (9): time, variable, value, flag, the
-    deciding test and its reason. Without a position, tests that need one are left out.
-    """
-    from edge_agent.quality.from_file import qc_command
-
-    qc_command(history, **options)
-
-
-@qc.command()
-@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
-@click.option("--station", help="Which station, where the configuration has several.")
-@click.option("--source", help="Only values of this sensor or import.")
-@click.option("--variable", "name", help="Which variable.")
-@click.option("--start", help="First time (RFC 3339 with zone, or epoch seconds).")
-@click.option("--end", help="Last time.")
-@click.option("--flag", type=click.Choice(["good", "suspect", "fail"]), help="What the values are.")
-@click.option("--why", help="The reason; it stays on record.")
-@click.option("--list", "list_", is_flag=True, help="Print what was overruled so far.")
-def overrule(config: Path, list_: bool, **said: Any) -> None:
-    """An operator's word against a flag in the store.
-
-    No test changes these flags again; forecasts and exports use them from now on, and receivers hear of it on the topic
-    `qc`. A running agent need not be stopped.
-    """
-    from edge_agent.quality.overrule import list_command, overrule_command
-
-    if list_:
-        return list_command(config, said["station"])
-    needed = {"name": "--variable", "start": "--start", "end": "--end", "flag": "--flag", "why": "--why"}
-    missing = [option for key, option in needed.items() if said[key] is None]
-    if missing:
-        raise click.UsageError(f"missing {', '.join(missing)}")
-    overrule_command(config, **said)
 
 
 @main.group()
@@ -428,8 +302,7 @@ def clock(context: click.Context, config: Path, json_: bool) -> None:
 def confirm(context: click.Context, config: Path | None, time: str | None) -> None:
     """Say that the time is right, to a minute, where nothing else does.
 
-    A running agent takes it up within a second, and gives what it read since the machine was started its time. Waits
-    for the agent's next commit: [store] commit_s, a minute unless set otherwise.
+    A running agent takes it up within seconds, and gives what it read since the machine was started its time.
     """
     from edge_agent.timekeeping.command import confirm_command
 
@@ -467,6 +340,9 @@ def demo(**options: Any) -> None:
 
     sys.exit(demo_command(**options))
 
+
+for command in (decode, qc, replay, sniff):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

@@ -24,6 +24,13 @@ PATH = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
+NEIGHBOURS = click.option(
+    "--neighbours",
+    type=FOLDER,
+    metavar="DIR",
+    help="stations.csv (station,latitude,longitude,elevation) and a HISTORY.csv for each, <station>.csv.",
+)
+
 
 def keep_inputs(option: str, out: Path | None, *inputs: Path | None) -> None:
     """Before anything is written: what a command reads is not what it writes over.

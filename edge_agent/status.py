@@ -293,7 +293,7 @@ def _unheard(store: Path) -> Iterator[str]:
     pid = holder(store)
     if pid is not None:
         yield (
-            f"An agent runs with it (pid {pid or 'unknown'}) and has written nothing here of late: where the disk is"
+            f"An agent runs with it (pid {pid}) and has written nothing here of late: where the disk is"
             " full, read-only or damaged it goes on from memory, and its log and the `status` that it publishes say so"
         )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,8 +36,7 @@ from edge_agent.store.cells import WORST_RANK, step_of
 from edge_agent.variables import VARIABLES
 
 BATCH_ROWS = 5000  # of one commit
-TURN_S = 10.0  # how long a running agent is kept from writing at a time
-PAUSE_S = 0.05  # between turns, so that whoever waits gets in
+PATIENCE_S = 600.0  # of a command with a running agent that is busy: it commits at its next turn of the loop
 FIRST_RANK = 250  # of imported sources: behind every live one, an earlier import before a later one
 SOURCES_KEY = "imported-sources:"  # in the store, followed by the station
 
@@ -96,7 +94,7 @@ def import_history(
     destinations: Sequence[str] = (),
 ) -> Imported:
     """Add a history to the store under a source of its own, ranked behind every live one; a row that is there already
-    changes nothing. Commits every 5,000 rows and lets other processes write every 10 s.
+    changes nothing. Commits every 5,000 rows; a running agent takes turns with it.
 
     Args:
         judge: quality control; sees the rows in order of time.
@@ -106,18 +104,12 @@ def import_history(
     rank = _rank(store, station, source)
     done = Imported()
     rows = _rows(history, station, source, rank)
-    while True:
-        with store.turn():
-            until = time.monotonic() + TURN_S
-            more = True
-            while more:
-                n = _add_batch(store, rows, judge, done, destinations)
-                store.commit()
-                advance(n)
-                if n < BATCH_ROWS:
-                    return done
-                more = time.monotonic() < until
-        time.sleep(PAUSE_S)
+    n = BATCH_ROWS
+    while n == BATCH_ROWS:
+        n = _add_batch(store, rows, judge, done, destinations)
+        store.commit()  # whoever waits to write is let in before the next batch
+        advance(n)
+    return done
 
 
 def export_command(
@@ -192,7 +184,13 @@ def station_of(config: Config, wanted: str | None) -> Station:
 def open_store(config: Config, *, read_only: bool = False) -> Store:
     """The store a configuration names. Raises StoreError as `Store.open`."""
     section = config.store
-    return Store.open(section.path, keep_days=section.keep_days, outbox_mb=section.outbox_mb, read_only=read_only)
+    return Store.open(
+        section.path,
+        keep_days=section.keep_days,
+        outbox_mb=section.outbox_mb,
+        read_only=read_only,
+        patience_s=PATIENCE_S,
+    )
 
 
 def _add_batch(

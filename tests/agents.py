@@ -25,6 +25,8 @@ from tests.board import Board
 
 PATIENCE_S = 30.0
 HOME = {"id": "home", "latitude": 47.0, "longitude": 8.0, "elevation_m": 400.0}
+MakeBoard = Callable[[str], Board]
+RunAgent = Callable[..., "Running"]
 MAP = {"t": ("temperature", "degC"), "h": ("humidity", "%")}
 
 
@@ -49,6 +51,11 @@ def sensor(name: str, place: Board | str, fields: dict[str, tuple[Any, ...]] | N
     )
     text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in lines.items())
     return f"\n[[sensor]]\n{text}\nmap = {{ {', '.join(entries)} }}\n"
+
+
+def line(t: float, value: float = 12.5) -> bytes:
+    """What a board prints for such a sensor with `time="at"`."""
+    return b'{"at": %d, "t": %.3f, "h": 60}\n' % (t, value)
 
 
 def write_config(

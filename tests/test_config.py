@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent import config as c
-from edge_agent.config import Config, load, parse, read_secret, redacted
+from edge_agent.config import Config, load, parse
 from edge_agent.errors import ConfigError
 from edge_agent.toml_lines import key_lines
 
@@ -270,66 +269,6 @@ def test_a_credential_and_the_default_bundle_stay_as_they_are() -> None:
     assert config.forecast.bundle == ""
 
 
-# --- secrets -----------------------------------------------------------------------------------------------------
-
-
-def secret_file(folder: Path, content: bytes, mode: int = 0o600) -> Path:
-    path = folder / "secret"
-    path.write_bytes(content)
-    path.chmod(mode)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("content", "secret"), [(b"pass\n", "pass"), (b"pass\r\n", "pass"), (b" a b ", " a b "), (b"x\n\n", "x\n")]
-)
-def test_a_secret_is_its_file_without_the_last_line_end(tmp_path: Path, content: bytes, secret: str) -> None:
-    assert read_secret(str(secret_file(tmp_path, content))) == secret
-
-
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o666, 0o620])
-def test_a_secret_others_can_touch_is_refused_with_the_command_that_helps(tmp_path: Path, mode: int) -> None:
-    path = secret_file(tmp_path, b"hunter2", mode)
-    with pytest.raises(ConfigError, match=f"chmod 600 {path}") as caught:
-        read_secret(str(path))
-    assert "hunter2" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xff", b"x" * 70_000])
-def test_an_unusable_secret_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(ConfigError, match="secret"):
-        read_secret(str(secret_file(tmp_path, content)))
-
-
-def test_a_secret_that_is_not_a_file_is_refused_without_waiting(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for name in ("pipe", ".", "absent"):
-        with pytest.raises(ConfigError):
-            read_secret(str(tmp_path / name))
-
-
-def test_a_systemd_credential_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mqtt").write_text("pass\n")
-    (tmp_path / "mqtt").chmod(0o440)  # as systemd leaves it
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert read_secret("credential:mqtt") == "pass"
-    with pytest.raises(ConfigError, match="name is made of"):
-        read_secret("credential:../mqtt")
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
-    with pytest.raises(ConfigError, match="LoadCredential=mqtt"):
-        read_secret("credential:mqtt")
-
-
-def test_what_is_published_about_the_configuration_holds_no_secret_and_no_exact_place() -> None:
-    text = SMALLEST.replace("47.36", "47.36789") + SENSOR
-    text += '[mqtt]\nusername = "someone"\npassword_file = "credential:hidden"\ntls_ca = "ca.pem"\n'
-    shown = redacted(read(text))
-    told = msgspec.json.encode(shown).decode()
-    assert shown["station"][0]["latitude"] == 47.37
-    assert shown["mqtt"] == {"host": "localhost", "port": 1883, "protocol": "5", "tls": True, "login": True}
-    assert not [word for word in ("47.36789", "someone", "hidden") if word in told]
-
-
 # --- places ------------------------------------------------------------------------------------------------------
 
 
@@ -409,43 +348,6 @@ def test_any_toml_is_either_read_or_refused_in_words(entries: list[tuple[str, st
         assert str(error).startswith("agent.toml")
 
 
-# --- neighbours --------------------------------------------------------------------------------------------------
-
-NEIGHBOUR = """
-[[neighbour]]
-id = "{id}"
-latitude = {latitude}
-longitude = 8.5
-elevation_m = 430
-"""
-
-
-def test_neighbours_are_places_with_an_id() -> None:
-    config = read(SMALLEST + NEIGHBOUR.format(id="the-school", latitude=47.3) + NEIGHBOUR.format(id="n-2", latitude=47))
-    assert [(n.id, n.latitude, n.elevation_m) for n in config.neighbour] == [
-        ("the-school", 47.3, 430),
-        ("n-2", 47, 430),
-    ]
-    assert redacted(config)["neighbour"] == ["the-school", "n-2"]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (NEIGHBOUR.format(id="my-roof", latitude=47), "is a station of this file"),
-        (NEIGHBOUR.format(id="a-b", latitude=47) * 2, "already taken by another neighbour"),
-        (NEIGHBOUR.format(id="A", latitude=47), "3 to 40 of a-z"),
-        (NEIGHBOUR.format(id="abc", latitude=97), "must lie within -90 to 90"),
-        ('[[neighbour]]\nid = "abc"\n', 'missing key "latitude"'),
-        ('[neighbour]\nid = "abc"\n', "write [[neighbour]]"),
-        ("".join(NEIGHBOUR.format(id=f"n-{i}", latitude=47) for i in range(51)), "the nearest 50 are enough"),
-    ],
-)
-def test_a_neighbour_that_is_none_is_refused_with_the_remedy(text: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(words)):
-        read(SMALLEST + text)
-
-
 # --- documentation -----------------------------------------------------------------------------------------------
 
 
@@ -464,54 +366,3 @@ def test_every_key_is_documented_with_its_default() -> None:
                 assert shown == "needed"
             elif field.default not in (msgspec.NODEFAULT, None):
                 assert shown == json.dumps(field.default).removesuffix(".0"), field.name
-
-
-# --- several sensors on one port ---
-
-
-def bus(*options: str, driver: str = "modbus", extra: str = "") -> str:
-    return SMALLEST + "".join(
-        f'[[sensor]]\nname = "s{i}"\ndriver = "{driver}"\nport = "/dev/ttyUSB0"\n{extra}[sensor.options]\n{text}\n'
-        for i, text in enumerate(options)
-    )
-
-
-def test_devices_of_a_modbus_line_may_share_its_port():
-    config = parse(bus('map = "renke"\nunit = 1', 'map = "renke"\nunit = 2', extra="baud = 4800\n"), Path("agent.toml"))
-    assert [sensor.options["unit"] for sensor in config.sensor] == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        (bus('map = "renke"', 'map = "renke"'), 's1": port "/dev/ttyUSB0" is shared with sensor "s0", which is unit 1'),
-        (bus('map = "renke"', 'map = "sen0483"'), "give both the same settings (4800 baud 8N1"),
-        (bus('map = "renke"', 'map = "renke"\nunit = 2\nparity = "E"'), "4800 baud 8E1"),
-        (bus("", "", driver="sds011"), "already taken by another sensor"),
-        (bus('map = "renke"') + SENSOR, "already taken by another sensor"),
-        (bus('map = "renke"\nunti = 1'), 'unknown option "unti" (did you mean "unit"?)'),
-        (bus("unit = 1"), "map"),
-        (bus("duty_s = 5", driver="sds011"), "duty_s must be 0, or at least"),
-    ],
-)
-def test_who_cannot_share_a_port_is_told_why(text, told):
-    with pytest.raises(ConfigError, match=re.escape(told)):
-        parse(text, Path("agent.toml"))
-
-
-def test_a_file_in_the_options_is_found_from_the_folder_of_the_configuration(tmp_path):
-    (sensor,) = parse(bus('map = "maps/my.toml"'), tmp_path / "agent.toml").sensor
-    assert sensor.options["map"] == str(tmp_path / "maps" / "my.toml")
-    (sensor,) = parse(bus('map = "renke"'), tmp_path / "agent.toml").sensor
-    assert sensor.options["map"] == "renke"
-
-
-def test_a_relative_port_starts_in_the_files_folder_and_an_address_stays() -> None:
-    for port, found in (("ttyS0", "/etc/stationcast/ttyS0"), ("/dev/ttyS0", "/dev/ttyS0"), ("tcp://h:1", "tcp://h:1")):
-        text = SMALLEST + SENSOR.replace('port = "/dev/ttyUSB0"', f'port = "{port}"')
-        assert parse(text, Path("/etc/stationcast/agent.toml")).sensor[0].port == found
-
-
-def test_a_home_folder_of_nobody_is_told() -> None:
-    with pytest.raises(ConfigError, match="no such home folder"):
-        read(SMALLEST.replace('path = "', 'path = "~nobody-of-that-name/'))

@@ -20,7 +20,7 @@ from edge_agent import config as c
 from edge_agent.cli import main
 from edge_agent.config import load, parse
 from edge_agent.sensors import DRIVERS
-from edge_agent.setup import init
+from edge_agent.setup import init, questions
 
 PLACE = ["--station-id", "my-roof", "--latitude", "47.36", "--longitude", "8.54", "--elevation", "408"]
 SERIAL = ["--serial", "/dev/ttyUSB0", "--driver", "csv_lines"]
@@ -85,7 +85,7 @@ def test_optional_keys_show_their_defaults() -> None:
 
 
 def test_the_time_zone_is_the_given_one_else_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(init, "guess_timezone", lambda: "Asia/Tokyo")
+    monkeypatch.setattr(questions, "guess_timezone", lambda: "Asia/Tokyo")
     for flags, timezone in ((["--timezone", "America/Lima"], "America/Lima"), ([], "Asia/Tokyo")):
         assert run(*PLACE, *flags, "--force").exit_code == 0
         assert load(Path("agent.toml")).stations[0].timezone == timezone
@@ -156,7 +156,7 @@ printable = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, ma
 def test_every_accepted_answer_comes_back_out_of_the_file(
     port: str, latitude: float, longitude: float, elevation: float
 ) -> None:
-    answers = init.Answers("my-roof", latitude, longitude, elevation, "UTC", port, "json_lines", "localhost", 1883)
+    answers = questions.Answers("my-roof", latitude, longitude, elevation, "UTC", port, "json_lines", "localhost", 1883)
     config = parse(init.compose(answers), Path("agent.toml"))
     assert config.sensor[0].port == (port if "://" in port else str(Path.cwd() / port))
     assert config.stations[0].latitude == pytest.approx(latitude)
@@ -181,7 +181,7 @@ def test_the_time_zone_is_guessed_from_the_system(
         (tmp_path / "timezone").write_text(timezone)
     if localtime:
         (tmp_path / "localtime").symlink_to(localtime)
-    assert init.guess_timezone(tmp_path) == guess
+    assert questions.guess_timezone(tmp_path) == guess
 
 
 def converse(flags: list[str], answers: list[tuple[str, str]]) -> str:

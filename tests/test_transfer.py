@@ -201,7 +201,6 @@ def test_a_long_past_is_imported_in_batches_that_others_can_read_and_write_betwe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_agent.transfer.BATCH_ROWS", 10)
-    monkeypatch.setattr("edge_agent.transfer.TURN_S", 0.0)
     times = DAY + 600 * np.arange(45)
     past = History(times, {"temperature": np.where(times % 1800 == 0, np.nan, 1.0)}, [])
     path = tmp_path / "store.sqlite"

@@ -23,8 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.clock import Clock
-from edge_agent.config import Mqtt, read_secret
-from edge_agent.errors import ConfigError
+from edge_agent.config import Mqtt
 from edge_agent.mqtt_client import BoundedClient
 from edge_agent.publish import advice
 from edge_agent.publish.policy import Waits
@@ -90,11 +89,7 @@ class Session:
             ConfigError: the password or a TLS file cannot be read.
             OSError: the network, the host or TLS refuses.
         """
-        if self._settings.username:
-            secret = self._settings.password_file
-            self._client.username_pw_set(self._settings.username, read_secret(secret) if secret else None)
-        if self._settings.tls_ca:
-            self._client.tls_set_context(_tls(self._settings))
+        self._client.introduce(self._settings)
         where = self._settings.host, self._settings.port, self._settings.keepalive_s
         if self._version == V5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -286,17 +281,3 @@ class Session:
     def _on_log(self, client: Client, userdata: Any, level: int | LogLevel, text: str) -> None:
         if level == MQTT_LOG_ERR:
             self._logged = text[:200]
-
-
-def _tls(settings: Mqtt) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.tls_ca)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"mqtt.tls_ca: {settings.tls_ca}: cannot be used as a PEM certificate ({error})") from None
-    if settings.tls_cert:
-        try:
-            context.load_cert_chain(settings.tls_cert, settings.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            names = f"mqtt.tls_cert, mqtt.tls_key: {settings.tls_cert}, {settings.tls_key}"
-            raise ConfigError(f"{names}: cannot be used as a PEM certificate and its key ({error})") from None
-    return context

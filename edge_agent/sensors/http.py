@@ -59,6 +59,7 @@ class HttpSource(ListeningSource):
         sensor = intake.sensor
         self.path = path.rstrip("/").lower()
         self._token_file, self._token, self._unreadable = sensor.token_file, "", ""
+        self._turn = threading.Lock()
         listener = listeners.at(intake, serve)
         key = (sensor.token_file, self.path, sorted(sensor.allow))
         for other in listener.sources:
@@ -75,6 +76,11 @@ class HttpSource(ListeningSource):
         """Why nothing can come and what to do, empty if it can."""
         self.token()
         return super().problem or self._unreadable
+
+    def take(self, payload: bytes) -> None:
+        """As for all; messages come from as many threads as there are connections."""
+        with self._turn:
+            super().take(payload)
 
     def token(self) -> str:
         """The secret first part of its path; empty where it has none, or where it cannot be read yet."""

@@ -10,7 +10,6 @@ import errno
 import ipaddress
 import logging
 import socket
-import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 from edge_agent.clock import Clock
 from edge_agent.errors import ConfigError, SensorError
 from edge_agent.sensors.source import Health, Intake
-from edge_agent.sensors.supervisor import Pauses, Supervisor, Users
+from edge_agent.sensors.supervisor import HUNG_S, Pauses, Supervisor, Users, left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,12 +65,26 @@ class Listener:
     stop."""
 
     def __init__(
-        self, address: str, serve: Callable[[Listener], None], clock: Clock, pauses: Pauses | None = None
+        self,
+        address: str,
+        serve: Callable[[Listener], None],
+        clock: Clock,
+        pauses: Pauses | None = None,
+        hung_s: float = HUNG_S,
     ) -> None:
         self.address = address
         self.bound: tuple[str, int] | None = None  # what it really is, where the port was left to the system
         self.sources: list[ListeningSource] = []
-        self.supervisor = Supervisor(f"listener {address}", lambda: serve(self), clock, self._bug, pauses)
+        self._socket: socket.socket | None = None  # of the thread at work
+        self.supervisor = Supervisor(
+            f"listener {address}",
+            lambda: serve(self),
+            clock,
+            self._bug,
+            pauses,
+            release=self._let_go,
+            hung_s=hung_s,
+        )
         self.users = Users(self.supervisor)
 
     @contextmanager
@@ -85,6 +98,7 @@ class Listener:
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             with socket.socket(family, kind) as opened:
+                self._socket = opened
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 opened.bind((host, port))
                 if kind is socket.SOCK_STREAM:
@@ -96,7 +110,8 @@ class Listener:
         except OSError as error:
             raise SensorError(_why_closed(self.address, port, kind, error)) from None
         finally:
-            self.bound = None
+            if not left_behind():  # else it is the next thread's
+                self._socket = self.bound = None
 
     def heard_by(self, address: str) -> list[ListeningSource]:
         """Sources that take what comes from `address`; the others count it."""
@@ -107,13 +122,19 @@ class Listener:
                 source.intake.refuse("not-allowed", f"from {address}, which is not in allow")
         return found
 
+    def _let_go(self) -> None:
+        """Free the address for the next thread. What the one that hangs still does with it fails."""
+        opened, self._socket, self.bound = self._socket, None, None
+        if opened is not None:
+            opened.close()
+
     def _bug(self, error: Exception) -> None:
         for source in self.sources:
             source.intake.refuse("internal-error", type(error).__name__)
 
 
 class ListeningSource:
-    """One sensor at an address. Messages may come from several threads."""
+    """One sensor at an address."""
 
     def __init__(self, intake: Intake, listener: Listener, clock: Clock) -> None:
         """Raises ConfigError: an allow-list that says nothing."""
@@ -123,7 +144,6 @@ class ListeningSource:
         self.active = False
         self._clock = clock
         self._heard = clock.monotonic()
-        self._turn = threading.Lock()
         listener.sources.append(self)
 
     def start(self) -> None:
@@ -150,15 +170,14 @@ class ListeningSource:
 
     def take(self, payload: bytes) -> None:
         """A message for this sensor. Whatever it holds, its neighbours and the listener go on."""
-        with self._turn:
-            self._heard = self._clock.monotonic()
-            self.listener.supervisor.progress()
-            try:
-                self.intake.message(payload)
-            except Exception as error:  # noqa: BLE001  # this sensor's top: its neighbours share the listener
-                # logged without its words: they may hold a password
-                self.intake.refuse("internal-error", type(error).__name__)
-                log.error("sensor %s: internal error: %s", self.name, type(error).__name__)
+        self._heard = self._clock.monotonic()
+        self.listener.supervisor.progress()
+        try:
+            self.intake.message(payload)
+        except Exception as error:  # noqa: BLE001  # this sensor's top: its neighbours share the listener
+            # logged without its words: they may hold a password
+            self.intake.refuse("internal-error", type(error).__name__)
+            log.error("sensor %s: internal error: %s", self.name, type(error).__name__)
 
     def _hint(self, health: Health) -> str:
         if health.rejected and not health.accepted:

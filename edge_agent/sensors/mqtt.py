@@ -22,7 +22,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.clock import Clock, format_time
-from edge_agent.config import Config, Mqtt, read_secret
+from edge_agent.config import Config, Mqtt
 from edge_agent.errors import ConfigError, NetworkError
 from edge_agent.mqtt_client import BoundedClient
 from edge_agent.sensors.source import Health, Intake
@@ -120,14 +120,7 @@ class Subscriber:
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
-        if mqtt.username is not None:
-            client.username_pw_set(mqtt.username, read_secret(mqtt.password_file) if mqtt.password_file else None)
-        if mqtt.tls_ca is not None:
-            try:
-                client.tls_set(mqtt.tls_ca, mqtt.tls_cert, mqtt.tls_key)
-            except OSError as error:  # ssl.SSLError is one
-                files = ", ".join(file for file in (mqtt.tls_ca, mqtt.tls_cert, mqtt.tls_key) if file)
-                raise ConfigError(f"[mqtt] TLS files cannot be used ({error}): check {files}") from None
+        client.introduce(mqtt)
         return client
 
     def _connect(self, client: Client) -> None:

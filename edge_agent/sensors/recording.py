@@ -6,9 +6,10 @@ A line may begin with its time and a TAB (RFC 3339 with a zone, or epoch seconds
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
@@ -51,12 +52,17 @@ def pieces(stream: Readable, spec: DriverSpec, limit: int, *, tabbed: bool = Fal
     """The parts of a recording, in order. `limit`: bytes of a message; `tabbed`: TABs stand between its values, so none
     ends a time."""
     chunks = iter(lambda: stream.read1(CHUNK), b"")
-    head = next(chunks, b"")
+    raw = next(chunks, b"")
+    utf8 = _to_utf8(raw)
+    head = utf8(raw).removeprefix(codecs.BOM_UTF8)
     if spec.binary:
-        whole = chain([head], chunks)
-        yield from _hex(whole) if _is_hex(head) else (Piece(chunk, False) for chunk in whole)
+        if _is_hex(head):
+            yield from _hex(chain([head], map(utf8, chunks)))
+        else:
+            yield from (Piece(chunk, False) for chunk in chain([raw], chunks))
         return
-    head = _first_line(head.removeprefix(b"\xef\xbb\xbf"), chunks)
+    chunks = map(utf8, chunks)
+    head = _first_line(head, chunks)
     if head.lstrip()[:1] in (b"{", b"[") and not _is_json(head.lstrip().partition(b"\n")[0]):
         head = _gathered(head, chunks)
         if len(head) <= MAX_DOCUMENT and _is_json(head):
@@ -71,6 +77,14 @@ def pieces(stream: Readable, spec: DriverSpec, limit: int, *, tabbed: bool = Fal
             yield Refusal("too-large", f"a line of more than {limit} bytes")
         elif line.strip():
             yield _line(line, spec)
+
+
+def _to_utf8(head: bytes) -> Callable[[bytes], bytes]:
+    """What makes UTF-8 of the chunks of a text that begins so: PowerShell and Notepad may write UTF-16, with a mark."""
+    if not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return bytes
+    decoder = codecs.getincrementaldecoder("utf-16")("replace")
+    return lambda chunk: decoder.decode(chunk).encode()
 
 
 # --- lines -------------------------------------------------------------------------------------------------------

@@ -267,11 +267,12 @@ class _Line:
                 return
 
     def _read(self, size: int, wait_s: float) -> bytes:
-        """So many bytes, fewer where they do not come in time."""
-        got, waited = b"", 0.0
-        while len(got) < size and waited < wait_s:
-            got += self._piece(size - len(got))
-            waited += self._slice
+        """So many bytes, fewer where none comes for `wait_s`."""
+        got, silent = b"", 0.0
+        while len(got) < size and silent < wait_s:
+            piece = self._piece(size - len(got))
+            got += piece
+            silent = 0.0 if piece else silent + self._slice
         return got
 
     def _piece(self, size: int) -> bytes:

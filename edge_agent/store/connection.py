@@ -6,10 +6,7 @@ Turns every error of the database into a StoreError that says what to do; never 
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -20,13 +17,13 @@ from sqlite_utils import Database
 
 from edge_agent.errors import StoreError
 from edge_agent.store.schema import KNOWN, SCHEMA
+from edge_agent.store.turn import Turn
 
-BUSY_S = 120.0
+BUSY_S = 120.0  # of patience with another process that writes; the agent goes on from memory then
 OLDEST_SQLITE = (3, 24, 0)  # the first with ON CONFLICT DO UPDATE
 WAL_CHECKPOINT_PAGES = 4000  # 16 MB: a lone station checkpoints a few times a day, each costs three fsyncs
 WAL_LIMIT_BYTES = 32 * 1024 * 1024
 CACHE_KIB = 8192
-_POLL_S = 0.01
 
 Row = tuple[Any, ...]
 
@@ -41,15 +38,17 @@ class Connection:
     transaction, as the store counts them. `rollbacks`: transactions lost.
     """
 
-    def __init__(self, path: Path, db: Database, *, read_only: bool = False, alone: bool = False) -> None:
+    def __init__(
+        self, path: Path, db: Database, *, read_only: bool = False, alone: bool = False, patience_s: float = BUSY_S
+    ) -> None:
         self.path = path
-        self._alone = alone  # no other process can write
+        self._turn = Turn(None if alone else path, patience_s)
         self.before_commit: list[Callable[[], None]] = []
         self.after_commit: list[Callable[[], None]] = []
         self.forget: list[Callable[[], None]] = []
         self._sqlite = db.conn
         self._read_only = read_only
-        self._open = self._has_turn = False
+        self._open = False
         self.unsaved = self.rollbacks = 0
         self._version = self._data_version()
 
@@ -95,16 +94,20 @@ class Connection:
         return self._open
 
     def begin(self) -> None:
-        """Begin the transaction if there is none. Waits for another process' one, at most 120 s."""
+        """Begin the transaction if there is none. Waits for another process' one, at most for its patience."""
         if self._open:
             return
         if self._read_only:
             raise StoreError(f"store {self.path}: opened for reading only: nothing can be written")
-        with self.turn():
-            try:
+        try:
+            with self._turn.next():
                 self._sqlite.execute("BEGIN IMMEDIATE")
-            except sqlite3.Error as error:
-                raise self._failed(error) from error
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        except TimeoutError:
+            raise StoreError(_busy(self.path), reason="busy") from None
+        except OSError as error:
+            raise unreachable(error, self.path) from error
         self.refresh()
         self._open = True
 
@@ -141,19 +144,10 @@ class Connection:
         for follow in self.after_commit:
             follow()
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Be the next to begin a transaction, and stay so while inside.
-
-        Whoever waits here is let in when the transaction that is open now ends; without it a process that writes all
-        the time would keep the others out for ever, as SQLite has no queue.
-        """
-        with ExitStack() as held:
-            if not (self._has_turn or self._alone):
-                self._wait_for_turn(held)
-                self._has_turn = True
-                held.callback(setattr, self, "_has_turn", False)
-            yield
+    @property
+    def wanted(self) -> bool:
+        """Whether another process waits for the open transaction to end."""
+        return self._open and self._turn.wanted()
 
     def roll_back(self) -> None:
         """Let go of what was written since the last commit; nothing where there is no transaction. Never fails."""
@@ -191,21 +185,6 @@ class Connection:
             self._open = False
             self._sqlite.close()
 
-    def _wait_for_turn(self, held: ExitStack) -> None:
-        deadline = time.monotonic() + BUSY_S
-        try:
-            file = os.open(f"{self.path}.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            held.callback(os.close, file)
-            while True:
-                try:
-                    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise StoreError(_busy(self.path), reason="busy") from None
-                    time.sleep(_POLL_S)
-        except OSError as error:
-            raise unreachable(error, self.path) from error
-
     def _data_version(self) -> int:
         return int(self._sqlite.execute("PRAGMA data_version").fetchone()[0])
 
@@ -225,8 +204,9 @@ class Connection:
         return StoreError(text, reason=reason, lost=lost)
 
 
-def connect(path: Path, *, read_only: bool = False) -> Connection:
+def connect(path: Path, *, read_only: bool = False, patience_s: float = BUSY_S) -> Connection:
     """Open the store's file; for writing it is made where it is not there, its folder too, and brought up to date.
+    `patience_s`: how long it is waited for another process' transaction.
 
     Raises:
         StoreError: not there (read only), not permitted, damaged, another program's, or of a newer schema.
@@ -241,7 +221,7 @@ def connect(path: Path, *, read_only: bool = False) -> Connection:
     try:
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
-        sqlite = _open_read_only(path) if read_only else _open(path)
+        sqlite = _open_read_only(path) if read_only else _open(path, patience_s)
     except OSError as error:
         raise unreachable(error, path) from error
     except sqlite3.Error as error:
@@ -255,7 +235,7 @@ def connect(path: Path, *, read_only: bool = False) -> Connection:
             raise StoreError(
                 f"store {path}: of an older schema: start this version of the agent once to bring it up to date"
             )
-        return Connection(path, db, read_only=read_only)
+        return Connection(path, db, read_only=read_only, patience_s=patience_s)
     except sqlite3.Error as error:
         sqlite.close()
         raise _explained(error, path) from error
@@ -302,8 +282,8 @@ def _explained(error: sqlite3.Error, path: Path) -> StoreError:
     return StoreError(text, reason=reason)
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+def _open(path: Path, patience_s: float) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=patience_s, isolation_level=None)
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:
@@ -358,7 +338,7 @@ def _prepare(path: Path, db: Database) -> None:
 
 def _busy(path: Path) -> str:
     return (
-        f"store {path}: another process has been writing to it for {BUSY_S:.0f} s: is a second agent or a long import "
+        f"store {path}: another process has been writing to it for minutes: is a second agent or a long import "
         "running? Stop it, or give each agent its own [store] path"
     )
 

@@ -69,6 +69,11 @@ class Keeper:
         return self._refuge.held
 
     @property
+    def wanted(self) -> bool:
+        """Whether another process waits to write in the file: a commit lets it in."""
+        return self._refuge.memory is None and self._refuge.file is not None and self._refuge.file.wanted
+
+    @property
     def lost(self) -> Counter[str]:
         """By reason: `readings` that memory had no room for; `store`: how often the disk failed."""
         return self._refuge.lost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -15,7 +15,7 @@ from edge_agent import grid
 from edge_agent.forecast import Forecast
 from edge_agent.observation import Flag, Judged, RainState, Revision
 from edge_agent.store.cells import DAY_S
-from edge_agent.store.connection import Connection, connect, connect_memory
+from edge_agent.store.connection import BUSY_S, Connection, connect, connect_memory
 from edge_agent.store.forecasts import Forecasts
 from edge_agent.store.insert import insert
 from edge_agent.store.learned import Learned
@@ -63,18 +63,18 @@ class Store:
     @classmethod
     def open(
         cls, path: str | Path, *, keep_days: int = 90, outbox_mb: float = 200.0, outbox_policy: Policy = "drop_oldest",
-        read_only: bool = False,
+        read_only: bool = False, patience_s: float = BUSY_S,
     ) -> Store:  # fmt: skip
         """The store in that file, made where it is not there.
 
         `keep_days`: raw observations. `outbox_mb`: bound of what waits for each destination, millions of bytes;
         `outbox_policy`: what becomes of rows beyond it, as `Outbox`.
-        `read_only`: for a process beside the agent; sees what was committed.
+        `read_only`: for a process beside the agent; sees what was committed. `patience_s`: with others that write.
 
         Raises:
             StoreError: not permitted, damaged, another program's file, a newer schema; read only: not there.
         """
-        connection = connect(Path(path), read_only=read_only)
+        connection = connect(Path(path), read_only=read_only, patience_s=patience_s)
         store = cls(connection, keep_days=keep_days, outbox_bytes=int(outbox_mb * 1e6), outbox_policy=outbox_policy)
         store._outbox.take_stock()
         store.last_key = store._outbox.last_given()
@@ -364,9 +364,10 @@ class Store:
         text = self.get(_AS_OF)
         return None if text is None else int(text)
 
-    def turn(self) -> AbstractContextManager[None]:
-        """While inside, no other process begins to write between two commits: for an import in batches."""
-        return self._connection.turn()
+    @property
+    def wanted(self) -> bool:
+        """Whether another process waits to write: a commit lets it in."""
+        return self._connection.wanted
 
     def close(self) -> None:
         """Commit and close."""

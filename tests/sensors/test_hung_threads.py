@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from edge_agent.clock import SystemClock
+from edge_agent.clock import Clock, SystemClock
 from edge_agent.config import Sensor
 from edge_agent.observation import Reading
-from edge_agent.sensors import DRIVERS, supervisor
+from edge_agent.sensors import DRIVERS, http, supervisor, udp
+from edge_agent.sensors.listen import Listener, Listeners
 from edge_agent.sensors.serial import Limits, SerialSource
 from edge_agent.sensors.source import Health, Intake
 from edge_agent.sensors.supervisor import MAX_HUNG, Pauses, Supervisor
@@ -216,4 +218,85 @@ def test_a_silent_sensor_does_not_hang(console, make_sensor):
     for _ in range(30):
         time.sleep(HUNG_S / 10)
         assert source.health().stuck == 0
+    source.stop()
+
+
+# --- an address that devices send to ----------------------------------------------------------------------------------
+
+
+class Stuck:
+    """The first thread that comes is held until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.threads: list[threading.Thread] = []
+
+    def hold(self) -> None:
+        self.threads.append(threading.current_thread())
+        if len(self.threads) == 1:
+            self.go.wait(30)
+
+    def ends(self) -> None:
+        """It comes back, fails at what is not its own any more, and ends."""
+        self.go.set()
+        self.threads[0].join(10)
+        assert not self.threads[0].is_alive()
+
+
+def at_address(driver: str, kind: socket.SocketKind, serve, clock: Clock) -> tuple[Intake, Listener, Listeners, list]:
+    """A sensor at a free port of its own, and what came."""
+    with socket.socket(socket.AF_INET, kind) as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    came: list[Reading] = []
+    sensor = Sensor(name="roof", driver=driver, listen=address)
+    decoder = DRIVERS[driver].decoder(sensor)
+    intake = Intake(sensor, decoder, lambda *got: came.append(got[1]) or True, clock, ["home"])
+    listener, listeners = Listener(address, serve, clock, QUICK, HUNG_S), Listeners(clock)
+    listeners._found[address, serve] = listener
+    return intake, listener, listeners, came
+
+
+def test_a_udp_listener_that_hangs_is_replaced_and_its_port_freed(monkeypatch):
+    clock, stuck = SystemClock(), Stuck()
+    intake, listener, listeners, came = at_address("tempest", socket.SOCK_DGRAM, udp.serve, clock)
+    source, message = udp.udp_source(intake, listeners, clock), intake.message
+    monkeypatch.setattr(intake, "message", lambda payload: (stuck.hold(), message(payload)))
+    wind = b'{"serial_number": "ST-1", "type": "rapid_wind", "ob": [%d, 2.3, 128]}'
+    now = int(time.time())
+    source.start()
+    until(lambda: source.health().state == "reading", "the listener")
+    held = listener._socket
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hub:
+        to = "127.0.0.1", int(listener.address.rpartition(":")[2])
+        hub.sendto(wind % now, to)
+        until(lambda: source.health().stuck == 1, "the thread to be left behind")
+        assert held is not None and held.fileno() == -1
+        until(lambda: source.health().state == "reading", "the next one")
+        hub.sendto(wind % (now + 1), to)
+        until(lambda: [reading.t for reading in came] == [now + 1], "its reading")
+    stuck.ends()
+    assert source.health().rejected == {"left-behind": 1} and listener.bound == to
+    source.stop()
+
+
+def test_an_http_listener_that_hangs_is_replaced_and_its_port_freed(monkeypatch):
+    clock, stuck = SystemClock(), Stuck()
+    intake, listener, listeners, came = at_address("ecowitt", socket.SOCK_STREAM, http.serve, clock)
+    source, heard_by = http.HttpSource(intake, listeners, clock, "/data/report"), listener.heard_by
+    monkeypatch.setattr(listener, "heard_by", lambda sender: (stuck.hold(), heard_by(sender))[1])
+    source.start()
+    until(lambda: source.health().state == "reading", "the listener")
+    to = "127.0.0.1", int(listener.address.rpartition(":")[2])
+    with socket.create_connection(to, 10) as first:
+        until(lambda: source.health().stuck == 1, "the thread to be left behind")
+        until(lambda: source.health().state == "reading", "the next one")
+        stamp = time.strftime("%Y-%m-%d+%H:%M:%S", time.gmtime())
+        with socket.create_connection(to, 10) as second:
+            second.sendall(f"GET /data/report?dateutc={stamp}&humidity=60 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert b" 200 " in second.recv(1000)
+        assert [reading.values for reading in came] == [{"humidity": 60.0}]
+        stuck.ends()
+        first.close()
+    assert listener.bound == to
     source.stop()

@@ -57,6 +57,17 @@ def test_hex_text_is_the_bytes_it_says_however_it_is_written(data, form, width):
     assert joined(noted.encode(), BINARY) == data
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("size", [17, 20, CHUNK])
+def test_a_text_that_windows_wrote_is_the_same_recording(encoding, size):
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    written = (mark + "12 fe\r\nff 00\r\n").encode(encoding)
+    assert joined(written, BINARY, size) == b"\x12\xfe\xff\x00"
+    told = [json.dumps({"t": n, "where": "Zürich"}, ensure_ascii=False) for n in (1, 2)]
+    written = (mark + "\r\n".join(told)).encode(encoding)
+    assert [part.data.decode() for part in parts(written, MQTT, size)] == told
+
+
 def test_hex_lines_may_have_times_and_a_bad_one_is_counted():
     text = b"1714564800\taa bb\n1714564801.5\tcc\naa b\n1714564802\tdd\n2024-05-01T12:00:00\tee\n"
     found = parts(text, BINARY)

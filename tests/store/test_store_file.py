@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -66,6 +68,11 @@ from edge_agent.errors import StoreError
 from edge_agent.store import Store
 from tests.store.readings import DAY, judged
 path = Path(sys.argv[1])
+"""
+
+ADD_ONE = """
+with Store.open(path) as store:
+    store.add(judged(DAY + 10, {"temperature": 1.0}))
 """
 
 BECOME_NOBODY = """
@@ -195,13 +202,34 @@ def test_an_import_gets_in_beside_a_process_that_always_writes(path: Path) -> No
         assert sum(one.observation.source == "import" for one in store.observations("roof")) == 6
 
 
-def test_a_process_that_never_lets_go_is_named(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_never_lets_go_is_named(store: Store, path: Path) -> None:
     store.add(judged(DAY, {"temperature": 1.0}))
-    monkeypatch.setattr("edge_agent.store.connection.BUSY_S", 0.2)
-    with Store.open(path) as other, pytest.raises(StoreError, match="another process has been writing"):
+    with Store.open(path, patience_s=0.2) as other, pytest.raises(StoreError, match="another process has been writing"):
         other.add(judged(DAY, {"temperature": 1.0}))
-    with store.turn(), Store.open(path) as other, pytest.raises(StoreError, match="another process has been writing"):
+    store.commit()
+    with (
+        Path(f"{path}.turn").open() as turn,
+        Store.open(path, patience_s=0.2) as other,
+        pytest.raises(StoreError, match="another process has been writing"),
+    ):
+        fcntl.flock(turn, fcntl.LOCK_EX)
         other.add(judged(DAY, {"temperature": 1.0}))
+
+
+def test_who_commits_for_a_process_that_waits_does_not_begin_again_before_it(store: Store, path: Path) -> None:
+    """However seldom that one gets to look: here SQLite looks ten times a second, and the store commits at once."""
+    store.add(judged(DAY, {"temperature": 1.0}))
+    assert not store.wanted
+    with start(PRELUDE + ADD_ONE, path) as other:
+        while not store.wanted:
+            assert other.poll() is None
+            time.sleep(0.01)
+        store.commit()
+        assert not store.wanted, "nothing is open"
+        store.add(judged(DAY + 20, {"temperature": 1.0}))
+        assert [one.observation.t for one in store.observations("roof")] == [DAY, DAY + 10, DAY + 20]
+        assert other.wait(60) == 0
+    assert not store.wanted
 
 
 def test_a_reader_sees_what_was_committed(store: Store, path: Path) -> None:

@@ -15,7 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.config import Mqtt
+from edge_agent import config as c
+from edge_agent.config import Config, Mqtt
+from edge_agent.publish.policy import Waits
+from edge_agent.store import Store
+from tests.board import Board
+from tests.publish.samples import STATION
+from tests.system.agent_process import AgentProcess
+from tests.system.http_desk import TOKEN, Desk, written
+from tests.system.listening import Listening
+from tests.system.publishing import QUICK, Publishing
+from tests.tiny_bundle import make_tiny_bundle
 
 
 class Mosquitto:
@@ -125,3 +135,78 @@ def _await_listening(port: int) -> None:
             return
         time.sleep(0.05)
     pytest.fail(f"no broker came up on port {port}")
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    board = Board(tmp_path / "usb-roof")
+    board.plug()
+    yield board
+    board.unplug()
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> dict[str, object]:
+    """The [forecast] section that runs the tiny bundle."""
+    return {"bundle": str(make_tiny_bundle(tmp_path / "tiny.bundle")), "allow_unsigned": True}
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Path], AgentProcess]]:
+    """Starts agents; all end with the test."""
+    agents: list[AgentProcess] = []
+
+    def start(config: Path) -> AgentProcess:
+        agents.append(AgentProcess(config))
+        return agents[-1]
+
+    yield start
+    for agent in agents:
+        agent.kill()
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    desk = Desk()
+    yield desk
+    for source in desk.sources.values():
+        source.stop()
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> str:
+    return written(tmp_path / "token", TOKEN)
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Listening]]:
+    running: list[Listening] = []
+
+    def start(config: Config, *, ready: bool = True) -> Listening:
+        running.append(Listening(config, ready=ready))
+        return running[-1]
+
+    yield start
+    for agent in running:
+        agent.stop()
+        assert {source.health().state for source in agent.sources} <= {"stopped"}
+
+
+@pytest.fixture(params=["5", "3.1.1"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make_agent(tmp_path: Path) -> Iterator[Callable[..., Publishing]]:
+    agents: list[Publishing] = []
+
+    def make(broker: c.Mqtt, *stations: c.Station, expiry_s: int = 3600, waits: Waits = QUICK) -> Publishing:
+        store = Store.open(tmp_path / f"store-{len(agents)}.db")
+        agents.append(Publishing(store, broker, list(stations) or [STATION], expiry_s, waits))
+        return agents[-1]
+
+    yield make
+    for agent in agents:
+        agent.publisher.stop()
+        agent.store.close()

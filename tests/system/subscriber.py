@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from types import TracebackType
 
 import pytest
+
+from edge_agent.publish.topics import kind_of
 
 PATIENCE_S = 20.0
 READY = "ready"
@@ -26,6 +29,12 @@ class Received:
     content_type: str
     topic: str
     payload: bytes
+
+
+def of_kind(messages: list[Received], *kinds: str) -> list[dict[str, object]]:
+    """Observations among the messages as they came, each id once."""
+    found = [json.loads(m.payload) for m in messages if kind_of(m.topic) in kinds]
+    return list({payload["id"]: payload for payload in found}.values())
 
 
 def wait_for(condition: Callable[[], object], what: str, meanwhile: Callable[[], object] = lambda: None) -> None:

@@ -77,6 +77,18 @@ def values(live: Subscriber, kind: str) -> list[float]:
     return [message["v"]["temperature"] for message in {m["id"]: m for m in told}.values()]
 
 
+def test_an_import_need_not_wait_for_the_agents_commit(mosquitto, agent, board, tmp_path):
+    """The agent would commit in ten minutes, but sees that somebody waits."""
+    agent.stop()
+    agent.config.write_text(agent.config.read_text().replace("commit_s = 1\n", "commit_s = 600\n"))
+    again = Running(agent.config, SystemClock()).reads()
+    now = int(time.time())
+    board.prints(b'{"at": %d, "t": %f}\n' % (now, LIVE))
+    until(lambda: again.seen("logger"), "a reading, and with it an open transaction")
+    imports(agent.config, {now - 40_000 + n: IMPORTED for n in range(12_000)})
+    assert len(again.stop().values("import")) == 12_000
+
+
 def test_archives_late_rows_and_imports_are_history_on_the_wire_and_live_topics_are_of_now(
     mosquitto, agent, board, tmp_path
 ):

@@ -57,7 +57,6 @@ def certificate(folder: Path, since: str, until_: str) -> Path:
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")  # paho leaves a failed handshake's socket
 @pytest.mark.parametrize(
     ("since", "until_", "words"),
     [

@@ -7,95 +7,22 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
-from edge_agent import config as c
-from edge_agent.clock import SystemClock
-from edge_agent.guidance.daily import DayOutlook
 from edge_agent.observation import Flag, Revision, Verdict
-from edge_agent.publish.mqtt import Publisher
-from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
-from edge_agent.publish.policy import Waits
 from edge_agent.publish.schemas import validate
 from edge_agent.publish.session import MAX_IN_FLIGHT
 from edge_agent.publish.topics import KINDS, kind_of, topic
 from edge_agent.sensors.supervisor import MAX_HUNG
-from edge_agent.store import Store
-from edge_agent.verification import ScoreRow
-from tests.publish.samples import STATION, forecast, judged
-from tests.system.certificates import certificates
+from tests.publish.samples import STATION, forecast
+from tests.system.publishing import QUICK, YARD, at, ids, publish_states
 from tests.system.subscriber import Subscriber, retained, wait_for
 
 pytestmark = pytest.mark.system
-
-QUICK = Waits(first=0.1, cap=0.5, stable=10.0, connect=2.0, answer=2.0)
-YARD = c.Station(id="yard", latitude=1, longitude=2, elevation_m=3)
-
-
-class Agent:
-    """The part of the agent that publishes: a store with an outbox, a publisher, and the main loop's turns."""
-
-    def __init__(self, store: Store, broker: c.Mqtt, stations: list[c.Station], expiry_s: int, waits: Waits) -> None:
-        config = c.Config(stations, c.Store("unused"), broker, forecast=c.Forecast(expiry_s=expiry_s))
-        self.store, self.clock = store, SystemClock()
-        self.publisher = Publisher(config, self.clock, waits)
-        self.seq = 0
-        self.publisher.start()
-
-    def read(self, n: int = 1, station: str = "roof", source: str = "mast", *, late: bool = False) -> list[str]:
-        """Readings of an hourly sensor, live or long overdue; their ids."""
-        ids = []
-        for _ in range(n):
-            self.seq += 1
-            t = int(self.clock.now()) - (10_000 if late else 3600) + self.seq
-            item = judged(self.seq, t=t, station=station, source=source, period_s=3600)
-            assert self.store.add(item, ("mqtt",))
-            ids.append(item.observation.id)
-        return ids
-
-    def pump(self) -> int:
-        return self.publisher.pump(self.store)
-
-    def until(self, condition: Callable[[], object], what: str) -> None:
-        wait_for(condition, what, self.pump)
-
-    def connected(self) -> Agent:
-        self.until(lambda: self.publisher.health().connected, "the connection")
-        return self
-
-    def drained(self) -> None:
-        self.until(lambda: self.store.counts("mqtt").queued == 0, "the outbox to be empty")
-
-
-@pytest.fixture
-def make_agent(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
-    agents: list[Agent] = []
-
-    def make(broker: c.Mqtt, *stations: c.Station, expiry_s: int = 3600, waits: Waits = QUICK) -> Agent:
-        store = Store.open(tmp_path / f"store-{len(agents)}.db")
-        agents.append(Agent(store, broker, list(stations) or [STATION], expiry_s, waits))
-        return agents[-1]
-
-    yield make
-    for agent in agents:
-        agent.publisher.stop()
-        agent.store.close()
-
-
-def at(broker, **options: object) -> c.Mqtt:
-    return c.Mqtt(host=broker.host, port=broker.port, **options)
-
-
-def ids(messages: list, *kinds: str) -> list[str]:
-    """Of the observations among them, in order of arrival, each once."""
-    return list(dict.fromkeys(msgspec.json.decode(m.payload)["id"] for m in messages if kind_of(m.topic) in kinds))
 
 
 def test_every_message_on_the_wire_keeps_to_its_schema_and_its_manners(mosquitto, make_agent):
@@ -115,29 +42,6 @@ def test_every_message_on_the_wire_keeps_to_its_schema_and_its_manners(mosquitto
         assert message.qos == 1 and message.content_type == kind.content_type
         assert (message.expiry_s > 0) == kind.expires
     assert {kind_of(t) for t in waiting} == {k.name for k in KINDS.values() if k.retained}
-
-
-def publish_states(agent: Agent, station: c.Station = STATION) -> None:
-    now = int(agent.clock.now())
-    status = status_payload(
-        now,
-        uptime_s=1,
-        clock="synced",
-        sensors=[],
-        outbox={"mqtt": agent.store.counts("mqtt")},
-        forecast=None,
-        flags={},
-        broker=agent.publisher.health(),
-    )
-    row = ScoreRow(station.id, "2024-05-01", "bundle", "temperature", 900, 4, 2.0, 3.0, 4.0, 1.0, 3)
-    agent.publisher.info(station.id, info_payload(station, ["temperature"], "wx-1", "a" * 64))
-    agent.publisher.status(station.id, status)
-    agent.publisher.verify_daily(station.id, verify_payload("2024-05-01", [row]))
-    made = forecast(station.id, origin=now - now % 900, issued=now)
-    agent.publisher.forecast(made)
-    agent.publisher.hourly(made)
-    day = DayOutlook(date(2024, 5, 2), now, now + 86_400, {"temperature_max": (20.0, np.linspace(15.0, 25.0, 11))})
-    agent.publisher.daily(made, [day], "UTC")
 
 
 def test_a_station_that_dies_is_offline_for_all_who_look(mosquitto):
@@ -313,170 +217,3 @@ def test_overdue_rows_go_to_history_in_the_order_of_each_source(mosquitto, make_
         for message in live.received:
             if kind_of(message.topic) == "obs/history":
                 assert msgspec.json.decode(message.payload)["historical"] is True
-
-
-def test_a_refused_station_does_not_hold_up_another_and_says_what_to_allow(start_mosquitto, make_agent, tmp_path):
-    rules = tmp_path / "acl"
-    rules.write_text("topic readwrite ready\ntopic readwrite wx/v1/yard/#\ntopic read wx/v1/#\n")
-    rules.chmod(0o600)
-    broker = start_mosquitto(f"acl_file {rules}")
-    agent = make_agent(at(broker), STATION, YARD).connected()
-    agent.read(5, station="roof")
-    sent = agent.read(5, station="yard")
-    with Subscriber(broker.host, broker.port) as live:
-        agent.read(5, station="roof")
-        sent += agent.read(5, station="yard")
-        agent.until(lambda: agent.store.counts("mqtt").acknowledged == len(sent), "the other station's rows")
-        assert set(ids(live.received, "obs")) <= set(sent)
-    health = agent.publisher.health()
-    assert health.refused["not-authorized"] >= 5
-    assert "write to wx/v1/roof/#" in health.detail
-    assert agent.store.counts("mqtt").queued == 10
-
-
-def test_a_message_larger_than_the_broker_takes_stops_nothing_else(start_mosquitto, make_agent):
-    broker = start_mosquitto("max_packet_size 2000")
-    agent = make_agent(at(broker)).connected()
-    now = int(agent.clock.now())
-    agent.publisher.forecast(forecast(issued=now))
-    agent.read(10)
-    agent.drained()
-    health = agent.publisher.health()
-    assert (health.refused, health.reconnects) == ({"packet-too-large": 1}, 0)
-    assert "forecast/nowcast is larger" in health.detail
-
-
-def test_a_wrong_password_is_explained_without_showing_it(start_mosquitto, make_agent, tmp_path):
-    broker, secret = with_password(start_mosquitto, tmp_path, "right")
-    secret.write_text("wrong-one\n")
-    agent = make_agent(at(broker, username="station", password_file=str(secret)))
-    agent.until(lambda: "station" in agent.publisher.health().detail, "the advice")
-    assert "mqtt.password_file" in agent.publisher.health().detail
-    assert "wrong-one" not in agent.publisher.health().detail
-    secret.write_text("right\n")  # corrected while running
-    agent.connected()
-
-
-def with_password(start_mosquitto, folder: Path, password: str, config: str = ""):
-    users = folder / "users"
-    subprocess.run(["mosquitto_passwd", "-b", "-c", users, "station", password], check=True, capture_output=True)
-    secret = folder / "secret"
-    secret.write_text(f"{password}\n")
-    secret.chmod(0o600)
-    return start_mosquitto(f"allow_anonymous false\npassword_file {users}\n{config}"), secret
-
-
-def test_tls_with_password_and_client_certificate(start_mosquitto, make_agent, tmp_path):
-    keys = certificates(tmp_path)
-    tls = f"cafile {keys}/ca.pem\ncertfile {keys}/server.pem\nkeyfile {keys}/server.key\nrequire_certificate true"
-    broker, secret = with_password(start_mosquitto, tmp_path, "s3cret", tls)
-    files = {"tls_ca": f"{keys}/ca.pem", "tls_cert": f"{keys}/client.pem", "tls_key": f"{keys}/client.key"}
-    agent = make_agent(at(broker, username="station", password_file=str(secret), **files)).connected()
-    sent = agent.read(3)
-    mine = ("--cafile", files["tls_ca"], "--cert", files["tls_cert"], "--key", files["tls_key"])
-    with Subscriber(broker.host, broker.port, "-u", "station", "-P", "s3cret", *mine) as live:
-        publish_states(agent)
-        agent.drained()
-        sent += agent.read(MAX_IN_FLIGHT)
-        agent.until(lambda: len(ids(live.received, "obs")) >= MAX_IN_FLIGHT, "rows over TLS")
-    agent.drained()
-
-
-@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")  # paho leaves a failed handshake's socket
-def test_an_untrusted_certificate_and_a_missing_one_are_explained(start_mosquitto, make_agent, tmp_path):
-    keys = certificates(tmp_path)
-    (tmp_path / "other").mkdir()
-    other = certificates(tmp_path / "other")
-    tls = f"cafile {keys}/ca.pem\ncertfile {keys}/server.pem\nkeyfile {keys}/server.key\nrequire_certificate true"
-    broker = start_mosquitto(tls)
-    agent = make_agent(at(broker, tls_ca=f"{other}/ca.pem"))
-    agent.until(lambda: "not trusted" in agent.publisher.health().detail, "the advice on the authority")
-    bare = make_agent(at(broker, tls_ca=f"{keys}/ca.pem"))
-    bare.until(lambda: "mqtt.tls_cert" in bare.publisher.health().detail, "the advice on the client certificate")
-    assert "3.1.1 only" not in bare.publisher.health().detail
-
-
-def test_after_another_client_took_our_id_it_waits_long_and_says_so(make_agent):
-    with socket.create_server(("127.0.0.1", 0)) as broker:
-        broker.settimeout(20)
-        agent = make_agent(c.Mqtt(host="127.0.0.1", port=broker.getsockname()[1]))
-        ours, _ = broker.accept()
-        with ours:
-            ours.recv(1000)
-            ours.sendall(bytes.fromhex("2003000000") + bytes.fromhex("e0018e"))  # CONNACK, DISCONNECT: taken over
-            agent.until(lambda: "Trying again" in agent.publisher.health().detail, "the advice")
-    detail = agent.publisher.health().detail
-    assert 'another client calls itself "stationcast-roof"' in detail and "mqtt.client_id" in detail
-    assert int(detail.rsplit("Trying again in ", 1)[1].split()[0]) >= Waits().takeover >= 600
-
-
-@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_a_broker_whose_answer_claims_to_be_huge_is_left_and_that_is_said(make_agent, protocol):
-    connack = "2003000000" if protocol == "5" else "20020000"
-    with socket.create_server(("127.0.0.1", 0)) as broker:
-        broker.settimeout(20)
-        agent = make_agent(c.Mqtt(host="127.0.0.1", port=broker.getsockname()[1], protocol=protocol))
-        ours, _ = broker.accept()
-        with ours:
-            ours.recv(1000)
-            ours.sendall(bytes.fromhex(connack) + b"\x40\xff\xff\xff\x7f" + b"x" * 1000)
-            agent.until(lambda: "Trying again" in agent.publisher.health().detail, "the words")
-    assert "begins a packet of 268435455 bytes, and at most 131072" in agent.publisher.health().detail
-
-
-def test_a_fight_over_a_client_id_is_suspected_where_the_broker_does_not_tell(mosquitto, make_agent):
-    rival = ["mosquitto_sub", "-h", mosquitto.host, "-p", str(mosquitto.port), "-i", "stationcast-roof", "-t", "x"]
-    agent = make_agent(at(mosquitto)).connected()
-    with subprocess.Popen(rival, stderr=subprocess.DEVNULL) as process:  # comes back each time it is thrown out
-        agent.until(lambda: "does another client use our client id" in agent.publisher.health().detail, "the advice")
-        process.kill()
-
-
-def test_two_agents_of_one_name_on_a_broker_that_does_not_tell_both_say_it_and_make_no_storm(mosquitto, make_agent):
-    """Each connection throws the other out. They come back with pauses that grow: the connections of the one are no
-    more than those of its own doublings."""
-    waits = replace(QUICK, cap=30.0, stable=30.0)
-    agents = [make_agent(at(mosquitto), waits=waits) for _ in range(2)]
-    for agent in agents:
-        agent.until(lambda agent=agent: "does another client use our" in agent.publisher.health().detail, "the advice")
-    connects = mosquitto.log.read_text().count("as stationcast-roof")
-    assert 4 <= connects <= 2 * 12  # pauses of 0.1, 0.2, 0.4 ... s: the twelfth comes after more than 100 s
-
-
-def test_a_broker_that_knows_only_3_1_1_is_served_in_it_with_a_warning(broker_311, make_agent, caplog):
-    agent = make_agent(broker_311).connected()
-    health = agent.publisher.health()
-    assert health.protocol == "3.1.1" and "3.1.1 only" in health.detail
-    assert any("3.1.1 only" in record.message for record in caplog.records)
-    with Subscriber(broker_311.host, broker_311.port, version="mqttv311") as live:
-        sent = agent.read(30)
-        publish_states(agent)
-        agent.drained()
-        agent.until(lambda: len(ids(live.received, "obs")) == 30, "every row")
-        assert ids(live.received, "obs") == sent
-        for message in live.received:
-            validate(kind_of(message.topic), message.payload)
-
-
-def test_3_1_1_is_spoken_where_it_is_configured(mosquitto, make_agent):
-    agent = make_agent(at(mosquitto, protocol="3.1.1")).connected()
-    sent = agent.read(3)
-    with Subscriber(mosquitto.host, mosquitto.port) as live:
-        agent.drained()
-        sent += agent.read(3)
-        agent.drained()
-        agent.until(lambda: len(ids(live.received, "obs")) >= 3, "rows")
-    assert agent.publisher.health().protocol == "3.1.1" and agent.publisher.health().detail == ""
-
-
-def test_a_proxy_whose_broker_is_down_does_not_cost_version_5_for_good(make_agent):
-    spoken = []
-    with socket.create_server(("127.0.0.1", 0)) as proxy:
-        proxy.settimeout(20)
-        make_agent(c.Mqtt(host="127.0.0.1", port=proxy.getsockname()[1]))
-        for _ in range(5):  # takes each connection and, with nobody behind it, drops it
-            taken, _ = proxy.accept()
-            with taken:
-                _, version = taken.recv(1000).split(b"MQTT", 1)
-                spoken.append(version[0])
-    assert spoken == [5, 5, 4, 4, 5]
