@@ -10,12 +10,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from edge_agent.adaptation.live import Adaptation
 from edge_agent.bundle.trial import Loaded, load_session
 from edge_agent.clock import Clock
 from edge_agent.config import Config, Station
 from edge_agent.forecast import Forecast
 from edge_agent.forecast.baselines import beside
+from edge_agent.forecast.groups import groups, whole
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.guidance.daily import DayOutlook
 from edge_agent.guidance.live import Guided
@@ -41,6 +44,7 @@ class Forecasting:
         self._loaded: Loaded | None = None  # not taken up yet
         self._nowcaster: Nowcaster | None = None  # none before the bundle has been tried
         self._stand_in = ""  # why it is not the configured bundle's
+        self._stations, self._group = _grouped(config.stations, near=False)
         ids = [station.id for station in config.stations]
         self._adaptation = Adaptation(store, ids) if config.forecast.adapt else None
         self._guided = Guided(config, clock, stop)
@@ -73,6 +77,7 @@ class Forecasting:
             return False
         loaded, self._loaded = self._loaded, None
         nowcaster = self._nowcaster = Nowcaster(loaded.session, loaded.why, CHUNK)
+        self._stations, self._group = _grouped(self._config.stations, near=nowcaster.looks_around)
         if self._adaptation is not None:
             self._adaptation.take_up(nowcaster, loaded.digest if loaded.session is not None else "")
         self.bundle = loaded
@@ -95,10 +100,10 @@ class Forecasting:
     # --- a cycle ------------------------------------------------------------------------------------------------------
 
     def parts(self) -> Iterator[Sequence[Station]]:
-        """The stations in chunks that bound the memory, for `nowcasts`."""
-        stations = self._config.stations
-        for start in range(0, len(stations), CHUNK):
-            yield stations[start : start + CHUNK]
+        """The stations in chunks that bound the memory, for `nowcasts`. No chunk cuts a group of those that see each
+        other."""
+        for part in whole(np.array(list(self._group.values()), np.int64), CHUNK):
+            yield self._stations[part]
 
     def nowcasts(self, part: Sequence[Station], origin: int, unfit: str) -> list[Forecast]:
         """Nowcasts of some stations, adapted to each. `unfit`: why there can be no more than persistence, from which
@@ -112,7 +117,8 @@ class Forecasting:
         ids = [station.id for station in part]
         history, ages = self._store.history(ids, origin), self._store.ages(ids, origin)
         learning = None if unfit else self._adaptation
-        found = nowcaster.forecast(part, history, ages, origin, int(self._clock.now()), learning)
+        group = np.array([self._group[id_] for id_ in ids], np.int64)
+        found = nowcaster.forecast(part, history, ages, origin, int(self._clock.now()), learning, group)
         found = [replace(f, why="; ".join(filter(None, (self._stand_in, f.why)))) for f in found]
         self.last |= {forecast.station: forecast for forecast in found}
         return found
@@ -147,3 +153,11 @@ class Forecasting:
             self._adaptation.save_at_stop()
         else:
             self._adaptation.save_due(origin)
+
+
+def _grouped(stations: Sequence[Station], *, near: bool) -> tuple[list[Station], dict[str, int]]:
+    """The stations, those of one group side by side, and the group of each in that order. `near`: groups are of those
+    near each other; else each station is by itself, in the order of the configuration."""
+    group = groups(stations) if near else np.arange(len(stations))
+    order = np.argsort(group, kind="stable").tolist()
+    return [stations[row] for row in order], {stations[row].id: int(group[row]) for row in order}

@@ -1,6 +1,7 @@
 """A small valid bundle for tests: its mean is the last value of each variable, its quantiles widen with the lead.
 
-Nothing here is trained. What is NaN in the last step of the history is NaN in the forecast.
+Nothing here is trained. What is NaN in the last step of the history is NaN in the forecast. With `near` the values are
+the means over the rows of equal group and origin that have one.
 """
 
 from __future__ import annotations
@@ -37,13 +38,16 @@ def make_tiny_bundle(
     card: str = "# tiny\n\nThe last value, for tests.\n",
     extra: dict[str, bytes] | None = None,
     compression: int = zipfile.ZIP_STORED,
+    near: bool = False,
     **changes: Any,
 ) -> Path:
-    """Write a bundle to `path` and return it. `changes` replace fields of bundle.json (plain JSON values; unknown keys
-    are written too); `extra` are more files, listed like the others."""
-    model = tiny_model() if model is None else model
-    files = {"model.onnx": model, "golden.npz": tiny_golden() if golden is None else golden, "card.md": card.encode()}
-    files |= extra or {}
+    """Write a bundle to `path` and return it. `near`: it looks at the rows of a group. `changes` replace fields of
+    bundle.json (plain JSON values; unknown keys are written too); `extra` are more files, listed like the others."""
+    model = tiny_model(near=near) if model is None else model
+    golden = tiny_golden(near=near) if golden is None else golden
+    files = {"model.onnx": model, "golden.npz": golden, "card.md": card.encode()} | (extra or {})
+    if near:
+        changes = {"inputs": msgspec.to_builtins((*station_task.INPUTS, station_task.GROUP))} | changes
     manifest = json.dumps(tiny_manifest(files) | changes).encode()
     write_zip(path, {"bundle.json": manifest} | files, compression)
     return path
@@ -116,12 +120,13 @@ def tiny_arrays() -> dict[str, np.ndarray]:
     }
 
 
-def tiny_model(opset: int = 18) -> bytes:
+def tiny_model(opset: int = 18, *, near: bool = False) -> bytes:
     """The tiny graph as ONNX bytes (IR 9, opset 18: any onnxruntime from 1.20 runs it)."""
     node = helper.make_node
     nodes = [
         node("Gather", ["history", "last"], ["newest"], axis=1),  # [S, 1, 8]
-        node("Gather", ["newest", "outputs"], ["now"], axis=2),  # [S, 1, 7]
+        node("Gather", ["newest", "outputs"], ["own" if near else "now"], axis=2),  # [S, 1, 7]
+        *(_around() if near else ()),
         node("Mul", ["now", "keeps"], ["kept"]),
         node("Add", ["kept", "no_change"], ["mean"]),  # [S, 24, 7]
         node("Unsqueeze", ["mean", "last_axis"], ["centre"]),
@@ -149,17 +154,46 @@ def tiny_model(opset: int = 18) -> bytes:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        values(station_task.INPUTS),
+        values((*station_task.INPUTS, station_task.GROUP) if near else station_task.INPUTS),
         values(station_task.outputs()),
-        [numpy_helper.from_array(array, name) for name, array in tiny_arrays().items()],
+        [numpy_helper.from_array(array, name) for name, array in (tiny_arrays() | (_PLACES if near else {})).items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
 
-def tiny_inputs(stations: int = 2, seed: int = 0) -> dict[str, np.ndarray]:
-    """Plausible inputs; the last station measures only temperature."""
+_PLACES = {"first_axis": np.array([0], np.int64), "second_axis": np.array([1], np.int64), "nothing": np.float32(0)}
+
+
+def _around() -> list[onnx.NodeProto]:
+    """From `own` [S, 1, 7] to `now`, the mean over the rows of equal group and origin that have a value."""
+    node = helper.make_node
+    pairs = []
+    for name in ("group", "origin"):
+        pairs += [
+            node("Unsqueeze", [name, "second_axis"], [f"{name}_of"]),
+            node("Unsqueeze", [name, "first_axis"], [f"{name}_seen"]),
+            node("Equal", [f"{name}_of", f"{name}_seen"], [f"{name}_same"]),
+        ]
+    return [
+        *pairs,
+        node("And", ["group_same", "origin_same"], ["sees"]),
+        node("Cast", ["sees"], ["weight"], to=TensorProto.FLOAT),  # [S, S]
+        node("Squeeze", ["own", "second_axis"], ["value"]),  # [S, 7]
+        node("IsNaN", ["value"], ["missing"]),
+        node("Where", ["missing", "nothing", "value"], ["filled"]),
+        node("Not", ["missing"], ["there"]),
+        node("Cast", ["there"], ["counts"], to=TensorProto.FLOAT),
+        node("MatMul", ["weight", "filled"], ["total"]),
+        node("MatMul", ["weight", "counts"], ["count"]),
+        node("Div", ["total", "count"], ["mean_around"]),  # 0 / 0 is NaN: nobody has a value
+        node("Unsqueeze", ["mean_around", "second_axis"], ["now"]),
+    ]
+
+
+def tiny_inputs(stations: int = 2, seed: int = 0, *, near: bool = False) -> dict[str, np.ndarray]:
+    """Plausible inputs; the last station measures only temperature. `near`: all are of one group but the first."""
     rng = np.random.default_rng(seed)
     typical = np.array([12.0, 70.0, 1005.0, 3.0, 5.0, 200.0, 0.0, 150.0])
     noise = np.array([3.0, 8.0, 4.0, 1.0, 2.0, 40.0, 0.0, 50.0])
@@ -169,13 +203,20 @@ def tiny_inputs(stations: int = 2, seed: int = 0) -> dict[str, np.ndarray]:
         "history": history.astype(np.float32),
         "site": np.tile(np.array([51.0, 3.7, 10.0, np.nan], np.float32), (stations, 1)),
         "origin": np.full(stations, 1_700_000_100, np.int64) // 900 * 900,
-    }
+    } | ({"group": np.minimum(np.arange(stations), 1)} if near else {})
 
 
 def tiny_expected(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What the tiny model answers, in numpy."""
     arrays = tiny_arrays()
-    now = inputs["history"][:, -1:, arrays["outputs"]] * arrays["keeps"]
+    now = inputs["history"][:, -1:, arrays["outputs"]]
+    if "group" in inputs:
+        at = np.stack([inputs["group"], inputs["origin"]], axis=1)
+        sees = (at[:, None] == at).all(axis=2)
+        counts = sees @ (~np.isnan(now[:, 0])).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            now = (sees @ np.nan_to_num(now[:, 0]) / counts)[:, None]
+    now = now * arrays["keeps"]
     mean = (now + arrays["no_change"]).astype(np.float32)
     wide = mean[..., None] + arrays["width"]
     angle = mean[..., 5] * arrays["radians"]
@@ -189,9 +230,9 @@ def tiny_expected(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def tiny_golden(stations: int = 2) -> bytes:
+def tiny_golden(stations: int = 2, *, near: bool = False) -> bytes:
     """golden.npz of the tiny model."""
-    inputs = tiny_inputs(stations)
+    inputs = tiny_inputs(stations + near, near=near)
     named: dict[str, Any] = {f"in_{k}": v for k, v in inputs.items()} | {
         f"out_{k}": v for k, v in tiny_expected(inputs).items()
     }

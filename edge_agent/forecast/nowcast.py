@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.bundle.manifest import Event
-from edge_agent.bundle.station_task import EVENTS, OUTPUT_VARIABLES
+from edge_agent.bundle.station_task import EVENTS, GROUP, OUTPUT_VARIABLES
 from edge_agent.circle import compass
 from edge_agent.config import Station
 from edge_agent.errors import BundleError
@@ -27,8 +27,9 @@ from edge_agent.forecast import (
     VariableForecast,
     persistence,
 )
+from edge_agent.forecast.groups import Groups, whole
 from edge_agent.grid import GRID_VARIABLES, STEP_S
-from edge_agent.inference import Session
+from edge_agent.inference import Array, Session
 from edge_agent.variables import VARIABLES, Kind
 
 Floats = NDArray[np.float64]
@@ -63,6 +64,16 @@ class Batch:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Rows that others see and that are not forecast themselves: what neighbours had read. Shapes as in `Nowcaster`."""
+
+    site: NDArray[np.float32]
+    history: History
+    origin: NDArray[np.int64]
+    group: Groups
+
+
 Adapt = Callable[[Sequence[Station], History, NDArray[np.int64], Batch], None]  # moves a batch's numbers in place
 
 
@@ -70,7 +81,8 @@ class Nowcaster:
     """Forecasts with a session; without one, or where it fails, with persistence.
 
     `chunk` rows go through the session at a time, which bounds the memory. Attributes: `variables` [V], `leads_s` [L],
-    `levels` [Q] and `events` [E], as the bundle has them; `source` and `bundle` name it.
+    `levels` [Q] and `events` [E], as the bundle has them; `source` and `bundle` name it; `looks_around`: what stations
+    of one group read matters to each other's forecasts.
     """
 
     def __init__(self, session: Session | None, why_no_session: str = "", chunk: int = 32) -> None:
@@ -82,10 +94,12 @@ class Nowcaster:
         self.levels: tuple[float, ...] = QUANTILES
         self.events: tuple[Event, ...] = EVENTS
         self.source, self.bundle = Level.PERSISTENCE.value, ""
+        self.looks_around = False
         if session is not None:
             manifest = session.manifest
             self.leads_s, self.levels, self.events = manifest.leads_s, manifest.quantiles, manifest.events
             self.source, self.bundle = manifest.name, f"{manifest.name} {manifest.version}"
+            self.looks_around = any(tensor.name == GROUP.name for tensor in manifest.inputs)
 
     def forecast(
         self,
@@ -95,6 +109,7 @@ class Nowcaster:
         origin: int,
         issued: int,
         adapt: Adapt | None = None,
+        group: Groups | None = None,
     ) -> list[Forecast]:
         """One forecast per station; `adapt` may move its numbers by what the station has taught.
 
@@ -102,13 +117,17 @@ class Nowcaster:
             history: [S, 2880, 8] on the 15-minute grid, columns as `GRID_VARIABLES`, ending at `origin`, NaN = missing.
             ages: per station, seconds from each variable's newest usable reading to `origin`.
             origin, issued: UTC seconds.
+            group: [S], equal for stations that see each other, which stand side by side; None: each is by itself.
+
+        Raises:
+            ValueError: stations of one group do not stand side by side.
         """
+        group = np.arange(len(stations)) if group is None else group
         site = np.array([site_of(station) for station in stations], np.float32).reshape(-1, 4)
         found: list[Forecast] = []
-        for start in range(0, len(stations), self._chunk):
-            part = slice(start, start + self._chunk)
+        for part in whole(group, self._chunk):
             origins = np.full(len(stations[part]), origin, np.int64)
-            batch = self.batch(site[part], history[part], ages[part], origins)
+            batch = self.batch(site[part], history[part], ages[part], origins, group[part])
             if adapt is not None:
                 adapt(stations[part], history[part], origins, batch)
             for row, (station, age) in enumerate(zip(stations[part], ages[part], strict=True)):
@@ -116,10 +135,17 @@ class Nowcaster:
         return found
 
     def batch(
-        self, site: NDArray[np.float32], history: History, ages: Sequence[Mapping[str, int]], origins: NDArray[np.int64]
+        self,
+        site: NDArray[np.float32],
+        history: History,
+        ages: Sequence[Mapping[str, int]],
+        origins: NDArray[np.int64],
+        group: Groups | None = None,
+        seen: Seen | None = None,
     ) -> Batch:
-        """Forecasts of a chunk of rows, each a station at its own origin. Shapes as in `forecast`; `site`: [S, 4]."""
-        answer, failure = self._ask(site, history, origins)
+        """Forecasts of a chunk of rows, each a station at its own origin. Shapes as in `forecast`; `site`: [S, 4];
+        `group`: rows of equal group and origin see each other; `seen`: what they see besides."""
+        answer, failure = self._ask(site, history, origins, group, seen)
         shape = (len(history), len(self.leads_s), len(self.variables))
         batch = Batch(
             mean=np.full(shape, np.nan),
@@ -138,13 +164,24 @@ class Nowcaster:
         return batch
 
     def _ask(
-        self, site: NDArray[np.float32], history: History, origins: NDArray[np.int64]
+        self,
+        site: NDArray[np.float32],
+        history: History,
+        origins: NDArray[np.int64],
+        group: Groups | None,
+        seen: Seen | None,
     ) -> tuple[dict[str, NDArray[np.float32]] | None, str]:
-        """The session's answer, or None and why there is none."""
+        """The session's answer for the rows themselves, or None and why there is none."""
         if self._session is None:
             return None, self._why_no_session
+        feed: dict[str, Array] = {"history": history, "site": site, "origin": origins}
+        if self.looks_around and group is not None:
+            feed["group"] = group
+            if seen is not None:
+                feed = {name: np.concatenate([feed[name], getattr(seen, name)]) for name in feed}
         try:
-            return self._session.run({"history": history, "site": site, "origin": origins}), ""
+            answer = self._session.run(feed)
+            return {name: value[: len(history)] for name, value in answer.items()}, ""
         except BundleError as error:
             return None, f"the model failed: {error}"
 
