@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from edge_agent import __version__
-from edge_agent.console import FILE, PATH, Group
+from edge_agent.console import FILE, FOLDER, PATH, Group
 
 DEVICE_NAMES = (
     "raspberry_pi_4",
@@ -31,6 +31,14 @@ class _DefaultGroup(click.Group):
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = [self.default, *args]
         return super().parse_args(ctx, args)
+
+
+_neighbours = click.option(
+    "--neighbours",
+    type=FOLDER,
+    metavar="DIR",
+    help="stations.csv (station,latitude,longitude,elevation) and a HISTORY.csv for each, <station>.csv.",
+)
 
 
 def _site(command: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
@@ -111,6 +119,7 @@ def run(config: Path, verbose: bool, normal: bool) -> None:
 @main.command()
 @click.argument("history", type=FILE)
 @_site
+@_neighbours
 @click.option("--origin", help="Forecast from this time (RFC 3339 with zone, or epoch seconds); default: last reading.")
 @click.option("--bundle", type=FILE, help="A bundle file; default: the one shipped with the agent.")
 @click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
@@ -123,6 +132,9 @@ def nowcast(history: Path, latitude: float, longitude: float, elevation: float, 
     wind_speed and wind_gust m/s, wind_direction degree, rain mm since the previous row, solar_radiation W/m2. Empty =
     missing. 24 hours make a forecast, 30 days a good one. A few rows that a year or more separates from all others are
     left out with a warning: the clock that stamped them was not set.
+
+    With --neighbours the forecast sees what the others of the network had read, as on a gateway that holds them all, if
+    the bundle looks at neighbours.
     """
     from edge_agent.forecast.from_file import nowcast_command
 
@@ -132,6 +144,7 @@ def nowcast(history: Path, latitude: float, longitude: float, elevation: float, 
 @main.command()
 @click.argument("history", type=FILE)
 @partial(_site, required=False)
+@_neighbours
 @click.option("--guidance", type=FILE, metavar="GUIDANCE.csv", help="Correct this guidance, blend it, score it too.")
 @click.option("--every", default="3h", show_default=True, help="Spacing of the origins: 15min, 1h, 3h, 1d.")
 @click.option("--start", help="First origin; default: once there are 24 hours of history.")
@@ -151,6 +164,11 @@ def hindcast(history: Path, guidance: Path | None, **options: Any) -> None:
     The forecast is adapted to the station as in the running agent: from a day after the first reading on, every quarter
     hour, whatever --every, --start and --end choose for the table; beside it stands the bundle alone (and MAE only in
     the JSON, for want of room).
+
+    With --neighbours the forecast sees the others of the network, as on a gateway that holds them all: the 12 nearest
+    of those that steps of at most 60 km join to the station, each at the same origins and by its own cadence. Run it
+    without, too, to see what they are worth. A station that stands in DIR itself is left out, by file, name or place.
+    Bundles that do not look at neighbours say so.
 
     GUIDANCE.csv has columns `issued` (when a run could first be used), `valid_time`, and vocabulary names; further
     predictors are named like temperature__spread. With it, nowcasts and corrected guidance are blended to the last lead
@@ -275,12 +293,7 @@ def qc() -> None:
 @click.option("--latitude", type=float, help="Degrees, north positive.")
 @click.option("--longitude", type=float, help="Degrees, east positive.")
 @click.option("--elevation", type=float, help="Metres above sea level.")
-@click.option(
-    "--neighbours",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    metavar="DIR",
-    help="stations.csv (station,latitude,longitude,elevation) and a HISTORY.csv for each, <station>.csv.",
-)
+@_neighbours
 @click.option("--forecast/--no-forecast", default=True, show_default=True, help="Also compare with own forecasts.")
 @click.option("--out", type=PATH, required=True, metavar="FLAGS.csv", help="The file to write.")
 def qc_file(history: Path, **options: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,6 +33,12 @@ def keep_inputs(option: str, out: Path | None, *inputs: Path | None) -> None:
     """
     if out is not None and out.exists() and any(path and path.exists() and out.samefile(path) for path in inputs):
         raise ConfigError(f"{option} {out}: this command reads that file: name another one")
+
+
+def tell(warnings: Iterable[str]) -> None:
+    """Warnings go to standard error: what is printed stays clean."""
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 class Group(click.Group):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import click
+import numpy as np
 
 from edge_agent.bundle.golden import verify_golden
 from edge_agent.bundle.reader import default_bundle, read_bundle
 from edge_agent.clock import SystemClock, format_time, parse_time
 from edge_agent.config import Station
 from edge_agent.config_values import value_problem
-from edge_agent.console import keep_inputs
+from edge_agent.console import keep_inputs, tell
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast.fan import fans_of
+from edge_agent.forecast.near import near_of
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.history import History, read_history
 from edge_agent.inference.opening import open_session
@@ -28,6 +29,7 @@ def nowcast_command(
     latitude: float,
     longitude: float,
     elevation: float,
+    neighbours: Path | None,
     origin: str | None,
     bundle: Path | None,
     format_: str,
@@ -41,14 +43,18 @@ def nowcast_command(
         plots.check(plot)
     station = given_station(history, latitude, longitude, elevation)
     nowcaster = load_nowcaster(bundle)
+    near = near_of(neighbours, nowcaster, station, history)
     past = read_history(history, elevation_m=station.elevation_m)
     tell(past.warnings)
     at = given_time("--origin", origin)
     at = past.last if at is None else at
     _check_origin(past, at, history)
-    x = past.grid_ending(at)
-    issued = int(SystemClock().now())
-    [forecast] = nowcaster.forecast([station], x[None], [past.ages(at)], at, issued)
+    seen = [(station, past), *(near.histories(at, at) if near else ())]
+    x = np.stack([its.grid_ending(at) for _, its in seen])
+    forecast, *_ = nowcaster.forecast(
+        [each for each, _ in seen], x, [its.ages(at) for _, its in seen], at, int(SystemClock().now()),
+        group=np.zeros(len(seen), np.int64),
+    )  # fmt: skip
     if format_ == "json":
         from edge_agent.publish.payloads import forecast_payload, to_json
 
@@ -62,7 +68,7 @@ def nowcast_command(
 
         click.echo(forecast_table(forecast))
     if plot is not None:
-        plots.draw_nowcast(plot, fans_of(forecast, x), title=f"{history.name}, from {format_time(at)}")
+        plots.draw_nowcast(plot, fans_of(forecast, x[0]), title=f"{history.name}, from {format_time(at)}")
 
 
 def load_nowcaster(bundle: Path | None) -> Nowcaster:
@@ -98,12 +104,6 @@ def given_time(option: str, text: str | None) -> int | None:
         return parse_time(text)
     except DataError as error:
         raise ConfigError(f"{option}: {error}") from None
-
-
-def tell(warnings: Iterable[str]) -> None:
-    """Warnings go to standard error: what is printed stays clean."""
-    for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
 
 
 def _check_origin(past: History, origin: int, path: Path) -> None:

@@ -21,12 +21,13 @@ from edge_agent.adaptation import cycle
 from edge_agent.adaptation.learner import Learner
 from edge_agent.clock import format_time
 from edge_agent.config import Station
-from edge_agent.console import keep_inputs
+from edge_agent.console import keep_inputs, tell
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import MIN_HISTORY_S, persistence
 from edge_agent.forecast.baselines import BASELINES
 from edge_agent.forecast.fan import Fan, fans_of
-from edge_agent.forecast.from_file import given_station, given_time, load_nowcaster, tell
+from edge_agent.forecast.from_file import given_station, given_time, load_nowcaster
+from edge_agent.forecast.near import Around, Near, near_of
 from edge_agent.forecast.nowcast import Batch, Nowcaster, site_of
 from edge_agent.forecast.rows import ForecastWriter
 from edge_agent.forecast.skill import Skill
@@ -66,6 +67,7 @@ def hindcast(
     origins: Times,
     *,
     learner: Learner | None = None,
+    near: Near | None = None,
     chunk: int = 64,
 ) -> Iterator[Part]:
     """Forecast from every origin, a chunk at a time (which bounds the memory).
@@ -74,11 +76,15 @@ def hindcast(
         origins: [N] ascending UTC seconds, multiples of 900 s apart.
         learner: a new one: it learns and adapts every quarter hour from a day after the first reading, as it would have
             in a running agent; `origins` are then quarter hours, and only say which of its forecasts are given out.
+        near: the neighbours it sees; a chunk holds their rows, too.
+
+    Raises:
+        DataError: a neighbour's recording cannot be read.
     """
     cycles = origins if learner is None else _cycles(history, int(origins[-1]))
-    for near in np.split(cycles, np.flatnonzero(np.diff(cycles) > MAX_GAP_S) + 1):
-        if len(near):
-            yield from _without_gap(history, station, nowcaster, near, origins, learner, chunk)
+    for span in np.split(cycles, np.flatnonzero(np.diff(cycles) > MAX_GAP_S) + 1):
+        if len(span):
+            yield from _without_gap(history, station, nowcaster, span, origins, learner, near, chunk)
 
 
 def _without_gap(
@@ -88,16 +94,20 @@ def _without_gap(
     cycles: Times,
     origins: Times,
     learner: Learner | None,
+    near: Near | None,
     chunk: int,
 ) -> Iterator[Part]:
     """As `hindcast`, on one grid."""
     windows = Windows(history, int(cycles[0]), int(cycles[-1]))
     came = _Came(history, nowcaster, int(cycles[0]), int(cycles[-1]))
-    for start in range(0, len(cycles), chunk):
-        part = np.asarray(cycles[start : start + chunk], np.int64)
+    around = Around(near, int(cycles[0]), int(cycles[-1]))
+    at_once = max(chunk // (1 + len(around)), 1)
+    for start in range(0, len(cycles), at_once):
+        part = np.asarray(cycles[start : start + at_once], np.int64)
         x = windows.ending(part)
         site = np.tile(np.array(site_of(station), np.float32), (len(part), 1))
-        batch, alone = nowcaster.batch(site, x, windows.ages(part), part), None
+        group = np.arange(len(part))
+        batch, alone = nowcaster.batch(site, x, windows.ages(part), part, group, around.seen(part, group)), None
         chosen = np.flatnonzero(np.isin(part, origins))
         if learner is not None:
             alone = batch.rows(chosen)
@@ -171,6 +181,7 @@ def hindcast_command(
     latitude: float,
     longitude: float,
     elevation: float,
+    neighbours: Path | None,
     every: str,
     start: str | None,
     end: str | None,
@@ -190,13 +201,14 @@ def hindcast_command(
     every_s = parse_every(every)
     station = given_station(history, latitude, longitude, elevation)
     nowcaster = load_nowcaster(bundle)
+    near = near_of(neighbours, nowcaster, station, history)
     past = read_history(history, elevation_m=station.elevation_m)
     tell(past.warnings)
     origins = origins_between(past, every_s, given_time("--start", start), given_time("--end", end))
     learner = Learner(nowcaster.leads_s, nowcaster.levels, nowcaster.events) if adapt else None
     skill, example = Skill(nowcaster, adapted=adapt), Example(origins)
     with ForecastWriter(out, nowcaster) as writer, _progress(len(origins)) as advance:
-        for part in hindcast(past, station, nowcaster, origins, learner=learner):
+        for part in hindcast(past, station, nowcaster, origins, learner=learner, near=near):
             skill.add(part)
             example.see(part)
             writer.write(part)
@@ -205,6 +217,7 @@ def hindcast_command(
         "history": str(history),
         "station": {"latitude": latitude, "longitude": longitude, "elevation_m": elevation},
         "bundle": nowcaster.bundle,
+        "neighbours": near.names if near else [],
         "adapted": adapt,
         "origins": {
             "n": len(origins),

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,7 @@ class Skill:
         origins = about["origins"]
         lines = [
             f"{Path(about['history']).name}, bundle {about['bundle']}",
+            *_seen(about["neighbours"]),
             f"{origins['n']} origins, one every {_lead(origins['every_s'])}, {origins['first']} to {origins['last']}",
             "",
             *self._what_fc_is(),
@@ -172,6 +174,11 @@ class Skill:
 
 def _scores(row: ScoreRow) -> dict[str, float | None]:
     return {score: _number(getattr(row, score)) for score in ("rmse", "mae", "crps", "coverage80")}
+
+
+def _seen(names: Sequence[str]) -> list[str]:
+    """Which neighbours the forecasts saw, in lines; none where they saw nobody."""
+    return textwrap.wrap(f"sees {len(names)} neighbours: {', '.join(names)}", 80) if names else []
 
 
 def _number(value: float) -> float | None:

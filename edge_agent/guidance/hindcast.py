@@ -18,11 +18,13 @@ from edge_agent import grid
 from edge_agent.adaptation.learner import Learner
 from edge_agent.clock import format_time
 from edge_agent.config import Station
+from edge_agent.console import tell
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import MIN_HISTORY_S
 from edge_agent.forecast.blend import Blend
-from edge_agent.forecast.from_file import given_station, given_time, load_nowcaster, tell
+from edge_agent.forecast.from_file import given_station, given_time, load_nowcaster
 from edge_agent.forecast.hindcast import Part, hindcast, parse_every
+from edge_agent.forecast.near import Near, near_of
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.forecast.persistence import BOUNDS
 from edge_agent.guidance import Floats, Run, Times
@@ -41,9 +43,11 @@ BLENDED = tuple(name for name in grid.GRID_VARIABLES if VARIABLES[name].kind in 
 class _Nowcasts:
     """A station's nowcasts as (part, row in it), made in order of time and asked for in order of time."""
 
-    def __init__(self, past: History, station: Station, nowcaster: Nowcaster, at: Times, *, adapt: bool) -> None:
+    def __init__(
+        self, past: History, station: Station, nowcaster: Nowcaster, at: Times, *, adapt: bool, near: Near | None
+    ) -> None:
         learner = Learner(nowcaster.leads_s, nowcaster.levels, nowcaster.events) if adapt else None
-        self._parts = ((o, part, i) for part in hindcast(past, station, nowcaster, at, learner=learner)
+        self._parts = ((o, part, i) for part in hindcast(past, station, nowcaster, at, learner=learner, near=near)
                        for i, o in enumerate(part.origins.tolist()))  # fmt: skip
         self._next = next(self._parts, None)
 
@@ -222,6 +226,7 @@ def guided_hindcast_command(
     json_: bool,
     guidance: Path,
     adapt: bool,
+    neighbours: Path | None = None,
 ) -> None:
     """`edge-agent hindcast --guidance`: forecast, score, print, write. Raises StationcastError."""
     every_s = parse_every(every)
@@ -230,6 +235,7 @@ def guided_hindcast_command(
     if latitude is not None and longitude is not None and elevation is not None:
         place = latitude, longitude, elevation
     pasts, runs, columns = _inputs(history, guidance, place)
+    near = _near(neighbours, nowcaster, pasts, history)
     spans = [span for _, past in pasts.values() if (span := Observed(past).span()) is not None]
     if not spans:
         raise DataError(f"{history}: no readings: nothing to correct guidance with")
@@ -245,7 +251,7 @@ def guided_hindcast_command(
             f"{guidance}: no run could be used from {format_time(first)} to {format_time(last)}, where the origins lie:"
             " are `issued` and `valid_time` of the same years as the readings?"
         )
-    cases, cycles = _cases(pasts, runs, nowcaster, origins, adapt=adapt)
+    cases, cycles = _cases(pasts, runs, nowcaster, origins, adapt=adapt, near=near)
     skill = GuidedSkill(nowcaster.levels)
     names = [case.station.id for case in cases]
     with GuidedWriter(out, nowcaster.levels, names if len(names) > 1 else None) as writer:
@@ -258,6 +264,7 @@ def guided_hindcast_command(
         "history": str(history),
         "guidance": str(guidance),
         "stations": len(cases),
+        "neighbours": near.names if near else [],
         "bundle": nowcaster.bundle if any(case.nowcasts for case in cases) else "",
         "origins": {
             "n": len(origins), "first": format_time(origins[0]), "last": format_time(origins[-1]), "every_s": every_s,
@@ -295,6 +302,15 @@ def _inputs(
     return found, runs, columns
 
 
+def _near(
+    folder: Path | None, nowcaster: Nowcaster, pasts: Mapping[str, tuple[Station, History]], history: Path
+) -> Near | None:
+    """The neighbours of the one station. Raises ConfigError: there are several."""
+    if folder is not None and list(pasts) != [ONLY]:
+        raise ConfigError(f"--neighbours {folder}: is for one station, {history} has a station column: leave it out")
+    return near_of(folder, nowcaster, pasts[ONLY][0], history) if folder is not None else None
+
+
 def _cases(
     pasts: Mapping[str, tuple[Station, History]],
     runs: Mapping[str, list[Run]],
@@ -302,6 +318,7 @@ def _cases(
     origins: Times,
     *,
     adapt: bool,
+    near: Near | None,
 ) -> tuple[list[Case], Times]:
     """The cases, and when forecasts are made to be learned from: when a run becomes usable, and every hour where a
     station reads every 3 hours or oftener."""
@@ -322,7 +339,7 @@ def _cases(
             at = at[at >= past.first + MIN_HISTORY_S]
             at = at[past.covered(at)] if len(at) else at
             if len(at):
-                nowcasts = _Nowcasts(past, station, nowcaster, at, adapt=adapt)
+                nowcasts = _Nowcasts(past, station, nowcaster, at, adapt=adapt, near=near)
         cases.append(Case(station, Observed(past), runs[name], nowcasts))
     return cases, cycles
 

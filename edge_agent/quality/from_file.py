@@ -16,19 +16,18 @@ import numpy as np
 from edge_agent.clock import format_time
 from edge_agent.config import Station
 from edge_agent.config_values import value_problem
+from edge_agent.console import tell
 from edge_agent.errors import ConfigError, DataError
-from edge_agent.forecast.from_file import load_nowcaster, tell
+from edge_agent.forecast.from_file import load_nowcaster
 from edge_agent.history import History, completed, read_history
+from edge_agent.network import others
 from edge_agent.observation import Flag
 from edge_agent.quality import limits
 from edge_agent.quality.series import Verdicts, judge_series
 from edge_agent.quality.spatial import distance_km
 
 COLUMNS = ("time", "variable", "value", "flag", "test", "reason")
-STATIONS = "stations.csv"
-SUFFIXES = (".csv", ".csv.gz", ".csv.xz")
 MOST = 10  # neighbours read: five are compared with at once, the others stand in where one has no value
-MAX_STATIONS = 10_000  # rows of stations.csv
 
 Neighbours = list[tuple[Station, History]]
 
@@ -138,70 +137,22 @@ def rows_missing(path: Path, history: History) -> list[str]:
 
 
 def read_neighbours(folder: Path, station: Station, history: Path) -> Neighbours:
-    """The nearest neighbours that a folder has: `stations.csv` (station, latitude, longitude, elevation) and a history
-    for each. The station itself, by its file, is none of them.
+    """The nearest neighbours that a folder has (`network.others`).
 
     Raises:
-        DataError: no such file, a row that is none, or a history that cannot be read.
+        DataError: no such folder, a row that is none, or a history that cannot be read.
     """
-    found = []
-    for other in _stations(folder / STATIONS):
+    near: Neighbours = []
+    for other, path in others(folder, station, history, limits.NEIGHBOUR_KM):
         km = distance_km((station.latitude, station.longitude), (other.latitude, other.longitude))
         higher = abs(other.elevation_m - station.elevation_m)
-        if km <= limits.NEIGHBOUR_KM and higher <= limits.NEIGHBOUR_HEIGHT_M:
-            found.append((km, other))
-    near: Neighbours = []
-    for _, other in sorted(found, key=lambda pair: pair[0]):
-        path = _file_of(folder, other.id)
-        if path is None:
-            tell([f"{folder}: no {other.id}.csv for a station of {STATIONS}: it is left out"])
-        elif path.resolve() != history.resolve() and len(near) < MOST:
+        if km <= limits.NEIGHBOUR_KM and higher <= limits.NEIGHBOUR_HEIGHT_M and len(near) < MOST:
             past = measured(read_history(path, limits=False))
             tell(past.warnings)
             near.append((other, past))
     if not near:
         tell([f"{folder}: no station within {limits.NEIGHBOUR_KM:g} km and {limits.NEIGHBOUR_HEIGHT_M:g} m of height"])
     return near
-
-
-def _stations(path: Path) -> Iterator[Station]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            wanted = {"station", "latitude", "longitude", "elevation"}
-            if not wanted <= set(rows.fieldnames or ()):
-                raise DataError(f"{path}: its first line must name {', '.join(sorted(wanted))}")
-            for row in rows:
-                if rows.line_num > MAX_STATIONS:
-                    raise DataError(f"{path}: more than {MAX_STATIONS} rows")
-                yield _place(path, rows.line_num, row)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not CSV in UTF-8: {error}") from None
-
-
-def _place(path: Path, line: int, row: dict[str, str | None]) -> Station:
-    name = (row["station"] or "").strip()
-    if not name or "/" in name or name.startswith("."):
-        raise DataError(f'{path}, row {line}: station "{name[:40]}": a name is needed, as of its file, without slashes')
-    place: dict[str, float] = {}
-    for key, rule in (("latitude", "latitude"), ("longitude", "longitude"), ("elevation", "elevation_m")):
-        text = (row[key] or "").strip()
-        try:
-            value = float(text)
-        except ValueError:
-            raise DataError(f'{path}, row {line}: {key} "{text[:40]}" is not a number') from None
-        problem = value_problem(Station, rule, value)
-        if problem:
-            raise DataError(f"{path}, row {line}: {key} {problem}")
-        place[rule] = value
-    return Station(name, place["latitude"], place["longitude"], place["elevation_m"])
-
-
-def _file_of(folder: Path, station: str) -> Path | None:
-    paths = (folder / f"{station}{suffix}" for suffix in SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
 
 
 def _station(history: Path, latitude: float | None, longitude: float | None, elevation: float | None) -> Station:
