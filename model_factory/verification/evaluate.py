@@ -28,7 +28,7 @@ from model_factory.verification.baselines import TARGETS, TREE_TARGETS, Regressi
 from model_factory.verification.distributions import station_pairs
 from model_factory.verification.features import LEAD_STEPS, base_forecasts
 from model_factory.verification.paired import Pairs, joined, save
-from model_factory.verification.pairs import Index, Record, held_out_origins, load_record, observed, windows
+from model_factory.verification.pairs import Index, Record, held_out_origins, load_record, observed, windows_at
 from model_factory.verification.scoring import ANOMALY, FP32, LIGHTGBM, MODEL, PERSISTENCE, RIDGE, Sums
 
 HELD_OUT = "leave-one-network-out"
@@ -56,10 +56,10 @@ class Plan:
 
 
 class Model(Protocol):
-    """Windows [S, 8, 2880], site [4], origins [S], UTC s -> mean [S, 24, 7], quantiles [S, 24, 7, 11], probability of
-    events [S, 24, E]."""
+    """Windows [S, 8, 2880], sites [S, 4], origins [S], UTC s, groups [S] -> mean [S, 24, 7], quantiles [S, 24, 7, 11],
+    probability of events [S, 24, E]."""
 
-    def __call__(self, history: Rows, site: Rows, origin: Index) -> tuple[Rows, Rows, Rows]: ...
+    def __call__(self, history: Rows, site: Rows, origin: Index, group: Index) -> tuple[Rows, Rows, Rows]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +138,24 @@ def evaluate(models: dict[str, Model], plan: Plan) -> Evaluated:
     return Evaluated(rows, left_out, {name: joined(parts) for name, parts in kept.items() if parts})
 
 
-def forecasts(model: Model, one: Record, at: Index) -> tuple[Rows, Rows, Rows]:
+def forecasts(model: Model, one: Record, at: Index, others: Sequence[Record] = ()) -> tuple[Rows, Rows, Rows]:
     """A model's mean [O, 24, 7], quantiles [O, 24, 7, 11] and probability [O, 24, E] from the origins `at`, in chunks
-    of 256."""
+    of about 256 windows. `others`: neighbours, whose windows stand beside the station's own."""
     mean = np.empty((len(at), len(LEADS_S), len(OUTPUT_VARIABLES)), np.float32)
     quantiles = np.empty((*mean.shape, len(QUANTILES)), np.float32)
     probability = np.empty((len(at), len(LEADS_S), len(EVENTS)), np.float32)
-    for start in range(0, len(at), CHUNK):
-        part = slice(start, start + CHUNK)
-        made = model(windows(one, at[part]), one.site, one.steps[at[part]])
-        mean[part], quantiles[part], probability[part] = made
+    together = [one, *others]
+    chunk = max(CHUNK // len(together), 1)
+    for start in range(0, len(at), chunk):
+        part = slice(start, start + chunk)
+        origins = one.steps[at[part]]
+        made = model(
+            np.concatenate([windows_at(each, origins) for each in together]),
+            np.repeat([each.site for each in together], len(origins), 0),
+            np.tile(origins, len(together)),
+            np.tile(np.arange(len(origins)), len(together)),
+        )
+        mean[part], quantiles[part], probability[part] = (values[: len(origins)] for values in made)
     return mean, quantiles, probability
 
 
@@ -158,14 +166,17 @@ def onnx_model(path: Path) -> Model:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = os.cpu_count() or 1
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    wanted = {tensor.name for tensor in session.get_inputs()}
 
-    def run(history: Rows, site: Rows, origin: Index) -> tuple[Rows, Rows, Rows]:
+    def run(history: Rows, site: Rows, origin: Index, group: Index) -> tuple[Rows, Rows, Rows]:
         inputs = {
             "history": np.ascontiguousarray(history.transpose(0, 2, 1)),
-            "site": np.tile(site, (len(origin), 1)),
+            "site": site,
             "origin": origin,
+            "group": group,
         }
-        mean, quantiles, probability = session.run(["mean", "quantiles", "probability"], inputs)
+        fed = {name: value for name, value in inputs.items() if name in wanted}
+        mean, quantiles, probability = session.run(["mean", "quantiles", "probability"], fed)
         return np.asarray(mean), np.asarray(quantiles), np.asarray(probability)
 
     return run
