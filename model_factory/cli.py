@@ -136,6 +136,9 @@ def quantize(run: Path, bits: str, **options: Any) -> None:
     "--precision", type=click.Choice(["int8", "int4", "fp32"]), help="Which model leads; default: INT8, if it is there."
 )
 @click.option("--pairs", is_flag=True, help="Keep every pair in RUN/pairs/: `promote` compares them.")
+@click.option(
+    "--neighbours", default=0, metavar="N", help="Show the model the N nearest stations of each network, too."
+)
 @click.option("--html", type=PATH, metavar="FILE", help="One page with tables and plots; keeps the pairs, too.")
 @click.option(
     "--forecasts",

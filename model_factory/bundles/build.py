@@ -96,7 +96,7 @@ def build_bundle(
         raise ConfigError(f"--precision {precision}: a LiteRT model is FP32")
     file = TFLITE if runtime == LITERT else MODEL
     model = _bytes(run / TFLITE) if runtime == LITERT else without_notes(_bytes(run / f"model_{precision}.onnx"))
-    inputs = _golden_inputs(run)
+    inputs = _golden_inputs(run, looks_around(model, runtime))
     outputs = _answers(model, runtime, inputs)
     check_answers(inputs, outputs)
     rows = read_skill(run, precision)
@@ -106,6 +106,8 @@ def build_bundle(
         files[PLOT] = skill_plot(rows)
     manifest = _manifest(config, rows, name=name, counter=counter, precision=precision, version=version)
     manifest = msgspec.structs.replace(manifest, runtime={runtime: RUNTIME_FLOORS[runtime]})
+    if station_task.GROUP.name in inputs:
+        manifest = msgspec.structs.replace(manifest, inputs=(*manifest.inputs, station_task.GROUP))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         draft = Path(folder) / out.name
@@ -305,15 +307,26 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str | i
     return rows
 
 
-def _golden_inputs(run: Path) -> dict[str, Array]:
+def looks_around(model: bytes, runtime: Runtime) -> bool:
+    """Whether a model takes groups of neighbours; a LiteRT model, which sees one station at a time, never does."""
+    return runtime == ONNX and station_task.GROUP.name in [tensor.name for tensor in open_model(model).get_inputs()]
+
+
+def _golden_inputs(run: Path, group: bool) -> dict[str, Array]:
+    """Inputs of the golden samples, with or without a group."""
     path = run / "golden_inputs.npz"
-    if not path.exists():
-        return golden_inputs()
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        found = _unpacked(path.read_bytes()) if path.exists() else golden_inputs()
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+    alone = {station_task.GROUP.name: np.arange(len(found["origin"]), dtype=np.int64)}
+    names = [tensor.name for tensor in (*station_task.INPUTS, *([station_task.GROUP] if group else []))]
+    return {name: value for name, value in (alone | found).items() if name in names}
+
+
+def _unpacked(raw: bytes) -> dict[str, Array]:
+    with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def _bytes(path: Path) -> bytes:

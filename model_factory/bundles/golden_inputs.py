@@ -21,7 +21,8 @@ _DECIMALS = (1, 0, 1, 1, 1, 0, 1, 0)  # as cheap stations report, and small in t
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """One made-up station: where and when it stands, its climate, and what is wrong with its history."""
+    """One made-up station: where and when it stands, its climate, what is wrong with its history, and whether it stands
+    beside the one before it."""
 
     latitude: float
     longitude: float
@@ -31,6 +32,7 @@ class Station:
     swing: float  # half the daily range, K
     wind: float
     damage: Callable[[Rows], None]
+    beside: bool = False
 
 
 def _none(history: Rows) -> None:
@@ -62,6 +64,7 @@ def _silent(history: Rows) -> None:
 
 STATIONS: tuple[Station, ...] = (
     Station(47.4, 8.5, 410.0, 1_561_982_400, 21.0, 6.0, 2.5, _none),
+    Station(47.3, 8.7, 520.0, 1_561_982_400, 20.0, 6.5, 2.0, _none, beside=True),
     Station(64.1, -21.9, 60.0, 1_578_009_600, 1.0, 1.0, 9.0, _none),
     Station(-33.9, 151.2, 40.0, 1_546_300_800, 24.0, 4.0, 4.0, _hourly),
     Station(1.3, 103.8, 15.0, 1_583_020_800, 28.0, 3.0, 1.5, _holes),
@@ -73,13 +76,14 @@ STATIONS: tuple[Station, ...] = (
 
 
 def golden_inputs() -> dict[str, Array]:
-    """history [8, 2880, 8], site [8, 4] and origin [8] of the made-up stations."""
+    """history [9, 2880, 8], site [9, 4], origin [9] and group [9] of the made-up stations."""
     histories = [history_of(station, seed) for seed, station in enumerate(STATIONS)]
     sites = [[s.latitude, s.longitude, s.elevation_m, np.nan] for s in STATIONS]
     return {
         "history": np.stack(histories).astype(np.float32),
         "site": np.array(sites, np.float32),
         "origin": np.array([s.origin for s in STATIONS], np.int64) // STEP_S * STEP_S,
+        "group": np.cumsum([not s.beside for s in STATIONS], dtype=np.int64) - 1,
     }
 
 

@@ -20,7 +20,8 @@ from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import DataError
 from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS, STEP_S, STEPS_PER_DAY, cadence_s, on_grid, step_of, verifying
 from edge_agent.history import History, read_history
-from model_factory.models.station import LEADS
+from model_factory.models.front import LEADS
+from model_factory.models.neighbours import REACH_KM, distance_km
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ SHARES = {
     "nyc-airports-2013": 0.07,
 }
 DEFAULT_SHARE = 0.05
+TOGETHER = 5  # rows of a batch that belong together: one series, or a station and its neighbours at one time
+JOINT = 0.6  # of the groups that have neighbours, so many see them
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,18 @@ def _finer_pressure(
     came[OUTPUT_VARIABLES.index("pressure")] = line
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A batch: history [B, 2880, 8], site [B, 4], origin [B], group [B], target [B, L, 7], index of the network [B]."""
+
+    history: Tensor
+    site: Tensor
+    origin: Tensor
+    group: Tensor
+    target: Tensor
+    network: Tensor
+
+
 class Corpus:
     """Series end to end in two tensors, with windows drawn by share of network; before each lie 30 days of NaN."""
 
@@ -171,21 +186,66 @@ class Corpus:
         self.network = torch.tensor([self.networks.index(n) for n in networks], device=device)
         self.site = torch.tensor([one.site for *_, one in self.rows], device=device, dtype=torch.float32)
         self.time = torch.tensor([int(one.steps[0]) for *_, one in self.rows], device=device)
+        self.near = self._near().to(device)
         self.window = torch.arange(-HISTORY_STEPS + 1, 1, device=device)
         self.ahead = torch.arange(1, LEADS + 1, device=device)
 
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """A random batch: history [B, 2880, 8], site [B, 4], origin [B], target [B, L, 7], index of the network [B].
+    def draw(self, count: int, generator: torch.Generator) -> Drawn:
+        """A random batch, in groups of `TOGETHER` rows: of one series, or, mostly where it has neighbours, of its
+        network at one time. `count` is a multiple of `TOGETHER`.
 
         Where readings come less often than every step, origins lie on readings: between them a forecast 15 minutes
         ahead would be scored on a value that is up to an hour away from its newest reading.
         """
-        which = torch.multinomial(self.chance, count, replacement=True, generator=generator)
-        place = torch.rand(count, generator=generator, device=self.chance.device, dtype=torch.float64)
-        stride = self.stride[which]
-        step = self.first[which] + (place * self.span[which]).long() // stride * stride
+        device = self.chance.device
+        seed = torch.multinomial(self.chance, count // TOGETHER, replacement=True, generator=generator)
+        which = seed.repeat_interleave(TOGETHER)
+        step = self._random_steps(which, generator)
+        row = torch.arange(count, device=device)
+        first = row // TOGETHER * TOGETHER
+        beside, begin = self._beside(seed, self.time[seed] + step[::TOGETHER] * STEP_S, generator)
+        ask = torch.rand(len(seed), generator=generator, device=device) < JOINT
+        joint = (beside >= 0) & ask[:, None]
+        step = torch.where(joint, begin, step.view_as(joint)).flatten()
+        which = torch.where(joint, beside, which.view_as(joint)).flatten()
         at = self.start[which] + step
-        site = torch.cat((self.site[which], torch.full((count, 1), torch.nan, device=at.device)), 1)
-        origin = self.time[which] + step * STEP_S
         window, ahead = at[:, None] + self.window, at[:, None] + self.ahead
-        return self.history[window], site, origin, self.target[ahead], self.network[which]
+        return Drawn(
+            self.history[window],
+            torch.cat((self.site[which], torch.full((count, 1), torch.nan, device=device)), 1),
+            self.time[which] + step * STEP_S,
+            torch.where(joint.flatten(), first, row),
+            self.target[ahead],
+            self.network[which],
+        )
+
+    def _random_steps(self, which: Tensor, generator: torch.Generator) -> Tensor:
+        """A random origin of each series, as its step."""
+        place = torch.rand(len(which), generator=generator, device=which.device, dtype=torch.float64)
+        stride = self.stride[which]
+        return self.first[which] + (place * self.span[which]).long() // stride * stride
+
+    def _beside(self, seed: Tensor, origin: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Series that were there at the origin of each seed, [G, TOGETHER], the seed first, -1 where there are no more;
+        and their step then."""
+        order = torch.rand(len(seed), self.near.shape[1], generator=generator, device=seed.device).argsort(1)
+        others = self.near[seed].gather(1, order)
+        step = (origin[:, None] - self.time[others]) // STEP_S
+        there = (others >= 0) & (step >= self.first[others]) & (step < self.first[others] + self.span[others])
+        best = there.float().argsort(dim=1, descending=True, stable=True)[:, : TOGETHER - 1]
+        others = torch.where(there, others, -1).gather(1, best)
+        whole = torch.cat((torch.where(others[:, :1] >= 0, seed[:, None], -1), others), 1)
+        return whole, (origin[:, None] - self.time[whole]) // STEP_S
+
+    def _near(self) -> Tensor:
+        """[R, N]: for each series the other places of its network within reach and on the same phase, -1 behind."""
+        rows = [one for *_, one in self.rows]
+        found = [[k for k, b in enumerate(rows) if is_neighbour(a, b)] for a in rows]
+        width = max(TOGETHER - 1, *map(len, found))
+        return torch.tensor([ks + [-1] * (width - len(ks)) for ks in found])
+
+
+def is_neighbour(a: Series, b: Series) -> bool:
+    """True where two series are of one network, on one phase of the grid, and within reach, but not of one place."""
+    aligned = (int(a.steps[0]) - int(b.steps[0])) % (STEP_S * max(a.stride, b.stride)) == 0
+    return a.network == b.network and aligned and 0.0 < distance_km(a.site, b.site) <= REACH_KM

@@ -22,12 +22,13 @@ from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.circle import wrap
 from edge_agent.forecast import QUANTILES, persistence
 from edge_agent.grid import GRID_VARIABLES
-from model_factory.models.station import LEADS, StationModel
+from model_factory.models.front import LEADS
+from model_factory.models.station import StationModel
 from model_factory.training.data import SHARES, Corpus
 from model_factory.training.station import Bank, Settings, read_corpus, ready_bank, train
 
-WINDOWS = 4_096
-AT_ONCE = 256
+WINDOWS = 4_080
+AT_ONCE = 255
 SHOWN = (1, 2, 4, 8, 12, 24)  # leads, steps
 SCORED = OUTPUT_VARIABLES[:6]
 
@@ -70,10 +71,10 @@ def score(model: StationModel, corpus: Corpus, device: torch.device) -> Scores:
     generator = torch.Generator(device=device).manual_seed(11)
     parts: list[dict[str, Floats]] = []
     for _ in range(WINDOWS // AT_ONCE):
-        history, site, origin, target, _ = corpus.draw(AT_ONCE, generator)
+        drawn = corpus.draw(AT_ONCE, generator)
         with torch.no_grad():
-            mean, quantiles, _, _ = model(history, site, origin)
-        parts.append(_errors(*(x.cpu().double().numpy() for x in (history, target, mean, quantiles))))
+            mean, quantiles, _, _ = model(drawn.history, drawn.site, drawn.origin, drawn.group)
+        parts.append(_errors(*(x.cpu().double().numpy() for x in (drawn.history, drawn.target, mean, quantiles))))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     found: Scores = {}
     for v, name in enumerate(SCORED):

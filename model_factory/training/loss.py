@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from edge_agent.bundle.station_task import RAIN_EVENT
 from edge_agent.forecast import QUANTILES
-from model_factory.models.station import CHANNELS, SCALARS, Departure, Framed, blowing_to, usual_turn, wind_from
+from model_factory.models.front import CHANNELS, SCALARS, Framed, blowing_to, usual_turn, wind_from
+from model_factory.models.station import Departure
 
 HUBER = 4.0  # beyond this many usual errors a miss counts linearly
 WEIGHT_RANGE = (0.3, 3.0)  # bounds of a sample's weight by how lively the station is

@@ -20,16 +20,8 @@ from torch import Tensor, nn
 from edge_agent import __version__
 from edge_agent.errors import ConfigError
 from edge_agent.grid import GRID_VARIABLES
-from model_factory.models.station import (
-    LEADS,
-    SCALE_LEADS,
-    Core,
-    Framed,
-    Front,
-    Size,
-    StationModel,
-    interpolation,
-)
+from model_factory.models.front import LEADS, SCALE_LEADS, Framed, Front, interpolation
+from model_factory.models.station import Core, Size, StationModel
 from model_factory.training.augment import augment
 from model_factory.training.data import Corpus, load_series, station_files
 from model_factory.training.loss import station_loss
@@ -39,7 +31,7 @@ log = logging.getLogger(__name__)
 FRAME_AT_ONCE = 500
 JOURNAL_EVERY = 20
 CHECKPOINT_EVERY = 50
-CALIBRATION = 256
+CALIBRATION = 255
 CALIBRATION_SEED = 1
 
 
@@ -195,10 +187,10 @@ def fill_bank(corpus: Corpus, settings: Settings, device: torch.device) -> Bank:
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
         for _ in track(range(max(settings.samples // FRAME_AT_ONCE, 1)), "framing samples"):
-            history, site, origin, target, network = corpus.draw(FRAME_AT_ONCE, generator)
-            history, site, target = augment(history, site, target, generator)
-            framed = front(history, site, origin)
-            parts.append((framed.features.half(), framed.base, framed.scale, target, network))
+            drawn = corpus.draw(FRAME_AT_ONCE, generator)
+            history, site, target = augment(drawn.history, drawn.site, drawn.target, generator)
+            framed = front(history, site, drawn.origin, drawn.group)
+            parts.append((framed.features.half(), framed.base, framed.scale, target, drawn.network))
     return Bank.of([torch.cat(column) for column in zip(*parts, strict=True)], corpus.networks)
 
 
@@ -345,8 +337,9 @@ def write_run(model: StationModel, settings: Settings, data: Path, out: Path, de
 def export_run(run: Path, corpus: Corpus) -> None:
     """model_fp32.onnx, and calibration.npz: inputs from the training part, unbroken, to calibrate and to test with."""
     generator = torch.Generator(device=corpus.history.device).manual_seed(CALIBRATION_SEED)
-    history, site, origin = (drawn.cpu().numpy() for drawn in corpus.draw(CALIBRATION, generator)[:3])
-    np.savez_compressed(run / "calibration.npz", history=history, site=site, origin=origin)
+    drawn = corpus.draw(CALIBRATION, generator)
+    inputs = {name: getattr(drawn, name).cpu().numpy() for name in ("history", "site", "origin", "group")}
+    np.savez_compressed(run / "calibration.npz", **inputs)
     export_onnx(load_model(run), run / "model_fp32.onnx")
 
 
@@ -364,15 +357,16 @@ def export_onnx(model: StationModel, path: Path) -> None:
     history = torch.randn(2, model.front.kernel.shape[0] * 30, len(GRID_VARIABLES)).abs()
     site = torch.tensor([[47.0, 8.0, 400.0, float("nan")]] * 2)
     origin = torch.tensor([1_500_000_000, 1_600_000_200])
+    group = torch.tensor([0, 1])
     stations = torch.export.Dim("S", min=1, max=65_536)
     program = torch.onnx.export(
         model,
-        (history, site, origin),
+        (history, site, origin, group),
         dynamo=True,
         opset_version=18,
-        input_names=["history", "site", "origin"],
+        input_names=["history", "site", "origin", "group"],
         output_names=["mean", "quantiles", "wind_uv", "probability"],
-        dynamic_shapes=({0: stations}, {0: stations}, {0: stations}),
+        dynamic_shapes=({0: stations},) * 4,
         external_data=False,
         verbose=False,
     )

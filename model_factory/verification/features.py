@@ -12,7 +12,7 @@ from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.forecast import LEADS_S
 from edge_agent.forecast.persistence import NOW_STEPS, base
 from edge_agent.grid import GRID_VARIABLES
-from model_factory.models.station import sine_of_sun
+from model_factory.models.front import sine_of_sun
 from model_factory.verification.pairs import Index, Record, windows
 
 LEAD_STEPS = (1, 2, 4, 8, 12, 16, 24)  # 15 min to 6 h: the leads the regressions are made for

@@ -68,6 +68,16 @@ def held_out_origins(one: Record, every_s: int) -> Index:
     return np.asarray(at[one.steps[at] % every_s == 0])
 
 
+def windows_at(one: Record, origins: Index) -> NDArray[np.float32]:
+    """The 30 days that end at each origin, UTC s, [O, 8, 2880]: NaN all through before the record begins, or where it
+    has ended."""
+    at = (origins - one.steps[0]) // STEP_S
+    there = (at >= 0) & (at < len(one.steps))
+    found = windows(one, np.where(there, at, 0))
+    found[~there] = np.nan
+    return found
+
+
 def windows(one: Record, at: Index) -> NDArray[np.float32]:
     """The 30 days that end at each origin, [O, 8, 2880]: a variable's series in one piece; NaN before the start."""
     before = np.full((HISTORY_STEPS - 1, len(GRID_VARIABLES)), np.nan, np.float32)

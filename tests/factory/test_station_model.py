@@ -10,17 +10,16 @@ torch = pytest.importorskip("torch")
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES  # noqa: E402
 from edge_agent.forecast import LEADS_S, persistence  # noqa: E402
 from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS  # noqa: E402
-from model_factory.models.station import (  # noqa: E402
+from model_factory.models.front import (  # noqa: E402
     CHANNELS,
     LEADS,
     Front,
-    Size,
-    StationModel,
     blowing_to,
     ridge,
     sine_of_sun,
     wind_from,
 )
+from model_factory.models.station import Size, StationModel  # noqa: E402
 
 TEMPERATURE, HUMIDITY, PRESSURE, SPEED, GUST, DIRECTION, RAIN = range(7)
 

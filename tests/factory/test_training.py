@@ -17,7 +17,7 @@ from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS  # noqa: E402
 from model_factory.models.station import Size, departure  # noqa: E402
 from model_factory.training import station as training  # noqa: E402
 from model_factory.training.augment import augment  # noqa: E402
-from model_factory.training.data import Corpus, load_series, station_files  # noqa: E402
+from model_factory.training.data import Corpus, Drawn, load_series, station_files  # noqa: E402
 from model_factory.training.loss import pinball  # noqa: E402
 from model_factory.training.mix import mix_command  # noqa: E402
 
@@ -27,13 +27,13 @@ SETTINGS = training.Settings(steps=4, batch=32, samples=1000, size=Size(members=
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two networks of one station each: 10-minute and hourly, 12 days."""
+    """A network of three stations every 10 minutes, the third out of the others' reach, and one hourly station; 12
+    days."""
     folder = tmp_path_factory.mktemp("data")
-    for network, cadence in (("fine", 600), ("hourly", 3600)):
+    for network, cadence, count in (("fine", 600, 3), ("hourly", 3600, 1)):
         (folder / network).mkdir()
-        (folder / network / "stations.csv").write_text(
-            f"station,latitude,longitude,elevation\n{network}-1,47.0,8.0,400\n"
-        )
+        places = [f"{network}-{n},{47.0 + n * n / 5},8.0,400\n" for n in range(count)]
+        (folder / network / "stations.csv").write_text("station,latitude,longitude,elevation\n" + "".join(places))
         (folder / network / "network.json").write_text(json.dumps({"name": network, "licence": "CC0-1.0"}))
         times = np.arange(1_600_000_200 // 3600 * 3600, 1_600_000_200 + 12 * 86_400, cadence)
         wave = np.sin(times / 86_400 * 2 * np.pi)
@@ -42,7 +42,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for t, w in zip(times, wave, strict=True)
         ]
         header = "time,temperature,humidity,pressure,wind_speed,wind_direction"
-        (folder / network / f"{network}-1.csv").write_text("\n".join([header, *rows]) + "\n")
+        for n in range(count):
+            (folder / network / f"{network}-{n}.csv").write_text("\n".join([header, *rows]) + "\n")
     return folder
 
 
@@ -51,34 +52,50 @@ def corpus(data: Path) -> Corpus:
     return training.read_corpus(data, SETTINGS, CPU)
 
 
-def draws(corpus: Corpus, count: int = 200) -> tuple[torch.Tensor, ...]:
+def draws(corpus: Corpus, count: int = 200) -> Drawn:
     return corpus.draw(count, torch.Generator().manual_seed(1))
 
 
 def test_nothing_of_the_kept_out_part_is_drawn(data: Path, corpus: Corpus) -> None:
     """Not in a history, and not as a target either: all of it lies before each station's split."""
-    *_, origin, _, network = draws(corpus, 500)
+    drawn = draws(corpus, 500)
     for index, name in enumerate(corpus.networks):
-        (file,) = [f for f in station_files(data) if f.network == name]
+        file, *_ = [f for f in station_files(data) if f.network == name]
         series = next(iter(load_series(file, SETTINGS.test_fraction)))
         split = series.steps[series.end]
-        latest_target = origin[network == index].max() + 6 * 3600
+        latest_target = drawn.origin[drawn.network == index].max() + 6 * 3600
         assert latest_target < split
 
 
 def test_an_hourly_station_is_forecast_from_its_readings(corpus: Corpus) -> None:
-    history, _, origin, target, network = draws(corpus, 500)
-    hourly = network == corpus.networks.index("hourly")
-    assert (origin[hourly] % 3600 == 0).all()
-    reported = ~torch.isnan(target[hourly][..., 0]).all(0)
+    drawn = draws(corpus, 500)
+    hourly = drawn.network == corpus.networks.index("hourly")
+    assert (drawn.origin[hourly] % 3600 == 0).all()
+    reported = ~torch.isnan(drawn.target[hourly][..., 0]).all(0)
     assert torch.equal(torch.nonzero(reported).flatten() % 4, torch.full((6,), 3))  # only whole hours ahead
-    assert history.shape[1:] == (HISTORY_STEPS, len(GRID_VARIABLES))
+    assert drawn.history.shape[1:] == (HISTORY_STEPS, len(GRID_VARIABLES))
+
+
+def test_rows_of_a_group_are_neighbours_at_one_time(corpus: Corpus) -> None:
+    drawn = draws(corpus, 500)
+    sizes = torch.bincount(drawn.group)
+    assert set(sizes.tolist()) == {0, 1, 2}  # alone, or the two that are within reach
+    for group in torch.nonzero(sizes == 2).flatten():
+        one, other = torch.nonzero(drawn.group == group).flatten()
+        assert drawn.origin[one] == drawn.origin[other] and drawn.network[one] == drawn.network[other]
+        assert sorted(drawn.site[[one, other], 0].tolist()) == pytest.approx([47.0, 47.2])
+
+
+def test_networks_keep_their_shares_whoever_has_neighbours(corpus: Corpus) -> None:
+    network = draws(corpus, 5000).network
+    assert (network == corpus.networks.index("fine")).float().mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_breaking_a_history_never_adds_to_it(corpus: Corpus) -> None:
     """What was missing stays missing, and only coarser displays change a target."""
-    history, site, _, target, _ = draws(corpus)
-    broken, _, coarse = augment(history, site, target, torch.Generator().manual_seed(2))
+    drawn = draws(corpus)
+    history, target = drawn.history, drawn.target
+    broken, _, coarse = augment(history, drawn.site, target, torch.Generator().manual_seed(2))
     fine = ~torch.isnan(broken)
     held = torch.roll(~torch.isnan(history), 4, 1) | torch.roll(~torch.isnan(history), 3, 1)
     for back in (0, 1, 2):
@@ -193,7 +210,8 @@ def test_the_exported_graph_forecasts_as_the_model_does(data: Path, tmp_path: Pa
     training.write_run(state.averaged, SETTINGS, data, tmp_path, CPU)
     training.export_command(tmp_path, data)
     with np.load(tmp_path / "calibration.npz") as held:
-        inputs = {name: held[name][:5] for name in ("history", "site", "origin")}
+        inputs = {name: held[name][:50] for name in ("history", "site", "origin", "group")}
+    assert len(set(inputs["group"].tolist())) < 50  # some see each other
     session = onnxruntime.InferenceSession(str(tmp_path / "model_fp32.onnx"))
     with torch.no_grad():
         expected = training.load_model(tmp_path)(*(torch.from_numpy(v) for v in inputs.values()))

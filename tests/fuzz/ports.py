@@ -1,4 +1,4 @@
-"""Random and mutated bytes at every port of a real agent: `python -m tests.fuzz.ports [--seconds 3600] [--seed 1]`.
+"""Random and mutated bytes at every port of a real agent: `python -m tests.fuzz.ports [--seconds 3600] [--pause 0.02]`.
 
 The agent runs as a process with a sensor of each kind: serial lines, a Modbus and a WeatherLink device on TCP,
 listeners for HTTP and UDP, MQTT topics. Beside them one good sensor speaks ten times a second. At the end the agent
@@ -36,6 +36,7 @@ MOST_MB = 200.0  # resident, with the shipped bundle
 GOOD_S = 0.1
 PAUSE_S = 0.005  # between two messages at one port
 START_S = 60.0
+END_S = 90.0  # what systemd gives a service
 SERIAL = ("json_lines", "csv_lines", "nmea", "ultimeter", "sds011", "pms5003", "vaisala_wxt", "davis_vantage")
 TOPICS = ("mqtt_json", "rtl_433", "weewx", "tasmota", "esphome", "zigbee2mqtt")
 MAP = '\nmap = { "t" = { variable = "temperature", unit = "degC" } }'
@@ -56,13 +57,14 @@ SENSOR = '\n[[sensor]]\nname = "{name}"\ndriver = "{driver}"\n{place}{more}\n'
 class Outcome:
     """`problems`: what should not have been, in words; `thrown`: messages by port; `good`: readings sent and kept;
     `heard`: messages and values that the agent took or refused, by sensor; `rss_mb`: its memory after a fifth of the
-    time, at the end, and at most."""
+    time, at the end, and at most; `end_s`: how long it took to end when told to."""
 
     problems: list[str] = field(default_factory=list)
     thrown: Counter[str] = field(default_factory=Counter)
     good: tuple[int, int] = (0, 0)
     heard: Counter[str] = field(default_factory=Counter)
     rss_mb: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    end_s: float = 0.0
 
 
 class Noise:
@@ -199,7 +201,7 @@ class Bench:
         self._add("live", "weatherlink_live", f'host = "{where}"', "\noptions = { poll_s = 10 }")
 
 
-def run(seconds: float, seed: int = 1, log: Path | None = None) -> Outcome:
+def run(seconds: float, seed: int = 1, log: Path | None = None, pause_s: float = PAUSE_S) -> Outcome:
     """The whole of it, for so many seconds."""
     outcome = Outcome()
     with ExitStack() as closing:
@@ -214,7 +216,8 @@ def run(seconds: float, seed: int = 1, log: Path | None = None) -> Outcome:
         _wait_for_store(folder / "store.sqlite", agent)
         ending = threading.Event()
         threads = [
-            threading.Thread(target=_throw, args=(name, throw, ending, outcome)) for name, throw in bench.throws.items()
+            threading.Thread(target=_throw, args=(name, throw, pause_s, ending, outcome))
+            for name, throw in bench.throws.items()
         ]
         for thread in threads:
             thread.start()
@@ -235,8 +238,8 @@ def _wait_for_store(store: Path, agent: subprocess.Popen[bytes]) -> None:
     time.sleep(2.0)  # until its ports are open
 
 
-def _throw(name: str, throw: Callable[[], object], ending: threading.Event, outcome: Outcome) -> None:
-    while not ending.wait(PAUSE_S):
+def _throw(name: str, throw: Callable[[], object], pause_s: float, ending: threading.Event, outcome: Outcome) -> None:
+    while not ending.wait(pause_s):
         with suppress(OSError):  # a datagram that is too long
             throw()
             outcome.thrown[name] += 1
@@ -263,8 +266,12 @@ def _judge(outcome: Outcome, agent: subprocess.Popen[bytes], folder: Path, sent:
         outcome.problems.append(f"the agent ended with {agent.returncode}")
     else:
         agent.send_signal(signal.SIGTERM)
-        if agent.wait(30) != 0:
-            outcome.problems.append(f"told to end it ended with {agent.returncode}")
+        began = time.monotonic()
+        with suppress(subprocess.TimeoutExpired):
+            agent.wait(END_S)
+        if agent.returncode != 0:
+            outcome.problems.append(f"told to end it ended with {agent.returncode} after {END_S:.0f} s")
+        outcome.end_s = time.monotonic() - began
     with Store.open(folder / "store.sqlite", read_only=True) as store:
         kept = sum(judged.observation.source == "good" for judged in store.observations("home"))
         if store.tables.connection.read("PRAGMA integrity_check") != [("ok",)]:
@@ -292,13 +299,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=PAUSE_S, help="between two messages at one port, s")
     parser.add_argument("--log", type=Path, help="where the agent's log is kept; default: nowhere")
     chosen = parser.parse_args()
-    outcome = run(chosen.seconds, chosen.seed, chosen.log)
+    outcome = run(chosen.seconds, chosen.seed, chosen.log, chosen.pause)
     early, now, most = outcome.rss_mb
     print(f"{outcome.thrown.total()} messages in {chosen.seconds:g} s, by port: {dict(outcome.thrown)}")
     print(f"heard by the agent, taken or refused: {dict(outcome.heard)}")
     print(f"good readings: {outcome.good[0]} sent, {outcome.good[1]} kept")
+    print(f"it took {outcome.end_s:.1f} s to end")
     print(f"memory: {early:.0f} MB after a fifth of the time, {now:.0f} MB at the end, {most:.0f} MB at most")
     for problem in outcome.problems:
         print(f"FELL: {problem}")
