@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from edge_agent.bundle.manifest import SkillRow
 from edge_agent.bundle.skill import Pooled, pool
 from edge_agent.variables import VARIABLES
 
+COLOURS = 32  # lines and letters need no more, and a bundle goes over slow links
 _SHOWN = ("temperature", "humidity", "pressure", "wind_speed", "wind_gust")
 _STYLES = {
     "persistence": ("0.75", "persistence"),
@@ -34,9 +36,10 @@ def skill_plot(rows: Sequence[SkillRow]) -> bytes:
             panel.set_title(f"{setting}\n{name}, {VARIABLES[name].unit}", fontsize=8)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
-    return buffer.getvalue()
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=100)
+    Image.open(drawn).convert("RGB").quantize(COLOURS).save(small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def _draw(panel: Axes, rows: Sequence[Pooled]) -> None:

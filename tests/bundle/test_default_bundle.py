@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import geometric_mean
+
 import pytest
 
 from edge_agent.bundle.golden import verify_golden
@@ -62,17 +64,25 @@ def test_int8_costs_less_than_a_hundredth_of_the_error(shipped: Bundle) -> None:
 
 @pytest.mark.parametrize("network", ["zurich-lake", "nerrs-apaeb"])
 def test_it_beats_the_simple_forecasts_at_stations_its_recipe_never_saw(shipped: Bundle, network: str) -> None:
-    """Temperature and humidity against anomaly persistence, wind against persistence, from 30 minutes on. The card
-    names the networks where a lead of this falls short."""
+    """Temperature and humidity against anomaly persistence, wind against persistence, from 30 minutes on: by 2 %
+    over all leads, and worse by a hundredth at none. The card names the networks where a lead falls short."""
     rows = [r for r in shipped.manifest.skill if (r.setting, r.network) == (LEFT_OUT, network) and r.lead_s >= 1800]
-    compared = 0
+    ratios: dict[str, list[float]] = {"temperature": [], "humidity": [], "wind_speed": []}
     for row in rows:
-        bar = {
-            "temperature": row.anomaly_persistence,
-            "humidity": row.anomaly_persistence,
-            "wind_speed": row.persistence,
-        }
-        if row.variable in bar:
-            assert bar[row.variable] is not None and row.rmse < bar[row.variable], row
-            compared += 1
-    assert compared >= 3 * 12
+        bar = row.persistence if row.variable == "wind_speed" else row.anomaly_persistence
+        if row.variable in ratios:
+            assert bar is not None and row.rmse < 1.01 * bar, row
+            ratios[row.variable].append(row.rmse / bar)
+    for name, of_leads in ratios.items():
+        assert len(of_leads) >= 6 and geometric_mean(of_leads) < 0.98, name
+
+
+def test_it_looks_at_neighbours_and_gains_by_it(shipped: Bundle) -> None:
+    """In the urban network, 15 minutes to 2 hours: better than the same model without."""
+    assert shipped.manifest.looks_around
+    cells = {(r.setting, r.network, r.variable, r.lead_s): r.rmse for r in shipped.manifest.skill}
+    for setting in (FINAL, LEFT_OUT):
+        for name in ("temperature", "humidity", "pressure"):
+            for lead_s in (900, 1800, 3600, 7200):
+                cell = ("vlinder-2022-09", name, lead_s)
+                assert cells[f"{setting} with neighbours", *cell] < cells[setting, *cell], (setting, cell)

@@ -94,6 +94,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "MEASURED", FEW_RUNS)
 
 
+def samples() -> dict[str, Any]:
+    """The golden samples of a model that does not look around."""
+    return {name: value for name, value in golden_inputs().items() if name != "group"}
+
+
 def make(run: Path, **changes: Any) -> Any:
     options: dict[str, Any] = {"name": "test", "counter": 3, "precision": "fp32"}
     return build_bundle(run, run / "out.bundle", **(options | changes))
@@ -103,7 +108,7 @@ def test_a_bundle_comes_out_that_an_agent_runs(made: tuple[Path, Bundle]) -> Non
     run, bundle = made
     assert read_bundle(run / "out.bundle", device="raspberry_pi_4").digest == bundle.digest
     verify_golden(run / "out.bundle", bundle.digest)
-    inputs = golden_inputs()
+    inputs = samples()
     np.testing.assert_allclose(OnnxSession(bundle).run(inputs)["mean"], tiny_expected(inputs)["mean"], atol=1e-4)
     assert (bundle.manifest.name, bundle.manifest.counter) == ("test", 3)
     assert {path.name for path in run.iterdir()} == {"config.json", "skill.json", "model_fp32.onnx", "out.bundle"}
@@ -149,10 +154,19 @@ def test_without_an_evaluation_the_card_says_that_nothing_is_known(run: Path) ->
 
 def test_golden_samples_are_nobodys_measurements_and_the_same_every_time(made: tuple[Path, Bundle]) -> None:
     inputs, _ = unpack_golden(made[1].golden)
-    for name, value in golden_inputs().items():
+    assert set(inputs) == set(samples())
+    for name, value in samples().items():
         np.testing.assert_array_equal(inputs[name], value)
     missing = np.isnan(inputs["history"]).mean(axis=(1, 2))
-    assert len(STATIONS) == 8 and missing.min() == 0.0 and missing.max() > 0.95
+    assert len(STATIONS) == 9 and missing.min() == 0.0 and missing.max() > 0.95
+
+
+def test_a_model_that_looks_around_is_declared_to_and_shown_to(run: Path) -> None:
+    (run / "model_fp32.onnx").write_bytes(tiny_model(near=True))
+    bundle = make(run)
+    inputs, _ = unpack_golden(bundle.golden)
+    assert bundle.manifest.looks_around
+    assert len(set(inputs["group"].tolist())) < len(inputs["group"])  # some of the samples see each other
 
 
 def test_own_golden_samples_replace_them(run: Path) -> None:
@@ -212,13 +226,13 @@ def test_a_model_that_makes_up_what_nobody_read_is_not_bundled(run: Path) -> Non
 
 
 def test_answers_that_cannot_be_right_are_refused() -> None:
-    inputs = golden_inputs()
+    inputs = samples()
     good = tiny_expected(inputs)
     check_answers(inputs, good)
     falling = good | {"quantiles": good["quantiles"][..., ::-1]}
     with pytest.raises(DataError, match="monotone"):
         check_answers(inputs, falling)
-    lacking = good | {"mean": np.where(np.arange(8)[:, None, None] == 0, np.nan, good["mean"])}
+    lacking = good | {"mean": np.where(np.arange(len(inputs["origin"]))[:, None, None] == 0, np.nan, good["mean"])}
     with pytest.raises(DataError, match="gives no temperature"):
         check_answers(inputs, lacking)
 
