@@ -26,16 +26,17 @@ _HOURS = 2  # inputs of the correction that follow from the valid time
 
 
 class Pending:
-    """A ring over origins for each of L leads, as long as its verdicts take. What a forecast from an origin said stands
-    at `at(origin)` [L] of each array: `origin`, -1 = none; `rung` [V]; `unit` [C], typical errors; `x` [X], the
-    expert's inputs; `chance` [E, 2]; and what `keep` puts there.
+    """A ring over origins for each of L leads, as long as its verdicts take.
+
+    What a forecast from an origin said stands at `at(origin)` [L] of each array: `origin`, -1 = none; `rung` [V];
+    `unit` [C], typical errors; `x` [X], the expert's inputs; `chance` [E, 2]; and what `keep` puts there.
     """
 
     def __init__(
         self, leads_s: Whole, delay_s: int, *, levels: int, events: int, candidates: int, means: int, z: int, x: int
     ) -> None:
-        """A verdict is known `delay_s` after its valid time. `levels`: Q; `events`: E; `candidates`, `means`: K and C of
-        the forecasts of the mean; `z`, `x`: inputs of the correction and of the expert."""
+        """A verdict is known `delay_s` after its valid time. `levels`: Q; `events`: E; `candidates`, `means`: K and C
+        of the forecasts of the mean; `z`, `x`: inputs of the correction and of the expert."""
         self._leads_s = leads_s
         self._length = (leads_s + delay_s) // STEP_S + 1
         self._first = np.cumsum(self._length) - self._length
@@ -62,8 +63,8 @@ class Pending:
         return at[leads], leads
 
     def keep(self, at: Whole, base: Floats, quantiles: Floats, means: Floats, z: Floats) -> None:
-        """`base`: [L, C], near the means; `quantiles`: [L, V, Q] as issued; `means`: [K, L, C]; `z`: [L, C, Z], the last
-        of them the hour's."""
+        """`base`: [L, C], near the means; `quantiles`: [L, V, Q] as issued; `means`: [K, L, C]; `z`: [L, C, Z], of
+        which the last are the hour's."""
         self._base[at] = base
         steps = np.rint((quantiles - _MIDDLE) / _GRAIN)
         self._issued[at] = np.where(np.isnan(steps), _NONE, np.clip(steps, -_MOST, _MOST))

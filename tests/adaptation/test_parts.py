@@ -112,11 +112,12 @@ def test_a_correction_kept_in_halves_stays_least_squares_where_inputs_are_the_sa
 @given(at=st.integers(0, 200), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=30, deadline=None)
 def test_what_was_said_waits_for_its_verdict_and_no_longer(at, seed):
-    """Each lead's forecasts until the verdict of the last cycle that may be due; numbers to less than a sensor tells."""
+    """Each lead's until the last cycle at which its verdict may be due; numbers to less than a sensor tells."""
     rng = np.random.default_rng(seed)
     pending = Pending(LEADS, 900, levels=11, events=1, candidates=6, means=5, z=11, x=3)
     first, shape = 900 * at, (len(LEADS), 7, 11)
     typical = np.array([12.0, 60.0, 850.0, 4.0, 7.0, 200.0, 1.0])[:, None]
+    said = []
     for origin in (first, first + 900):
         here = pending.at(origin)
         quantiles = typical + np.sort(rng.uniform(-1, 1, shape), axis=-1)
@@ -127,14 +128,14 @@ def test_what_was_said_waits_for_its_verdict_and_no_longer(at, seed):
         z[..., -2:] = hour_terms(origin + LEADS)[:, None, 1:]
         pending.origin[here] = origin
         pending.keep(here, base, quantiles, means, z)
-        said = said if origin > first else (quantiles, means, z)
+        said.append((quantiles, means, z))
     for lead, valid in enumerate((first + LEADS).tolist()):
         there, leads = pending.due(valid)
         mine = there[leads == lead]
         assert len(mine) == 1
-        np.testing.assert_allclose(pending.issued(mine)[0], said[0][lead], atol=0.01 + 1e-9)
-        np.testing.assert_allclose(pending.means(mine)[:, 0], said[1][:, lead], atol=0.01)
-        np.testing.assert_allclose(pending.z(mine, valid)[0], said[2][lead], atol=0.005)
+        np.testing.assert_allclose(pending.issued(mine)[0], said[0][0][lead], atol=0.01 + 1e-9)
+        np.testing.assert_allclose(pending.means(mine)[:, 0], said[0][1][:, lead], atol=0.01)
+        np.testing.assert_allclose(pending.z(mine, valid)[0], said[0][2][lead], atol=0.005)
         later = first + int(LEADS[lead]) + 2 * 900
         pending.origin[pending.at(later)[lead]] = later
         assert lead not in pending.due(valid)[1]
