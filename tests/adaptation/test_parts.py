@@ -104,6 +104,8 @@ def test_a_correction_kept_in_halves_stays_least_squares_where_inputs_are_the_sa
     probe = np.array([0.7, 0.7, -1.2])
     assert learned.forecast(probe[None])[0] == pytest.approx(probe @ weights, abs=1e-4)
     assert np.linalg.eigvalsh(learned.covariances(np.array([0]))[0]).min() > 0
+    half = learned.covariances(np.array([0]))[:, *np.triu_indices(3)]
+    np.testing.assert_array_equal(learned.covariance, half)  # as saved states have it, older ones too
 
 
 # --- what waits for verdicts ----------------------------------------------------------------------
