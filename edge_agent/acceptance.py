@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -27,6 +27,7 @@ from edge_agent.variables import VARIABLES, Kind
 DESTINATIONS = ("mqtt",)
 SEED_S = 86_400  # past that quality control remembers from before the start
 SEED_ROWS = 10_000  # of it at most, the newest: more would keep the first reading waiting
+SEED_PART_S = 3600  # of it in memory at once: a day of readings is 20 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +143,10 @@ class Acceptance:
         newest = max((t for t, _, _ in self._store.newest(station).values()), default=None)
         if newest is not None:
             self._seed_levels(station, newest)
-            past = deque(self._store.observations(station, newest - SEED_S), SEED_ROWS)
-            self._quality.seed(judged.observation for judged in past)
+            first = self._store.first_of_newest(station, SEED_ROWS, newest - SEED_S)
+            for start in range(first, newest + 1, SEED_PART_S):
+                part = self._store.observations(station, start, min(start + SEED_PART_S - 1, newest))
+                self._quality.seed(judged.observation for judged in part)
 
     def _seed_levels(self, station: str, newest: int) -> None:
         """What values are usual, from the grid's 30 days before the past that is judged again."""

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from edge_agent import __version__
 from edge_agent.acceptance import DESTINATIONS, Acceptance
-from edge_agent.board import Board, one_heap, rss_mb
+from edge_agent.board import Board, hand_back_freed, one_heap, rss_mb
 from edge_agent.clock import Clock, SystemClock
 from edge_agent.config import Config, Sensor, Station, load
 from edge_agent.events import Event, log_event
@@ -304,6 +304,8 @@ class Agent:
         self._guard("adaptation", partial(self._forecasting.keep_learned, origin))
         if not unfit:
             self._guard("guidance", partial(self._publish_hourly, origin))
+        made.clear()
+        hand_back_freed()
 
     def _publish_hourly(self, origin: int) -> None:
         for forecast, days, timezone in self._forecasting.hourly(origin):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -117,3 +119,20 @@ def test_this_machine_fits_the_schema_and_invents_nothing(tmp_path):
     payload = status_payload(0, uptime_s=0, clock="synced", sensors=[], outbox={}, forecast=None, flags={}, board=board)
     assert validate("status", to_json(payload)).board == board
     assert rss_mb() > 1
+
+
+def test_freed_memory_between_what_is_in_use_goes_back_to_the_system():
+    """Where the C library is glibc; elsewhere it is left to that."""
+    code = """
+import os
+from edge_agent.board import hand_back_freed, one_heap, rss_mb
+one_heap()
+held = [bytearray(20_000) for _ in range(4_000)]
+del held[::2]
+before = rss_mb()
+hand_back_freed()
+print(before - rss_mb(), "CS_GNU_LIBC_VERSION" in os.confstr_names and bool(os.confstr("CS_GNU_LIBC_VERSION")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    handed, glibc = done.stdout.split()
+    assert float(handed) > 20 or glibc == "False"

@@ -64,8 +64,8 @@ class Calibration:
 
     def __init__(self, rungs: int, leads: int, variables: int, levels: Sequence[float]) -> None:
         self.levels = np.asarray(levels)
-        self.terms = np.zeros((rungs, leads, variables, len(levels), TERMS))
-        self.verdicts = np.zeros((rungs, leads, variables))
+        self.terms = np.zeros((rungs, leads, variables, len(levels), TERMS), np.float32)
+        self.verdicts = np.zeros((rungs, leads, variables), np.float32)
         self._middle = int(np.argmin(np.abs(self.levels - 0.5)))
         self._outwards = np.where(self.levels < self.levels[self._middle], -1.0, 1.0)
         self._outwards[self._middle] = MEDIAN_SHARE

@@ -16,6 +16,7 @@ from edge_agent.adaptation.chances import Chances
 from edge_agent.adaptation.correction import Correction
 from edge_agent.adaptation.expert import Expert
 from edge_agent.adaptation.features import ALL, COLUMNS, CORRECTED, UNITS, inputs
+from edge_agent.adaptation.pending import Pending
 from edge_agent.adaptation.recent import RECENT, Recent
 from edge_agent.bundle.manifest import Event
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
@@ -47,34 +48,6 @@ _PRIOR = np.eye(_INPUTS)[0]  # the network as it is
 _COLUMNS = np.array(COLUMNS)
 
 
-class Pending:
-    """Forecasts whose verdicts are not all in: a ring over origins. `origin` [R], -1 = none; L leads."""
-
-    def __init__(self, leads_s: NDArray[np.int64], levels: int, events: int, expert: bool) -> None:
-        self._leads_s = leads_s
-        self._lead = np.arange(len(leads_s))
-        n = (int(leads_s.max()) + DELAY_S) // STEP_S + 1
-        shape = (n, len(leads_s))
-        self.origin = np.full(n, -1, np.int64)
-        self.rung = np.full((n, _V), -1, np.int8)
-        self.issued = np.full((*shape, _V, levels), np.nan, np.float32)
-        self.means = np.full((*shape, MIXED + 1, _C), np.nan, np.float32)
-        self.unit = np.ones((*shape, _C), np.float32)
-        self.z = np.zeros((*shape, _C, _INPUTS), np.float32)
-        self.x = np.zeros((*shape, ALL if expert else 0), np.float32)
-        self.chance = np.full((*shape, events, 2), np.nan, np.float32)
-
-    def slot(self, origin: int) -> int:
-        """Where a forecast from there goes."""
-        return origin // STEP_S % len(self.origin)
-
-    def due(self, valid: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(slots, leads) of the forecasts for a valid time."""
-        slots = (valid - self._leads_s) // STEP_S % len(self.origin)
-        there = self.origin[slots] == valid - self._leads_s
-        return slots[there], self._lead[there]
-
-
 class Learner:
     """One station's state for a bundle's leads and levels. `expert`: with the local expert, which takes four fifths of
     the room. `learned_until`: the last valid time whose verdicts were taken."""
@@ -100,7 +73,10 @@ class Learner:
         self.correction = Correction(_PRIOR, n * _C)
         self.recent = Recent(n, _C)
         self.squares = np.asarray(PRIOR_RATIO)[:, None, None] * self.unit_squares[:, _COLUMNS]
-        self.pending = Pending(self._leads, len(self.levels), len(self.events), self.expert is not None)
+        self.pending = Pending(
+            self._leads, DELAY_S, levels=len(self.levels), events=len(self.events), candidates=MIXED + 1, means=_C,
+            z=_INPUTS, x=0 if self.expert is None else ALL,
+        )  # fmt: skip
 
     def use(self, bundle: str) -> None:
         """From now on forecasts come from that bundle. After another one the network's part begins anew; local expert
@@ -123,26 +99,26 @@ class Learner:
     def learn(self, valid: int, came: Floats) -> None:
         """Take the verdicts of a valid time: `came` [V], NaN where nothing was read. Valid times must ascend."""
         self.learned_until = valid
-        slots, leads = self.pending.due(valid)
+        at, leads = self.pending.due(valid)
         shape = len(self._leads), _V
         observed = np.full(shape, np.nan)
         observed[leads] = came
         issued = np.full((*shape, len(self.levels)), np.nan)
-        issued[leads] = self.pending.issued[slots, leads]
+        issued[leads] = self.pending.issued(at)
         rung = np.zeros(shape, np.int8)
-        rung[leads] = np.maximum(self.pending.rung[slots], 0)
+        rung[leads] = np.maximum(self.pending.rung[at], 0)
         observed[:, _TURNS] = near(observed[:, _TURNS], issued[:, _TURNS, len(self.levels) // 2])
         self.calibration.learn(rung, issued, observed, hour_terms(valid))
         outcome = np.array([event.came(came[_INDEX[event.variable]]) for event in self.events])
-        self.chances.learn(leads, self.pending.chance[slots, leads].astype(np.float64), outcome)
-        self._learn_means(valid, slots, leads, observed[:, _COLUMNS])
+        self.chances.learn(leads, self.pending.chance[at].astype(np.float64), outcome)
+        self._learn_means(valid, at, leads, observed[:, _COLUMNS])
 
-    def _learn_means(self, valid: int, slots: NDArray[np.int64], leads: NDArray[np.int64], observed: Floats) -> None:
+    def _learn_means(self, valid: int, at: NDArray[np.int64], leads: NDArray[np.int64], observed: Floats) -> None:
         """`observed`: [L, C]."""
         missed = np.full((MIXED + 1, len(self._leads), _C), np.nan)
-        missed[:, leads] = observed[leads] - self.pending.means[slots, leads].astype(np.float64).transpose(1, 0, 2)
+        missed[:, leads] = observed[leads] - self.pending.means(at)
         unit = np.ones((len(self._leads), _C))
-        unit[leads] = self.pending.unit[slots, leads]
+        unit[leads] = self.pending.unit[at]
         there = ~np.isnan(missed).any(axis=0)
         self.recent.take(valid, np.where(there, missed[NETWORK] / unit, np.nan))
         if not there.any():
@@ -153,14 +129,13 @@ class Learner:
         of_base = keep * self.unit_squares[:, _COLUMNS] + (1.0 - keep) * squares[BASE]
         self.unit_squares[:, _COLUMNS] = np.where(there, of_base, self.unit_squares[:, _COLUMNS])
         z = np.zeros((len(self._leads), _C, _INPUTS))
-        z[leads] = self.pending.z[slots, leads]
+        z[leads] = self.pending.z(at, valid)
         cells = np.flatnonzero(there)
         self.correction.learn(cells, z.reshape(-1, _INPUTS)[cells], (missed[BASE] / unit).ravel()[cells])
         if self.expert is not None:
             some = there.any(axis=1)[leads]
-            at = leads[some]
-            x = self.pending.x[slots[some], at].astype(np.float64)
-            self.expert.learn(at, x, np.where(there[at], missed[BASE, at], np.nan) / np.asarray(UNITS))
+            x, which = self.pending.x[at[some]].astype(np.float64), leads[some]
+            self.expert.learn(which, x, np.where(there[which], missed[BASE, which], np.nan) / np.asarray(UNITS))
 
     # --- forecasts ----------------------------------------------------------------------------------------------------
 
@@ -183,10 +158,9 @@ class Learner:
             rung: [V], positions in `LADDER`: a mean from a bundle is corrected, quantiles of any rung are calibrated.
             mean: [L, V]; quantiles: [L, V, Q]; probability: [L, E].
         """
-        slot = self.pending.slot(origin)
         alone, fan = mean.copy(), quantiles.copy()
         corrected = (rung > PERSISTS)[_COLUMNS]
-        candidates = self._candidates(origin, history, base, mean[:, _COLUMNS], slot)
+        candidates, z = self._candidates(origin, history, base, mean[:, _COLUMNS])
         use = corrected & self.used() & np.isfinite(candidates[MIXED])
         mean[:, _COLUMNS] = np.where(use, candidates[MIXED], mean[:, _COLUMNS])
         standing = rung >= PERSISTS
@@ -197,10 +171,10 @@ class Learner:
         ahead = mean[:, _TURNS, None]
         quantiles[:, _TURNS] = np.clip(quantiles[:, _TURNS], ahead - 180.0, ahead + 180.0)
         lift_gusts(OUTPUT_VARIABLES, mean, quantiles)
-        self.pending.chance[slot] = self.chances.apply(probability)
-        self.pending.origin[slot], self.pending.rung[slot] = origin, rung
-        self.pending.issued[slot] = quantiles
-        self.pending.means[slot] = np.where(corrected, candidates, np.nan).transpose(1, 0, 2)
+        at, pending = self.pending.at(origin), self.pending
+        pending.chance[at] = self.chances.apply(probability)
+        pending.origin[at], pending.rung[at], pending.unit[at] = origin, rung, unit[:, _COLUMNS]
+        pending.keep(at, base, quantiles, np.where(corrected, candidates, np.nan), z)
         return np.asarray(standing & (_moved(mean, alone).any(axis=0) | _moved(quantiles, fan).any(axis=(0, 2))))
 
     def used(self) -> NDArray[np.bool_]:
@@ -210,15 +184,15 @@ class Learner:
         return np.asarray((ratio <= 1.0) & (np.log(ratio).mean(axis=0) <= 0.0))
 
     def _candidates(
-        self, origin: int, history: NDArray[np.float32], base: Floats, network: Floats, slot: int
-    ) -> Floats:
-        """[MIXED + 1, L, C], and what the verdict will need of them put into the ring."""
+        self, origin: int, history: NDArray[np.float32], base: Floats, network: Floats
+    ) -> tuple[Floats, Floats]:
+        """[MIXED + 1, L, C], and the correction's inputs [L, C, Z]; the expert's are put into the ring."""
         units, unit = np.asarray(UNITS), np.sqrt(self.unit_squares[:, _COLUMNS])
         own, beside = base, network
         if self.expert is not None:
             self.expert.solve(origin)
             x = inputs(history, origin, base, network, self._leads)
-            self.pending.x[slot] = x
+            self.pending.x[self.pending.at(origin)] = x
             own, beside = (base + part * units for part in self.expert.forecast(x))
         hours = hour_terms(origin + self._leads)[:, None, 1:]
         departures = np.stack([network - base, own - base, beside - base], axis=-1) / unit[..., None]
@@ -232,9 +206,7 @@ class Learner:
         found[CORRECTION] = base + unit * self.correction.forecast(z.reshape(-1, _INPUTS)).reshape(base.shape)
         weights = np.exp(-SHARPNESS * (self.squares[:MIXED] / self.squares[:MIXED].min(axis=0) - 1.0))
         found[MIXED] = (weights * found[:MIXED]).sum(axis=0) / weights.sum(axis=0)
-        found = np.clip(found, _LOW[_COLUMNS], _HIGH[_COLUMNS])
-        self.pending.z[slot], self.pending.unit[slot] = z, unit
-        return found
+        return np.clip(found, _LOW[_COLUMNS], _HIGH[_COLUMNS]), z
 
 
 def _moved(values: Floats, before: Floats) -> NDArray[np.bool_]:

@@ -23,7 +23,7 @@ from edge_agent.store import Keeper
 
 log = logging.getLogger(__name__)
 
-MOST_EXPERTS = 50  # stations; a larger gateway goes without local experts, which take 4 MB of memory each
+MOST_EXPERTS = 50  # stations; a larger gateway goes without local experts, which take 3 MB of memory each
 SAVED_AT_STOP = 4  # stations: a stop may take two seconds
 
 

@@ -12,6 +12,7 @@ Floats = NDArray[np.float64]
 RECENT = 5  # numbers a variable and lead
 SHORT = 1  # the lead whose newest error all others see: half an hour
 HOURS, WEEK = 12, 3.5 * STEPS_PER_DAY  # half-lives of the two error means, in verdicts
+_MOST = 1000.0  # an error of a day ago counts as no larger
 FADES = 0.97  # what is left of a newest error at each origin without one
 
 
@@ -21,7 +22,7 @@ class Recent:
     def __init__(self, leads: int, variables: int) -> None:
         shape = (leads, variables)
         self.newest, self.hours, self.week = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        self.day = np.zeros((STEPS_PER_DAY, *shape), np.float32)
+        self.day = np.zeros((STEPS_PER_DAY, *shape), np.float16)
         self._lead = np.arange(leads)
 
     def take(self, valid: int, errors: Floats) -> None:
@@ -31,7 +32,7 @@ class Recent:
         for mean, half_life in ((self.hours, HOURS), (self.week, WEEK)):
             keep = 0.5 ** (1.0 / half_life)
             mean[there] = (keep * mean + (1.0 - keep) * errors)[there]
-        self.day[valid // STEP_S % STEPS_PER_DAY] = np.where(there, errors, 0.0)
+        self.day[valid // STEP_S % STEPS_PER_DAY] = np.where(there, np.clip(errors, -_MOST, _MOST), 0.0)
 
     def at(self, valid: NDArray[np.int64]) -> Floats:
         """[L, C, RECENT] for forecasts to valid times [L]: the newest error at half an hour, the newest at the lead,

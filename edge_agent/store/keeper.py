@@ -129,6 +129,10 @@ class Keeper:
         if self._refuge.memory is not None:
             yield from self._refuge.memory.observations(station, start, end)
 
+    def first_of_newest(self, station: str, rows: int, start: int) -> int:
+        """As `Store.first_of_newest`, of what is on the disk."""
+        return self._refuge.look(lambda store: store.first_of_newest(station, rows, start), start)
+
     def newest(self, station: str) -> dict[str, tuple[int, float, int]]:
         """As `Store.newest`."""
         nothing: dict[str, tuple[int, float, int]] = {}

@@ -170,6 +170,15 @@ class Observations:
         parts = [self._pages(series, start, end) for series, _ in self._series_of(station)]
         return heapq.merge(*parts, key=lambda judged: (judged.observation.t, judged.observation.rank))
 
+    def first_of_newest(self, station: str, rows: int, start: int) -> int:
+        """The earliest time, not before `start`, from which on a station has at most so many observations."""
+        found = self._connection.read(
+            "SELECT o.t FROM observations o WHERE o.t >= ? AND o.series IN (SELECT s.id FROM series s JOIN stations st"
+            " ON st.id = s.station WHERE st.station = ?) ORDER BY o.t DESC LIMIT 1 OFFSET ?",
+            (start, station, rows),
+        )
+        return int(found[0][0]) + 1 if found else start
+
     def of_source(self, station: str, source: str, start: int, end: int) -> Iterator[Judged]:
         """A source's observations by time; `start` <= t <= `end`."""
         for series, name in self._series_of(station):

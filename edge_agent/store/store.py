@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +67,8 @@ class Store:
         """The store in that file, made where it is not there.
 
         `keep_days`: raw observations. `outbox_mb`: bound of what waits for each destination, millions of bytes;
-        `outbox_policy`: what becomes of rows beyond it, as `Outbox`.
-        `read_only`: for a process beside the agent; sees what was committed. `patience_s`: with others that write.
+        `outbox_policy`: what becomes of rows beyond it, as `Outbox`. `read_only`: for a process beside the agent; sees
+        what was committed. `patience_s`: with others that write.
 
         Raises:
             StoreError: not permitted, damaged, another program's file, a newer schema; read only: not there.
@@ -94,9 +93,7 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -157,6 +154,10 @@ class Store:
     def observations(self, station: str, start: int | None = None, end: int | None = None) -> Iterator[Judged]:
         """A station's observations by time, then rank; `start` <= t <= `end`. Few are in memory at once."""
         return self._observations.between(station, start, end)
+
+    def first_of_newest(self, station: str, rows: int, start: int) -> int:
+        """The earliest time, not before `start`, from which on a station has at most so many observations."""
+        return self._observations.first_of_newest(station, rows, start)
 
     def observation(self, station: str, source: str, t: int) -> Judged | None:
         """The one of a source and time; None where there is none."""

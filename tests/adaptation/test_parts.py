@@ -14,6 +14,7 @@ from edge_agent.adaptation.chances import Chances
 from edge_agent.adaptation.correction import Correction
 from edge_agent.adaptation.expert import Expert
 from edge_agent.adaptation.features import ALL, OWN, inputs
+from edge_agent.adaptation.pending import Pending
 from edge_agent.adaptation.recent import Recent
 from edge_agent.forecast import LEADS_S, QUANTILES
 from tests.forecast.series import windows
@@ -83,8 +84,71 @@ def test_a_correction_that_is_told_nothing_does_not_run_away():
     learned = Correction(np.array([1.0, 0.0]), 1)
     for _ in range(20_000):
         learned.learn(np.array([0]), np.array([[0.0, 0.0]]), np.array([0.0]))
-    assert np.trace(learned.covariance[0]) <= correction_.MOST_TRACE + 1e-9
+    assert np.trace(learned.covariances(np.array([0]))[0]) <= correction_.MOST_TRACE + 1e-6
     np.testing.assert_array_equal(learned.weights[0], [1.0, 0.0])
+
+
+def test_a_correction_kept_in_halves_stays_least_squares_where_inputs_are_the_same():
+    """Without a local expert two inputs always are: what tells them apart is never learned, and harms nothing."""
+    rng = np.random.default_rng(3)
+    prior, rows = np.array([1.0, 0.0, 0.0]), 12_000
+    z = rng.standard_normal((rows, 1, 2))[..., [0, 0, 1]]
+    y = z @ np.array([0.4, 0.4, -0.5]) + 0.2 * rng.standard_normal((rows, 1))
+    learned, whole, weights = Correction(prior, 1), np.eye(3) / correction_.PRECISION, prior.copy()
+    keep = 0.5 ** (1.0 / correction_.HALF_LIFE)
+    for one, came in zip(z, y, strict=True):
+        learned.learn(np.array([0]), one, came)
+        gain = whole @ one[0] / (keep + one[0] @ whole @ one[0])
+        weights += gain * np.clip(came[0] - one[0] @ weights, -correction_.CLIP, correction_.CLIP)
+        whole = (whole - np.outer(gain, one[0] @ whole)) / keep
+    probe = np.array([0.7, 0.7, -1.2])
+    assert learned.forecast(probe[None])[0] == pytest.approx(probe @ weights, abs=1e-4)
+    assert np.linalg.eigvalsh(learned.covariances(np.array([0]))[0]).min() > 0
+    half = learned.covariances(np.array([0]))[:, *np.triu_indices(3)]
+    np.testing.assert_array_equal(learned.covariance, half)  # as saved states have it, older ones too
+
+
+# --- what waits for verdicts ----------------------------------------------------------------------
+
+
+@given(at=st.integers(0, 200), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_what_was_said_waits_for_its_verdict_and_no_longer(at, seed):
+    """Each lead's until the last cycle at which its verdict may be due; numbers to less than a sensor tells."""
+    rng = np.random.default_rng(seed)
+    pending = Pending(LEADS, 900, levels=11, events=1, candidates=6, means=5, z=11, x=3)
+    first, shape = 900 * at, (len(LEADS), 7, 11)
+    typical = np.array([12.0, 60.0, 850.0, 4.0, 7.0, 200.0, 1.0])[:, None]
+    said = []
+    for origin in (first, first + 900):
+        here = pending.at(origin)
+        quantiles = typical + np.sort(rng.uniform(-1, 1, shape), axis=-1)
+        quantiles[:, 6] = np.nan
+        base = rng.normal(10.0, 3.0, (len(LEADS), 5))
+        means = base + rng.normal(0.0, 2.0, (6, len(LEADS), 5))
+        z = np.concatenate([rng.uniform(-8, 8, (len(LEADS), 5, 9)), np.zeros((len(LEADS), 5, 2))], axis=-1)
+        z[..., -2:] = hour_terms(origin + LEADS)[:, None, 1:]
+        pending.origin[here] = origin
+        pending.keep(here, base, quantiles, means, z)
+        said.append((quantiles, means, z))
+    for lead, valid in enumerate((first + LEADS).tolist()):
+        there, leads = pending.due(valid)
+        mine = there[leads == lead]
+        assert len(mine) == 1
+        np.testing.assert_allclose(pending.issued(mine)[0], said[0][0][lead], atol=0.01 + 1e-9)
+        np.testing.assert_allclose(pending.means(mine)[:, 0], said[0][1][:, lead], atol=0.01)
+        np.testing.assert_allclose(pending.z(mine, valid)[0], said[0][2][lead], atol=0.005)
+        later = first + int(LEADS[lead]) + 2 * 900
+        pending.origin[pending.at(later)[lead]] = later
+        assert lead not in pending.due(valid)[1]
+
+
+def test_numbers_beyond_what_two_bytes_hold_come_back_as_the_largest():
+    pending = Pending(LEADS[:1], 900, levels=1, events=1, candidates=1, means=5, z=3, x=0)
+    wild = np.full((1, 7, 1), 1e9)
+    pending.keep(pending.at(0), np.zeros((1, 5)), wild, np.zeros((1, 1, 5)), np.zeros((1, 5, 3)))
+    issued = pending.issued(pending.at(0))[0, :, 0]
+    assert np.isfinite(issued).all() and (issued > 100).all()
 
 
 # --- inputs ---------------------------------------------------------------------------------------

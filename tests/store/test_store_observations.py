@@ -238,3 +238,19 @@ def test_rain_that_gathered_over_hours_is_kept_and_is_no_steps_own(store: Store)
     assert store.verifying("roof", "temperature", np.array([t]))[0] == 2.0
     assert [one.observation.values["rain"] for one in store.observations("roof", t)] == [12.4]
     assert store.newest("roof")["rain"] == (t, 12.4, Flag.NOT_EVALUATED)
+
+
+@given(times=st.lists(st.integers(0, 40), unique=True), rows=st.integers(0, 45), start=st.integers(0, 41))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_newest_so_many_are_all_from_their_first_time_on(
+    store: Store, times: list[int], rows: int, start: int
+) -> None:
+    """Of all sources together; a second less would be one too many."""
+    made = [judged(DAY + t, {"temperature": 1.0}, source=f"source-{t % 2}") for t in times]
+    station, placed = elsewhere(made)
+    for one in placed:
+        store.add(one)
+    first = store.first_of_newest(station, rows, DAY + start)
+    later = list(store.observations(station, first))
+    assert first >= DAY + start and len(later) <= rows
+    assert first == DAY + start or len(list(store.observations(station, first - 1))) > rows
