@@ -107,6 +107,7 @@ class Agent:
         self._guard = Guard()
         self._told: frozenset[tuple[str, str, bool]] = frozenset()  # states as the last status has them
         self._said = False  # a first status was kept
+        self._unfit = ""  # why the last forecasts were persistence, where the clock was to blame
         self._resting = False  # readings could not get their times: not before the next look at the clock
         self._sent = 0  # rows that went to the broker in the last turn
 
@@ -240,6 +241,9 @@ class Agent:
             self._tell_info()
             bundle = self._forecasting.bundle
             self._tell(Event("bundle", text=bundle.why or f"{bundle.name} is ready"))
+        if self._unfit and not (self._clock.unfit() or self._time.owing):
+            self._origins.begin_anew()  # what was issued meanwhile is no better than persistence
+            self._unfit = ""
         if self._forecasting.ready and not wait:
             origin = self._origins.due(now, steady)
             if origin is not None:
@@ -286,7 +290,7 @@ class Agent:
     def _forecast(self, origin: int) -> None:
         """A nowcast of every station, in parts that bound the memory: all are published, then all are kept."""
         made: list[list[Forecast]] = []
-        unfit = self._clock.unfit() or (MOVING if self._time.owing else "")
+        unfit = self._unfit = self._clock.unfit() or (MOVING if self._time.owing else "")
         self._time.issued(origin)
         for part in self._forecasting.parts():
             if self._stop.is_set():
@@ -313,12 +317,13 @@ class Agent:
             self._publisher.daily(forecast, days, timezone)
 
     def _states(self) -> frozenset[tuple[str, str, bool]]:
-        """What sensors, broker and store do, and whether something is wrong: a change is worth a status at once."""
+        """What sensors, broker, store and clock do, and what is wrong with them: a change is worth a status at once."""
         healths = [source.health() for source in self._sources]
         broker = self._publisher.health()
         found = {(f"sensor {health.name}", health.state, bool(health.detail)) for health in healths}
         disk = ("store", str(self._store.on_disk), bool(self._store.trouble))
-        return frozenset({*found, disk, ("broker", str(broker.connected), bool(broker.detail))})
+        link = ("broker", str(broker.connected), bool(broker.detail))
+        return frozenset({*found, disk, link, ("clock", self._clock.state(), False)})
 
     def _say(self, *, whole: bool = False) -> None:
         """Publish and keep how each station is doing. `whole`: keep all of it, also on a gateway."""

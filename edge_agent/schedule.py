@@ -52,6 +52,10 @@ class Origins:
         self._last: int | None = None
         self._not_before = float("-inf")
 
+    def begin_anew(self) -> None:
+        """The last origin is due once more."""
+        self._last = None
+
     def due(self, now: float, steady: float) -> int | None:
         """The origin (UTC seconds) to forecast from now, or None. `now`, `steady`: as `Clock` has them."""
         origin = int(now - SETTLE_S) // STEP_S * STEP_S

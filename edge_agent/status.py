@@ -141,17 +141,17 @@ def report_of(config: Config, store: Store, now: float, config_path: Path = Path
     """Everything `edge-agent status` says, at `now` (UTC seconds)."""
     heartbeats, hints = _heartbeats(store, [station.id for station in config.stations])
     stations = [_station(store, station.id, heartbeats, now) for station in config.stations]
-    silent = [report.silent_s for report in stations if report.silent_s is not None]
-    if not hints and (not heartbeats or (silent and min(silent) > SILENT_S + config.store.commit_s)):
-        since = f"said nothing for {_span(min(silent))}: is it running?" if silent else "not run with this store yet."
+    said = [store.as_of(), *(parse_time(payload.t) for payload in heartbeats.values())]
+    as_of = max((t for t in said if t is not None), default=None)
+    age_s = None if as_of is None else int(now) - as_of
+    if not hints and (not heartbeats or abs(age_s or 0) > SILENT_S + config.store.commit_s):
+        silent = f"said nothing for {_span(abs(age_s or 0))}: is it running?"
+        since = silent if heartbeats else "not run with this store yet."
         hints += list(_unheard(store.path)) or [f"The agent has {since} {_start(config_path)}"]
     outbox = {
         name: Books(books.accepted, books.acknowledged, books.queued, books.dropped)
         for name, books in ((name, store.counts(name)) for name in store.destinations())
     }
-    said = [store.as_of(), *(parse_time(payload.t) for payload in heartbeats.values())]
-    as_of = max((t for t in said if t is not None), default=None)
-    age_s = None if as_of is None else int(now) - as_of
     when = None if as_of is None else format_time(as_of)
     size = round(store.size_mb(), 1)
     salvage = last_salvage(store)

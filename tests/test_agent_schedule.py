@@ -12,8 +12,9 @@ from edge_agent.clock import ManualClock
 from edge_agent.forecast import Level
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.structs import InfoPayload
+from edge_agent.schedule import GAP_S
 from edge_agent.timekeeping.keeper import Timekeeper
-from tests.agents import MakeBoard, RunAgent, fill, sensor, until, write_config
+from tests.agents import Kept, MakeBoard, RunAgent, fill, sensor, until, write_config
 
 NOON = 1_700_049_600  # a whole hour
 
@@ -59,6 +60,30 @@ def test_a_forecast_at_the_start_and_each_quarter_hour_also_when_the_clock_is_se
     known = sorted(origin for origin, level in last.items() if level is Level.NOWCAST_ONLY)
     assert [forecast.origin for forecast in kept.forecasts["home"]] == known  # the others are not for verification
     assert kept.status["home"]["forecast"]["level"] == "nowcast-only"
+
+
+def test_when_the_time_is_known_the_quarter_hours_forecast_is_made_again_and_status_says_so_at_once(
+    tmp_path: Path, run_agent: RunAgent, tiny: Path
+) -> None:
+    fill(tmp_path / "store.sqlite", NOON, hours=48)
+    clock = ManualClock(NOON + 100, "unsynced")
+    agent = run_agent(write_config(tmp_path, bundle=str(tiny), allow_unsigned=True), clock)
+    until(agent.forecasts, "the first forecast")
+    clock.advance(10)  # beyond the first status
+    clock.set(clock.now(), "synced")
+    clock.advance(GAP_S)
+    until(lambda: len(agent.forecasts()) == 2, "another one")
+    first, again = agent.forecasts()
+    assert (first.origin, first.level) == (NOON, Level.PERSISTENCE) and "not synchronised" in first.why
+    assert (again.origin, again.level) == (NOON, Level.NOWCAST_ONLY)
+
+    def told() -> object:
+        return Kept(agent.config).status.get("home", {}).get("clock")
+
+    clock.advance(2)
+    until(lambda: told() == "synced", "a status, long before its minute is over")
+    clock.advance(300)
+    assert [forecast.level for forecast in agent.stop().forecasts["home"]] == [Level.NOWCAST_ONLY]
 
 
 def test_the_info_names_what_is_forecast_and_not_all_that_is_read(

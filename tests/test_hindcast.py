@@ -62,7 +62,7 @@ def gappy(past: History, share: float, seed: int = 0) -> History:
 # --- what a forecast may know ---------------------------------------------------------------------
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(
     step_s=st.sampled_from([300, 600, 900, 1800, 3600]),
     gaps=st.sampled_from([0.0, 0.3, 0.9]),
@@ -79,7 +79,7 @@ def test_windows_are_the_histories_that_one_forecast_would_see(step_s, gaps, pha
         assert ages[row] == past.ages(origin)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow])
 @given(hours=st.integers(25, 70), later=st.floats(-30, 30), cut=st.booleans(), cadence=st.sampled_from([600, 3600]))
 def test_nothing_later_than_the_origin_changes_a_forecast(hours, later, cut, cadence):
     past = recorded(4, cadence)

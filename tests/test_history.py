@@ -244,7 +244,7 @@ def test_a_file_without_readings_says_so_when_asked_for_its_last(tmp_path):
         _ = past.last
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     phase=st.integers(0, 899),
     step_s=st.sampled_from([60, 300, 600, 900, 1800, 3600]),
@@ -291,7 +291,7 @@ ANY = st.dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=ANY,
     pressure=st.floats(300, 1150).map(lambda x: round(x, 1)),

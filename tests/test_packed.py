@@ -25,7 +25,7 @@ def read(path: Path, data: bytes, most: int = 10**6) -> bytes:
         return file.read()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=st.lists(st.binary(min_size=1).map(lambda text: b"# " + text), min_size=1, max_size=3))
 @pytest.mark.parametrize("pack", PACKS)
 def test_what_was_packed_comes_out_also_of_archives_joined_together(tmp_path, pack, parts):

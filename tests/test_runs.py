@@ -43,7 +43,7 @@ def test_a_few_runs_killed_in_a_row_and_the_next_is_in_safe_mode_and_says_why(st
     assert f"the last {UNCLEAN_ENDS} runs" in run.why and "edge-agent run --normal" in run.why
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 7000), min_size=UNCLEAN_ENDS, max_size=UNCLEAN_ENDS + 3))
 def test_ends_that_lie_more_than_an_hour_of_running_apart_are_no_loop_and_those_in_half_of_it_are(spans):
     """Ages are written down at doublings, so that a gap is known to within a factor of two."""

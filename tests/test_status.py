@@ -235,6 +235,16 @@ def test_a_broker_that_is_away_is_told_with_what_to_do(tmp_path: Path) -> None:
     )
 
 
+def test_an_agent_that_commits_is_not_called_silent_though_its_last_word_is_of_another_time(config: Path) -> None:
+    """As after a boot in 1970, when the time has just become known."""
+    now = int(SystemClock().now())
+    with Store.open(config.parent / "store.sqlite") as store:
+        fill(store, now, agent_t=30.0)
+        store.commit(now - 20)
+    report = json.loads(said(config, "--json"))
+    assert report["hints"] == [] and report["stations"][0]["silent_s"] > 1_000_000_000
+
+
 def test_a_commit_of_nothing_is_no_newer_state(config: Path) -> None:
     with Store.open(config.parent / "store.sqlite") as store:
         store.commit(NOW)

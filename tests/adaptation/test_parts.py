@@ -192,7 +192,7 @@ def test_a_reading_on_several_quantiles_stands_for_all_of_them():
     np.testing.assert_allclose(below(np.array([5.0, 9.0, 9.0]), np.array(9.0), levels), [0.0, 0.4 / 0.9, 0.8 / 0.9])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0.0, 0.9), st.integers(0, 1000))
 def test_a_verdict_on_honest_quantiles_is_the_level_on_average_also_with_ties(calm, seed):
     rng = np.random.default_rng(seed)

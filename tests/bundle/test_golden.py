@@ -283,7 +283,7 @@ def test_an_archive_without_samples_is_refused(members: dict[str, np.ndarray]) -
 
 
 @given(st.binary(max_size=300), st.integers(0, 40), st.binary(min_size=1, max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_damaged_samples_are_refused_or_read(junk: bytes, at: int, patch: bytes) -> None:
     member = bytearray(npy(np.zeros((2, 3), np.float32)))
     member[at : at + len(patch)] = patch

@@ -122,7 +122,7 @@ def read_or_refuse(raw: bytes) -> None:
 
 
 @given(st.binary(max_size=2000))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_random_bytes_are_read_or_refused(raw: bytes) -> None:
     read_or_refuse(raw)
     read_or_refuse(message(7, raw))
@@ -130,7 +130,7 @@ def test_random_bytes_are_read_or_refused(raw: bytes) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, len(MODEL) - 1), st.integers(0, 255)), min_size=1, max_size=8), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_mutated_models_are_read_or_refused(changes: list[tuple[int, int]], data: st.DataObject) -> None:
     raw = bytearray(MODEL)
     for at, value in changes:
@@ -142,7 +142,7 @@ def test_mutated_models_are_read_or_refused(changes: list[tuple[int, int]], data
 @given(st.recursive(st.binary(max_size=12), lambda inner: st.builds(
     lambda parts: b"".join(message(n, body) for n, body in parts),
     st.lists(st.tuples(st.integers(1, 25), inner), max_size=4)), max_leaves=20))  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_tree_of_messages_is_read_or_refused(raw: bytes) -> None:
     read_or_refuse(raw)
     read_or_refuse(message(7, raw))

@@ -203,7 +203,7 @@ def test_entries_that_share_bytes_cannot_multiply_them(tmp_path: Path) -> None:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_file_is_refused_or_read_never_a_crash(tmp_path: Path, data: st.DataObject) -> None:
     path = make_tiny_bundle(tmp_path / "a.bundle")
     raw = bytearray(path.read_bytes())

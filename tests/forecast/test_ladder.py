@@ -200,7 +200,7 @@ def same(a, b) -> None:
         np.testing.assert_allclose(p, b.events[name], rtol=1e-5)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(order=st.permutations(range(5)), chunk=st.integers(1, 6), seed=st.integers(0, 9))
 def test_batch_mates_and_chunks_do_not_matter(session, order, chunk, seed):
     history = windows(5, seed=seed, gaps=0.3)
@@ -228,7 +228,7 @@ def put_on(rung: str, column: np.ndarray) -> None:
         column[:] = np.nan
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     wind=st.sampled_from(RUNGS), gust=st.sampled_from(RUNGS), seed=st.integers(0, 9), lull=st.floats(0.0, 2.0, width=32)
 )

@@ -26,7 +26,7 @@ def daily(amplitude: float = 5.0, level: float = 10.0) -> np.ndarray:
     return (level + amplitude * np.sin(2 * np.pi * np.arange(STEPS) / 96))[None]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(name=st.sampled_from(LINEAR), days=st.floats(0.1, 4.9), seed=st.integers(0, 99))
 def test_without_a_cycle_the_base_is_the_last_value(name, days, seed):
     x = column(name, seed=seed)
@@ -76,7 +76,7 @@ def test_now_is_the_newest_value_of_the_last_hour(missing):
         assert np.isnan(persistence.quantiles(x, "pressure", LEADS_S, QUANTILES)).all()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     name=st.sampled_from((*LINEAR, "wind_direction", "rain")),
     gaps=st.floats(0, 0.95),

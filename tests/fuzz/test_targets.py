@@ -13,7 +13,7 @@ TARGETS = targets()
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_nothing_escapes(name: str, data: st.DataObject) -> None:
     seed = data.draw(st.sampled_from(seeds_of(name)))

@@ -43,7 +43,7 @@ def test_a_predictor_that_is_unknown_or_never_changes_does_no_harm():
     assert constant + moments.filled(0, x[:1])[0] @ beta == pytest.approx(0.5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-30, 30), min_size=1, max_size=40), st.floats(0.5, 20))
 def test_a_mean_error_lies_between_nothing_and_what_was_seen(errors, shrink):
     means = Means(1, 1, 30 * DAY_S)

@@ -109,7 +109,6 @@ def test_the_station_s_own_height_is_asked_for_and_only_the_difference_corrected
     np.testing.assert_allclose(told.at(same).values["temperature"], [10.0, 11.0])
 
 
-@settings(deadline=None)
 @given(st.floats(-40, 45), st.floats(1, 100), st.floats(-400, 4000), st.floats(-400, 4000), st.floats(500, 1050))
 def test_moved_guidance_stays_physical(temperature, humidity, there, here, pressure):
     before = {
@@ -171,7 +170,7 @@ def test_a_background_that_contradicts_itself_is_refused(wrong):
         Background("https://weather.example").parse(background(**wrong), NOW)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(SOURCES), st.binary(max_size=300))
 def test_bytes_that_are_no_answer_are_refused(source, data):
     with pytest.raises(DataError):
@@ -185,7 +184,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_an_answer_with_anything_in_any_place_is_read_or_refused(data):
     """Nothing but DataError comes out, and what is read is within what the variable can be."""

@@ -357,5 +357,5 @@ class AnyBroker(RuleBasedStateMachine):
             assert first == sorted(first)
 
 
-AnyBroker.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+AnyBroker.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestAnyBroker = AnyBroker.TestCase

@@ -160,7 +160,7 @@ def test_evidence_that_came_slowly_is_taken_back_to_its_beginning() -> None:
 anything = st.one_of(st.floats(-300, 1e5), st.sampled_from([0.0, 1013.0, -90.0, 1e300, -1e300]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.lists(st.tuples(st.integers(0, 40_000), st.dictionaries(st.sampled_from(ROLES), anything)), max_size=60),
     st.sets(st.sampled_from(ROLES)),

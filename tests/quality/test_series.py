@@ -82,7 +82,7 @@ REVISIONS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(REVISIONS, st.lists(st.booleans(), min_size=20, max_size=20))
 def test_a_revision_makes_worse_what_it_names_and_touches_nothing_else(
     revisions: list[tuple[int, int, Flag]], there: list[bool]

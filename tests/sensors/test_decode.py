@@ -229,7 +229,7 @@ def test_hex_lines_with_times_say_when_frames_came(blips):
     assert [line["t"] for line in decode("blips", data).lines] == ["2024-05-01T12:00:00Z", "2024-05-01T12:01:01Z"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300), driver=st.sampled_from(["json_lines", "rtl_433", "weewx", "tasmota"]))
 def test_it_exits_with_0_however_bad_the_bytes(data, driver):
     decode(driver, data, *(TEMP if driver == "json_lines" else []))

@@ -51,7 +51,7 @@ def test_other_text_is_text_and_bytes_are_none():
     assert text_of(bytes(range(256))) is None and text_of(b"") is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.binary(max_size=300)
     | st.dictionaries(st.text(max_size=12), st.floats() | st.text(max_size=4), max_size=6).map(

@@ -59,7 +59,7 @@ def sensor_for(make_sensor, name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(messages=st.lists(st.tuples(payloads(), st.sampled_from(TOPICS)), min_size=1, max_size=4))
 @example(messages=[(b'{"model":' + b"[" * 900 + b"]" * 900 + b', "humidity": 5}', "")])
 @example(messages=[(b'{"model": "\\ud800", "humidity": 5, "battery_ok": 1, "rain_mm": 3}', "")])
@@ -78,7 +78,7 @@ def test_any_bytes_end_in_readings_or_in_refusals_that_the_status_can_tell(make_
 
 @pytest.mark.parametrize("name", NAMES)
 @given(payload=st.binary(max_size=200) | payloads())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_decoder_by_itself_raises_nothing_else(make_sensor, name, payload):
     decoder = DRIVERS[name].decoder(sensor_for(make_sensor, name))
     try:

@@ -136,7 +136,7 @@ def test_a_topic_may_stand_before_a_message(line, topic, payload):
     assert split_topic(line) == (topic, payload)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     data=st.binary(max_size=400) | st.text("{}[]\t\n0aF:# /", max_size=200).map(str.encode),
     size=st.integers(1, 100),

@@ -99,7 +99,7 @@ orderly = st.integers(0, len(ORDERLY)).map(lambda n: ORDERLY[:n])
 others = st.lists(st.one_of(answers, answers, st.binary(max_size=400)), max_size=40)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.tuples(orderly, others).map(lambda parts: parts[0] + parts[1]),
     st.one_of(st.none(), st.floats(0, 5e9)),

@@ -317,7 +317,7 @@ def test_a_salvage_that_is_interrupted_goes_on_at_the_next_start_and_counts_noth
 
 
 @given(seed=st.integers(0, 2**32), hits=st.integers(1, 40), cut=st.booleans())
-@settings(max_examples=DAMAGES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=DAMAGES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_damaged_the_agent_has_a_sound_store_and_no_reading_that_was_none(
     tmp_path: Path, seed: int, hits: int, cut: bool
 ) -> None:

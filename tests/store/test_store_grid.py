@@ -18,7 +18,7 @@ from tests.store.readings import DAY, ORIGIN, elsewhere, judged
 
 STEPS = ORIGIN + grid.STEP_S * np.arange(1 - grid.HISTORY_STEPS, 1, dtype=np.int64)
 WINDOW_S = grid.HISTORY_STEPS * grid.STEP_S
-SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SLOW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def on_grid(readings: list[Judged]) -> NDArray[np.float32]:

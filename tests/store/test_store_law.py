@@ -151,4 +151,4 @@ class Outbox(RuleBasedStateMachine):
 
 
 TestOutboxLaw = Outbox.TestCase
-TestOutboxLaw.settings = settings(max_examples=EXAMPLES, stateful_step_count=30, deadline=None)
+TestOutboxLaw.settings = settings(max_examples=EXAMPLES, stateful_step_count=30)

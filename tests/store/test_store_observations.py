@@ -50,7 +50,7 @@ def observations(draw: st.DrawFn) -> Judged:
 
 
 @given(one=observations())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_observation_comes_back_as_it_was(store: Store, path: Path, one: Judged) -> None:
     station, rows = elsewhere([one])
     assert store.add(rows[0])
@@ -141,7 +141,7 @@ def test_a_late_reading_does_not_become_the_newest(store: Store) -> None:
     valid=st.lists(st.integers(0, 16).map(lambda i: 900 * i), max_size=10),
     name=st.sampled_from(["temperature", "rain", "wind_gust", "wind_direction"]),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_came_is_what_the_grids_rule_says(
     store: Store, readings: dict[int, tuple[float, bool, bool]], valid: list[int], name: str
 ) -> None:

@@ -31,7 +31,7 @@ def balanced(books: OutboxCounts) -> bool:
 
 
 @given(operations=OPERATIONS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_books_balance_whatever_happens(path: Path, operations: list[tuple[str, object]]) -> None:
     """Also across a restart, and with a bound so small that rows are dropped all the time."""
     path.unlink(missing_ok=True)

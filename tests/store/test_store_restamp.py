@@ -115,7 +115,7 @@ def test_only_what_this_machine_stamped_without_knowing_is_moved(store: Store) -
     offset=st.floats(-200_000, 200_000),
     rows=st.sampled_from([1, 3, restamp.SLICE_ROWS]),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_grid_newest_and_rows_are_as_if_the_time_had_been_known(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,

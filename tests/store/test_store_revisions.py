@@ -135,7 +135,7 @@ revisions = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(readings, revisions)
 def test_the_grid_is_what_it_would_have_been_with_these_verdicts_from_the_start(store, rows, later) -> None:
     """The law of the grid: 10-minute rows of two sources, and revisions of one of them."""

@@ -250,7 +250,7 @@ def test_a_broker_that_was_away_gets_each_reading_once_and_right(device: Device)
     assert device.store.counts("mqtt").accepted == len(device.came | device._uncommitted)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(
