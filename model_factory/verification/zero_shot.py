@@ -1,6 +1,6 @@
 """A time-series foundation model that knows no weather, as one more thing to be compared with: Fracast-0.
 
-The one found whose weights come with its package (PyPI `fracast`, Apache-2.0, 85,001 parameters); needs that package
+The one found that says it brings its weights along (PyPI `fracast`, Apache-2.0, 85,001 parameters); needs that package
 and `safetensors`, which are no part of the factory. Each variable is forecast from its own 2,048 quarter hours alone.
 """
 

@@ -204,6 +204,17 @@ def test_pairs_and_verdict_come_back_as_they_were_written(champion: dict[str, Pa
         load(tmp_path / "pairs" / "made.npz")
 
 
+def test_pairs_of_an_earlier_release_can_still_be_compared_with(tmp_path: Path) -> None:
+    """A registry's champion may be older than probabilities of several events."""
+    path = save(made(), tmp_path)
+    with np.load(path) as held:
+        arrays = {name: held[name] for name in held.files if name != "since" and not name.startswith("chance:")}
+    np.savez_compressed(path, **arrays, probability=np.full(SHAPE[:2], 0.1))
+    old = load(path)
+    assert old.chances == {} and old.since.tolist() == [0, 0]
+    assert judge({"made": made()}, {"made": old}).promoted
+
+
 def test_directions_are_apart_on_the_circle() -> None:
     pairs = made()
     column = OUTPUT_VARIABLES.index("wind_direction")

@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.bundle.manifest import Event
@@ -20,11 +20,12 @@ FROST, GUST = DERIVED_EVENTS
 NORMAL = np.array([NormalDist().inv_cdf(level) for level in QUANTILES])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-50, 50), min_size=11, max_size=11), st.floats(-80, 80), st.floats(0, 30))
 def test_a_share_is_a_distribution_function(values: list[float], x: float, more: float) -> None:
     q = np.sort(np.array(values))
     here, further = (float(chances.share_below(q, QUANTILES, at)) for at in (x, x + more))
-    assert 0.0 <= here <= further <= 1.0
+    assert 0.0 <= here <= further + 1e-12 and further <= 1.0
 
 
 @pytest.mark.parametrize("k", range(11))
