@@ -15,7 +15,10 @@ HOUR_S, DAY_S = 3600, 86_400
 SPREADS = ("spread", "sd", "std", "stdev")  # predictors that are no forecasts themselves
 SEASON = ("guidance", "season_sin", "season_cos")
 LEAN = (*SEASON, "hour_sin", "hour_cos", "newest_error", "lead_error", "day_before", "newest", "lead_error_mean")
-RECENT = ("error_change", "error_6h", "error_24h", "guidance_change", "hour_sin2", "hour_cos2")
+RECENT = (
+    "error_change", "error_6h", "error_24h", "reading_change", "guidance_change", "guidance_slope", "hour_sin2",
+    "hour_cos2",
+)  # fmt: skip
 ENSEMBLE = ("members_mean", "members_spread")
 PLACE = ("latitude", "longitude", "elevation")
 MOST_COLUMNS = 80
