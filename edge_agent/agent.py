@@ -304,9 +304,9 @@ class Agent:
             self._guard("guidance", partial(self._publish_hourly, origin))
 
     def _publish_hourly(self, origin: int) -> None:
-        for forecast, days, timezone in self._forecasting.hourly(origin):
-            self._publisher.hourly(forecast)
-            self._publisher.daily(forecast, days, timezone)
+        for ahead in self._forecasting.hourly(origin):
+            self._publisher.hourly(ahead.forecast)
+            self._publisher.daily(ahead.forecast, ahead.days, ahead.timezone)
 
     def _states(self) -> frozenset[tuple[str, str, bool]]:
         """What sensors, broker and store do, and whether something is wrong: a change is worth a status at once."""
