@@ -19,7 +19,6 @@ from edge_agent.bundle.station_task import EVENTS
 from edge_agent.circle import near, wrap
 from edge_agent.clock import format_time
 from edge_agent.forecast import LEADS_S, Level
-from edge_agent.forecast.baselines import BESIDE
 from edge_agent.grid import MATCH_S
 from edge_agent.variables import VARIABLES, Kind
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-SOURCES = ("bundle", "fallback", *BESIDE)
 EVENT = "event:"  # prefix of an event's name where variables and events share a column
 
 MARK = "scored-until"  # in the store: the last origin that was scored, see `score_due`
