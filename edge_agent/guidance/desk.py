@@ -33,6 +33,7 @@ HOUR_S = 3600
 STEPS = 7 * 24
 STALE_S = 12 * HOUR_S  # since a run became usable: after that a newer one should be there
 MOST_MEMORY = 64_000_000  # bytes of the file
+MOST_WORDS = 100  # characters of a source, as receivers know it
 CORRECTED = (*GRID_VARIABLES, "dew_point", "pressure_msl", "uv_index")
 
 
@@ -130,7 +131,8 @@ class Desk:
                 variables[name] = VariableForecast(name, level, mean, quantiles.T, max(age, 0), why)
         _consistent(variables)
         leads = tuple(HOUR_S * (i + 1) for i in range(steps))
-        source = f"{guidance.source} corrected here"
+        licence = f" ({guidance.licence})" if guidance.licence else ""
+        source = f"{guidance.source} corrected here{licence}"[:MOST_WORDS]
         made = Forecast(station, origin, issued, leads, QUANTILES, level, source, "", variables, {}, why)
         return made, replace(made, source=guidance.source, variables=raw)
 

@@ -157,7 +157,7 @@ def test_the_thread_asks_and_the_loop_gets_hourly_forecasts(config):
     assert made[0].timezone == "UTC" and [day.start % 86_400 for day in days] == [0] * len(days)
     assert forecast.station == HOME["id"]
     assert forecast.leads_s == tuple(HOUR_S * k for k in range(1, 25))
-    assert forecast.source.startswith("background")
+    assert forecast.source.startswith("background corrected here (")  # and what its licence wants said
     assert len(asked) == 1
 
 
