@@ -142,7 +142,7 @@ def test_the_thread_asks_and_the_loop_gets_hourly_forecasts(config):
         asked.append(url)
         valid = [format_time(ORIGIN + HOUR_S * k) for k in range(1, 25)]
         values = {"temperature": {"unit": "degC", "values": [1.0] * 24}}
-        return background(issued=format_time(ORIGIN), valid_time=valid, variables=values)
+        return background(issued=format_time(ORIGIN), valid_time=valid, variables=values, licence="Ours, CC BY 4.0")
 
     sources: list[Source] = [Background("https://weather.example")]
     guided = Guided(config, clock, stop, sources, fetch)
@@ -157,7 +157,7 @@ def test_the_thread_asks_and_the_loop_gets_hourly_forecasts(config):
     assert made[0].timezone == "UTC" and [day.start % 86_400 for day in days] == [0] * len(days)
     assert forecast.station == HOME["id"]
     assert forecast.leads_s == tuple(HOUR_S * k for k in range(1, 25))
-    assert forecast.source.startswith("background corrected here (")  # and what its licence wants said
+    assert forecast.source.startswith("background corrected here") and forecast.source.endswith("(Ours, CC BY 4.0)")
     assert len(asked) == 1
 
 
