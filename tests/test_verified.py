@@ -118,7 +118,7 @@ def test_hours_and_days_stand_apart_from_nowcasts_and_are_held_against_guidance(
     assert hours.startswith("hours") and days.startswith("days")
     for text in (hours, days):
         [line] = [line.split() for line in text.splitlines() if line.split()[:2] in (["1", "h"], ["48", "h"])]
-        assert line[3:7] == ["1.500", "3.500", "3.000", "50"]
+        assert [*map(float, line[3:6]), line[6]] == [1.5, 3.5, 3.0, "50"]
     told = json.loads(skill("--json"))["windows"][0]["scores"]
     assert {s["source"] for s in told if s["variable"] == "temperature_max"} == {
         "daily:forecast", "daily:guidance", "daily:persistence",
