@@ -312,9 +312,9 @@ class Agent:
         hand_back_freed()
 
     def _publish_hourly(self, origin: int) -> None:
-        for forecast, days, timezone in self._forecasting.hourly(origin):
-            self._publisher.hourly(forecast)
-            self._publisher.daily(forecast, days, timezone)
+        for ahead in self._forecasting.hourly(origin):
+            self._publisher.hourly(ahead.forecast)
+            self._publisher.daily(ahead.forecast, ahead.days, ahead.timezone)
 
     def _states(self) -> frozenset[tuple[str, str, bool]]:
         """What sensors, broker, store and clock do, and what is wrong with them: a change is worth a status at once."""

@@ -20,8 +20,8 @@ from edge_agent.forecast import Forecast
 from edge_agent.forecast.baselines import beside
 from edge_agent.forecast.groups import groups, whole
 from edge_agent.forecast.nowcast import Nowcaster
-from edge_agent.guidance.daily import DayOutlook
 from edge_agent.guidance.live import Guided
+from edge_agent.guidance.waiting import Ahead
 from edge_agent.store import Keeper
 from edge_agent.verification import scored_leads
 
@@ -123,7 +123,7 @@ class Forecasting:
         self.last |= {forecast.station: forecast for forecast in found}
         return found
 
-    def hourly(self, origin: int) -> list[tuple[Forecast, list[DayOutlook], str]]:
+    def hourly(self, origin: int) -> list[Ahead]:
         """Corrected guidance, blended with the newest nowcasts; as `Guided.forecasts`."""
         return self._guided.forecasts(self._store, self.last, origin, int(self._clock.now()))
 

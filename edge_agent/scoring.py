@@ -10,6 +10,7 @@ from functools import partial
 
 from edge_agent.config import Config
 from edge_agent.guard import Guard
+from edge_agent.guidance.waiting import score_waiting
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.payloads import verify_payload
 from edge_agent.retention import Retention
@@ -35,8 +36,9 @@ class Scoring:
     def work(self, now: float) -> None:
         """Score what is due, a part of it a turn so that readings need not wait; then see whether a day is over."""
         known = self._clock.error_s() is not None  # else readings stand where they do not belong
-        score = partial(score_due, self._store, self._stations, now)
-        self.due = known and bool(self._guard("verification", score))
+        nowcasts = partial(score_due, self._store, self._stations, now)
+        ahead = partial(score_waiting, self._store, now)
+        self.due = known and any(self._guard("verification", score) for score in (nowcasts, ahead))
         if not self.due:
             self._guard("daily", partial(self._close_day, now))
 

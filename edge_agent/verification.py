@@ -19,7 +19,6 @@ from edge_agent.bundle.station_task import DERIVED_EVENTS, EVENTS
 from edge_agent.circle import near, wrap
 from edge_agent.clock import format_time
 from edge_agent.forecast import LEADS_S, Level
-from edge_agent.forecast.baselines import BESIDE
 from edge_agent.grid import MATCH_S
 from edge_agent.variables import VARIABLES, Kind
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-SOURCES = ("bundle", "fallback", *BESIDE)
 EVENT = "event:"  # prefix of an event's name where variables and events share a column
 
 MARK = "scored-until"  # in the store: the last origin that was scored, see `score_due`
@@ -48,7 +46,10 @@ class ScoreRow:
 
     `source`: `bundle` and `fallback` are what was issued, from the model or from the persistence that stood in for it;
     `persistence`, `anomaly-persistence` and `climatology` are the baselines on the pairs of `bundle`, made when that
-    was issued from the same history: rows that came late did not help them. Errors are forecast minus observed, in the
+    was issued from the same history: rows that came late did not help them. `hourly:forecast` and `daily:forecast` are
+    the hours and days that were issued; after the same prefix `guidance`, `persistence` and `climatology` stand beside
+    them, each a single value whose `sum_crps` is that of its absolute errors; a day's lead counts the days up to its
+    end, today's is one. Errors are forecast minus observed, in the
     variable's unit, on the circle for directions. `inside80` counts observations within the central 80 % interval. An
     event is the variable `event:<name>`: its error is probability minus outcome, `sum_sq` and `sum_crps` are both the
     sum of the Brier score, and `inside80` is 0. Once five weeks old, the days of a week are one row on its Monday.
@@ -254,7 +255,7 @@ def score_due(store: Store | Keeper, stations: Sequence[Station], now: float, *,
                 break
             origin = due
         part = [id_ for id_ in ids if id_ > last][:CHUNK]
-        sums = _Sums()
+        sums = ScoreSums()
         for forecast in (f for id_ in part for f in store.forecasts(id_, since=origin, until=origin)):
             _score_one(store, forecast, leads_s, sums)
             done += 1
@@ -278,8 +279,8 @@ def _mark(store: Store | Keeper, ready: int) -> tuple[int, str]:
     return ready, ""
 
 
-class _Sums:
-    """Score sums of one origin by station, day, source, variable and lead."""
+class ScoreSums:
+    """Score sums by station, day, source, variable and lead."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, str, str, str, int], Floats] = {}
@@ -307,7 +308,7 @@ def _first_due(store: Store | Keeper, stations: Sequence[str], since: int, until
     return None
 
 
-def _score_one(store: Store | Keeper, issued: Forecast, leads_s: Sequence[int], sums: _Sums) -> None:
+def _score_one(store: Store | Keeper, issued: Forecast, leads_s: Sequence[int], sums: ScoreSums) -> None:
     """Add the scores of one issued forecast and, beside a bundle's, those of the baselines made with it."""
     leads = [lead for lead in issued.leads_s if lead in leads_s]
     valid = issued.origin + np.asarray(leads, np.int64)

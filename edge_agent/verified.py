@@ -21,13 +21,15 @@ from edge_agent.forecast.baselines import BESIDE
 from edge_agent.store.cells import DAY_S
 from edge_agent.transfer import open_store, station_of
 from edge_agent.variables import VARIABLES
-from edge_agent.verification import EVENT, SOURCES, ScoreRow
+from edge_agent.verification import EVENT, ScoreRow
 
 WINDOWS_DAYS = (7, 30, 90)
 YEAR_DAYS = 400  # all that the store keeps
 SHOWN_LEADS_S = (900, 1800, 3600, 7200, 10_800, 21_600)
-BAR = "anomaly-persistence"  # what skill is stated against; of rain: how often it came
-ISSUED = ("bundle", "fallback")
+BAR = "anomaly-persistence"  # what skill is stated against; of events: how often they came
+ISSUED = ("bundle", "fallback", "forecast")
+AHEAD = {"hourly": "hours", "daily": "days; a day's lead counts the days up to its end, today's is one"}
+GUIDANCE = "guidance"  # what the skill of hours and days is stated against
 _HEADS = {"persistence": "persist.", "anomaly-persistence": "anomaly", "climatology": "climate"}
 _WORDS = {
     "persistence": "persist.  the last value stays",
@@ -40,7 +42,8 @@ Key = tuple[str, int]  # variable or `event:<name>`, lead in seconds
 
 class Score(msgspec.Struct, frozen=True):
     """Of one source, variable (or event) and lead. Of an event `brier` is there, of a variable the others, in its
-    unit. A source other than `bundle` and `fallback` has the pairs of `bundle` where its `n` is the same."""
+    unit. A source other than `bundle` and `fallback` has the pairs of `bundle` where its `n` is the same. Sources that
+    begin with `hourly:` and `daily:` are of hours and days, as `verification.ScoreRow` has them."""
 
     variable: str
     unit: str
@@ -80,14 +83,15 @@ class Table:
     sums: dict[Key, dict[str, ScoreRow]]
 
     @classmethod
-    def of(cls, rows: Iterable[ScoreRow], since: str) -> Table:
-        """Rows from a day on, whole weeks where they are kept so."""
+    def of(cls, rows: Iterable[ScoreRow], since: str, kind: str = "") -> Table:
+        """Rows from a day on, whole weeks where they are kept so; of nowcasts, or of a `kind` of `AHEAD`."""
         sums: dict[Key, dict[str, ScoreRow]] = {}
         first = "9999"
         for row in rows:
-            if row.day >= since:
+            of_kind, _, source = row.source.rpartition(":")
+            if row.day >= since and of_kind == kind:
                 by_source = sums.setdefault((row.variable, row.lead_s), {})
-                by_source[row.source] = by_source[row.source] + row if row.source in by_source else row
+                by_source[source] = by_source[source] + row if source in by_source else row
                 first = min(first, row.day)
         return cls(first if sums else since, dict(sorted(sums.items(), key=lambda item: _place(item[0]))))
 
@@ -103,14 +107,14 @@ class Table:
     def others(self) -> list[str]:
         """What a forecast is held against: baselines first, then whatever else was scored, by name."""
         found = {source for by_source in self.sums.values() for source in by_source} - {*ISSUED}
-        return [s for s in BESIDE if s in found] + sorted(found - {*SOURCES})
+        return [s for s in BESIDE if s in found] + sorted(found - {*BESIDE})
 
     def skill(self, name: str, bar: str = BAR) -> float | None:
         """1 - RMSE / RMSE of the bar, of events 1 - Brier / Brier: the ratio is a geometric mean over the leads. None
         where the two share no pairs."""
         logs = []
         for (variable, _), by_source in self.sums.items():
-            own, other = by_source.get("bundle"), by_source.get(bar)
+            own, other = by_source.get("bundle") or by_source.get("forecast"), by_source.get(bar)
             if variable == name and own and other and own.n == other.n and own.sum_sq > 0 and other.sum_sq > 0:
                 exponent = 1.0 if name.startswith(EVENT) else 0.5
                 logs.append(exponent * math.log(own.sum_sq / other.sum_sq))
@@ -133,13 +137,22 @@ def skill_command(config: Path, station: str | None, days: int, json_: bool, plo
     now = SystemClock().now()
     with open_store(settings, read_only=True) as store:
         rows = store.scores(chosen, _day_before(now, YEAR_DAYS))
-    tables = {span: Table.of(rows, _day_before(now, span - 1)) for span in sorted({*WINDOWS_DAYS, days})}
+    spans = sorted({*WINDOWS_DAYS, days})
+    tables, *ahead = (
+        {span: Table.of(rows, _day_before(now, span - 1), kind) for span in spans} for kind in ("", *AHEAD)
+    )
     if json_:
-        windows = [Window(span, table.since, list(_scores(table))) for span, table in tables.items()]
+        windows = [
+            Window(span, table.since, [score for one in (tables, *ahead) for score in _scores(one[span])])
+            for span, table in tables.items()
+        ]
         verified = Verified(chosen, format_time(now), windows)
         click.echo(msgspec.json.format(msgspec.json.encode(verified)).decode())
     else:
         click.echo("\n".join(render(chosen, days, tables)))
+        for kind, of_kind in zip(AHEAD.values(), ahead, strict=True):
+            if of_kind[days].variables():
+                click.echo("\n".join(["", *render_ahead(kind, of_kind, days)]))
     if plot is not None:
         plots.draw_verified(plot, tables[days], weekly(rows), f"{chosen}: forecasts of the last {days} days")
 
@@ -174,14 +187,27 @@ def render(station: str, days: int, tables: dict[int, Table]) -> Iterator[str]:
     yield from _fallback(table)
 
 
-def _block(table: Table, name: str, others: Sequence[str]) -> Iterator[str]:
+def render_ahead(words: str, tables: dict[int, Table], days: int) -> Iterator[str]:
+    """Hours or days, against the guidance as it came."""
+    table = tables[days]
+    yield f"Forecasts of {words}. skill: 1 - RMSE / RMSE of guidance"
+    others = table.others()
+    for name in table.variables():
+        yield ""
+        yield from _block(table, name, others, GUIDANCE)
+    yield ""
+    yield from _windows(tables, GUIDANCE)
+
+
+def _block(table: Table, name: str, others: Sequence[str], against: str = BAR) -> Iterator[str]:
     event = name.startswith(EVENT)
     yield f"{name}, {'Brier score' if event else VARIABLES[name].unit}"
     heads = "".join(f"{_HEADS.get(source, source[:9]):>10}" for source in others)
     yield f"{'lead':>8}{'pairs':>8}{'forecast':>10}{heads}{'skill':>8}" + ("" if event else f"{'CRPS':>8}{'80 %':>6}")
     digits = 4 if event else max(VARIABLES[name].decimals, 1) + 1
     starred = False
-    for lead in (lead for lead in SHOWN_LEADS_S if (name, lead) in table.sums):
+    leads = [lead for variable, lead in table.sums if variable == name]
+    for lead in (lead for lead in leads if against != BAR or lead in SHOWN_LEADS_S):
         own, by_source = table.issued((name, lead)), table.sums[name, lead]
         if own is None or not own.n:
             continue
@@ -191,7 +217,7 @@ def _block(table: Table, name: str, others: Sequence[str]) -> Iterator[str]:
             same = row is not None and row.n == own.n
             starred |= row is not None and not same
             cells.append("-" if row is None else f"{_main(row):.{digits}f}{'' if same else '*'}")
-        bar = by_source.get(BAR)
+        bar = by_source.get(against)
         skill = f"{100 * (1 - _main(own) / _main(bar)):.0f} %" if bar and bar.n == own.n and bar.sum_sq > 0 else "-"
         tail = "" if event else f"{own.crps:>8.{digits}f}{100 * own.coverage80:>6.0f}"
         row_cells = "".join(f"{cell:>10}" for cell in (f"{_main(own):.{digits}f}", *cells))
@@ -200,11 +226,11 @@ def _block(table: Table, name: str, others: Sequence[str]) -> Iterator[str]:
         yield "        * on other pairs than the forecast's"
 
 
-def _windows(tables: dict[int, Table]) -> Iterator[str]:
+def _windows(tables: dict[int, Table], against: str = BAR) -> Iterator[str]:
     """Skill over all leads in each window: is it getting better or worse?"""
     yield "Skill over all leads:" + "".join(f"{f'{days} days':>10}" for days in tables)
     for name in tables[max(tables)].variables():
-        cells = (table.skill(name) for table in tables.values())
+        cells = (table.skill(name, against) for table in tables.values())
         yield f"  {name:<19}" + "".join(f"{'-' if s is None else f'{100 * s:.0f} %':>10}" for s in cells)
 
 
@@ -224,12 +250,12 @@ def _fallback(table: Table) -> Iterator[str]:
 
 def _scores(table: Table) -> Iterator[Score]:
     for (name, lead), by_source in table.sums.items():
-        for source, row in by_source.items():
+        for row in by_source.values():
             if name.startswith(EVENT):
-                yield Score(name, "1", lead, source, row.n, _number(row.bias), brier=_number(row.crps))
+                yield Score(name, "1", lead, row.source, row.n, _number(row.bias), brier=_number(row.crps))
             else:
                 numbers = (_number(x) for x in (row.bias, row.rmse, row.mae, row.crps, row.coverage80))
-                yield Score(name, VARIABLES[name].unit, lead, source, row.n, *numbers)
+                yield Score(name, VARIABLES[name].unit, lead, row.source, row.n, *numbers)
 
 
 def _main(row: ScoreRow) -> float:

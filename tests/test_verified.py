@@ -105,6 +105,26 @@ def test_any_source_that_was_scored_stands_beside_the_forecast(agent: Path) -> N
     assert "guidance" in output and "1.000*" in output and "* on other pairs" in output
 
 
+def test_hours_and_days_stand_apart_from_nowcasts_and_are_held_against_guidance(agent: Path) -> None:
+    today = format_time(SystemClock().now())[:10]
+    with Store.open("store.sqlite") as store:
+        for kind, name, lead in (("hourly", "temperature", 3600), ("daily", "temperature_max", 172_800)):
+            for source, sum_sq in (("forecast", 9.0), ("guidance", 36.0), ("persistence", 49.0)):
+                row = ScoreRow("roof", today, f"{kind}:{source}", name, lead, 4, 0.0, 6.0, sum_sq, 3.0, 3)
+                store.add_scores([row])
+        store.commit()
+    before, hours, days = skill().split("Forecasts of ")
+    assert "guidance" not in before
+    assert hours.startswith("hours") and days.startswith("days")
+    for text in (hours, days):
+        [line] = [line.split() for line in text.splitlines() if line.split()[:2] in (["1", "h"], ["48", "h"])]
+        assert [*map(float, line[3:6]), line[6]] == [1.5, 3.5, 3.0, "50"]
+    told = json.loads(skill("--json"))["windows"][0]["scores"]
+    assert {s["source"] for s in told if s["variable"] == "temperature_max"} == {
+        "daily:forecast", "daily:guidance", "daily:persistence",
+    }  # fmt: skip
+
+
 def test_a_picture_is_drawn(agent: Path) -> None:
     skill("--plot", "skill.png", "--days", "90")
     assert Path("skill.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -24,3 +24,8 @@ def bands(origin: int, issued: int, valid: NDArray[np.int64], often: bool) -> ND
     long = SHORT + np.searchsorted(LONG_HOURS, (valid - issued) / 3600.0)
     short = np.minimum(np.searchsorted(SHORT_HOURS, lead_h), SHORT - 1)
     return np.asarray(np.where(often & (valid - origin < SHORT_S), short, long))
+
+
+def hours_ahead(band: int) -> float:
+    """Up to how many hours ahead a short band reaches; a day where it is a long one."""
+    return float((*SHORT_HOURS, 12)[band]) if band < SHORT else 24.0

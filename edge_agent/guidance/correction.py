@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.circle import wrap
-from edge_agent.guidance.bands import BANDS, SHORT
+from edge_agent.guidance.bands import BANDS, SHORT, hours_ahead
 from edge_agent.guidance.predictors import Layout
 from edge_agent.guidance.regression import DAY_S, Columns, Floats, Means, Moments
 
 BIAS_DAYS = (15.0, 60.0, 365.0)
 SHRINK = 3.0  # of many, a station's mean error counts n / (n + 3) beside that of all
-SHRINK_ALONE = 20.0  # the same of a single station, beside no error at all
+SPELL_DAYS = 5.0  # for so long errors are alike
 STATION_MEAN = 1  # which of the mean errors tells how a station differs from all
 LEAST_DAYS = 90  # of pairs, below which a long band trusts no regression
 POOLED_RIDGE = 10.0  # of the ridge, where the stations of a region share a regression
@@ -31,8 +31,8 @@ MANY = 8  # stations that are many
 SHORT_DAYS = 3  # the same of a short band
 MIX_DAYS = 45.0  # half-life of an expert's verified error
 HEDGE = 0.3  # of the weight is given more evenly: by a fifth of the power
-MIX_DOUBT = (5.0, 1.0)  # days of verification before any expert is preferred, in long and in short bands
-VERDICTS_A_DAY = (1.0, 4.0)  # that tell something new
+MIX_DOUBT = (1.0, 5.0)  # days of verification before any expert is preferred: half a day for each hour of the lead
+VERDICTS_A_DAY = (1.0, 4.0)  # that tell something new: one in twice the time that a lead takes
 RATE = 0.05  # of the calibration, in units of the spread, a verdict
 SPREAD_RIDGE = 20.0  # days
 PAIRS_BEFORE_SPREAD = 10.0  # with so many pairs, the ordinary spread still has half the say
@@ -191,8 +191,7 @@ class Correction:
         made = np.full((len(station), self._loss.shape[1]), np.nan)
         made[:, 0] = 0.0
         for i, means in enumerate(self._bias, 1):
-            shrink = SHRINK if self._stations > 1 else SHRINK_ALONE
-            made[:, i] = means.of(station, b, shrink, towards_all=self._stations > 1)
+            made[:, i] = means.of(station, b, SHRINK) if self._stations > 1 else means.beyond_chance(b, SPELL_DAYS)
         departure = self._departure(b, station)
         for i, regressor in enumerate(self._regressors(b)):
             columns, constant, beta = self._coefficients(b, i, regressor)
@@ -204,7 +203,7 @@ class Correction:
         """By how much a station's mean error differs from that of all, [N]: regressions are of what is left."""
         if self._stations == 1:
             return np.zeros(len(station))
-        own = self._bias[STATION_MEAN].of(station, b, SHRINK, towards_all=True)
+        own = self._bias[STATION_MEAN].of(station, b, SHRINK)
         return own - self._bias[STATION_MEAN].of_all(b)
 
     def _coefficients(self, b: int, i: int, regressor: Regressor) -> tuple[Columns, float, Floats]:
@@ -231,14 +230,13 @@ class Correction:
         """Of each expert, [K]: with n days of verified errors, exp(-n / 2 log(MSE)), as the likelihood of normal
         errors weighs models (Raftery et al. 2005, Mon. Wea. Rev. 133, 1155-1174, with one spread an expert)."""
         plain = 1 + len(BIAS_DAYS)
-        used = plain + len(self._regressors(b))
+        used = plain + len(self._regressors(b)) if self._trusts(b) else plain
         weights = np.zeros(self._loss.shape[1])
-        if not self._trusts(b):
-            weights[:plain] = 1.0 / plain
-            return weights
         days = min(self._days[b], self._weighed[b], MIX_DAYS / np.log(2.0))
-        verified = max(days - MIX_DOUBT[b < SHORT], 0.0) * VERDICTS_A_DAY[b < SHORT]
-        mse = np.maximum(self._loss[b, :used] / self._weighed[b], 1e-12)
+        hours = hours_ahead(b)
+        doubt, news = np.clip(hours / 2, *MIX_DOUBT), np.clip(12 / hours, *VERDICTS_A_DAY)
+        verified = max(days - doubt, 0.0) * news
+        mse = np.maximum(self._loss[b, :used] / max(self._weighed[b], 1.0), 1e-12)
         worse = verified * np.log(mse / mse.min())
         for share, sharpness in ((1.0 - HEDGE, 0.5), (HEDGE, 0.1)):
             part = np.exp(-sharpness * worse)

@@ -6,7 +6,7 @@ past days (Schaake shuffle), never from the hours' marginals alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -51,7 +51,7 @@ def outlook(forecast: Forecast, history: NDArray[np.float32], timezone: str) -> 
     """
     found = []
     for day, start, end in _days(forecast.origin, ZoneInfo(timezone)):
-        hours = np.arange(-(-(start + 1) // HOUR_S) * HOUR_S, end + 1, HOUR_S, dtype=np.int64)
+        hours = hours_of(start, end)
         values = {}
         for name, (variable, of) in OF_DAY.items():
             members = _members(forecast, history, variable, hours)
@@ -60,6 +60,44 @@ def outlook(forecast: Forecast, history: NDArray[np.float32], timezone: str) -> 
                 values[name] = float(each.mean()), np.quantile(each, forecast.levels_q, method="weibull")
         if values:
             found.append(DayOutlook(day, start, end, values))
+    return found
+
+
+def hours_of(start: int, end: int) -> Times:
+    """The full hours of a day, its last second among them, [H]."""
+    return np.arange(-(-(start + 1) // HOUR_S) * HOUR_S, end + 1, HOUR_S, dtype=np.int64)
+
+
+def plain(raw: Forecast, history: NDArray[np.float32], days: Sequence[DayOutlook]) -> dict[str, list[dict[str, float]]]:
+    """What the days are held against: source -> by day, name -> value, where it can be told. `guidance`: of the hours
+    as it has them, and what was read up to the origin; `persistence`: as the newest day that was read at these hours;
+    `climatology`: the mean of all such days in the past.
+
+    Args:
+        raw: guidance as it came, at the leads of the hourly forecast that the days are of.
+        history: [2880, 8] up to its origin.
+    """
+    found: dict[str, list[dict[str, float]]] = {"guidance": [], "persistence": [], "climatology": []}
+    for day in days:
+        hours = hours_of(day.start, day.end)
+        told: dict[str, dict[str, float]] = {source: {} for source in found}
+        for name in day.values:
+            variable, of = OF_DAY[name]
+            said = _read(history, raw.origin, variable, hours)
+            ahead = hours > raw.origin
+            own = raw.variables[variable].mean
+            if own is not None:
+                said[ahead] = own[(hours[ahead] - raw.origin) // HOUR_S - 1]
+            back = max(-(-(int(hours[-1]) - raw.origin) // DAY_S), 1)
+            past = np.array(
+                [of.reduce(_read(history, raw.origin, variable, hours - DAY_S * k)) for k in range(back, PAST_DAYS + 1)]
+            )
+            whole = past[~np.isnan(past)]
+            told["guidance"][name] = float(of.reduce(said))
+            told["persistence"][name] = float(whole[0]) if len(whole) else np.nan
+            told["climatology"][name] = float(whole.mean()) if len(whole) else np.nan
+        for source, values in told.items():
+            found[source].append(values)
     return found
 
 
@@ -115,5 +153,6 @@ def _read(history: NDArray[np.float32], origin: int, variable: str, hours: Times
     column = history[:, GRID_VARIABLES.index(variable)].astype(np.float64)
     at = HISTORY_STEPS - 1 - (origin - hours) // STEP_S
     steps = range(4) if variable == "rain" else range(1)
-    parts = [np.where(at - k >= 0, column[np.maximum(at - k, 0)], np.nan) for k in steps]
+    inside = (at < HISTORY_STEPS) & (at >= len(steps) - 1)
+    parts = [np.where(inside, column[np.where(inside, at - k, 0)], np.nan) for k in steps]
     return np.asarray(np.sum(parts, axis=0)) if len(hours) else np.empty(0)

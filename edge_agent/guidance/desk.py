@@ -10,6 +10,7 @@ import io
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ HOUR_S = 3600
 STEPS = 7 * 24
 STALE_S = 12 * HOUR_S  # since a run became usable: after that a newer one should be there
 MOST_MEMORY = 64_000_000  # bytes of the file
+MOST_WORDS = 100  # characters of a source, as receivers know it
 CORRECTED = (*GRID_VARIABLES, "dew_point", "pressure_msl", "uv_index")
 
 
@@ -70,8 +72,8 @@ class Desk:
 
     def forecast(
         self, histories: Mapping[str, NDArray[np.float32]], nowcasts: Mapping[str, Forecast], origin: int, issued: int
-    ) -> list[Forecast]:
-        """Hourly forecasts of the stations that have guidance, at a full hour.
+    ) -> list[tuple[Forecast, Forecast]]:
+        """Hourly forecasts of the stations that have guidance, at a full hour, each with the guidance as it came.
 
         Args:
             histories: station -> [2880, 8] up to `origin`.
@@ -111,16 +113,17 @@ class Desk:
 
     def _one(
         self, station: str, found: Mapping[str, Corrected], nowcast: Forecast | None, origin: int, issued: int
-    ) -> Forecast:
+    ) -> tuple[Forecast, Forecast]:
         guidance = self._source[station]
         last = max(int(corrected.valid[-1]) for corrected in found.values())
         steps = int(np.clip((last - origin) // HOUR_S, 1, STEPS))
         age = origin - guidance.run.issued
         level = Level.FULL if age <= STALE_S else Level.BACKGROUND_STALE
         why = "" if level is Level.FULL else f"{guidance.source}: its newest run is {age // HOUR_S} h old"
-        variables = {}
+        variables, raw = {}, {}
         for name, corrected in found.items():
-            mean, quantiles = self._hourly(name, corrected, origin, steps)
+            mean, quantiles, said = self._hourly(name, corrected, origin, steps)
+            raw[name] = VariableForecast(name, level, said, None, max(age, 0))
             own = None if nowcast is None else nowcast.variables.get(name)
             if own is not None and nowcast is not None:
                 self._blend(station, name, mean, quantiles, own, nowcast)
@@ -128,18 +131,22 @@ class Desk:
                 variables[name] = VariableForecast(name, level, mean, quantiles.T, max(age, 0), why)
         _consistent(variables)
         leads = tuple(HOUR_S * (i + 1) for i in range(steps))
-        source = f"{guidance.source} corrected here"
-        return Forecast(station, origin, issued, leads, QUANTILES, level, source, "", variables, {}, why)
+        licence = f" ({guidance.licence})" if guidance.licence else ""
+        source = f"{guidance.source} corrected here{licence}"[:MOST_WORDS]
+        made = Forecast(station, origin, issued, leads, QUANTILES, level, source, "", variables, {}, why)
+        return made, replace(made, source=guidance.source, variables=raw)
 
-    def _hourly(self, name: str, corrected: Corrected, origin: int, steps: int) -> tuple[Floats, Floats]:
-        """Mean [L] and quantiles [L, Q] at full hours; a sum only where it is an hour's."""
-        mean, quantiles = np.full(steps, np.nan), np.full((steps, len(QUANTILES)), np.nan)
+    def _hourly(self, name: str, corrected: Corrected, origin: int, steps: int) -> tuple[Floats, Floats, Floats]:
+        """Mean [L], quantiles [L, Q] and raw guidance [L] at full hours; a sum only where it is an hour's."""
+        mean, raw, quantiles = np.full(steps, np.nan), np.full(steps, np.nan), np.full((steps, len(QUANTILES)), np.nan)
         at = (corrected.valid - origin) // HOUR_S - 1
         good = ((corrected.valid - origin) % HOUR_S == 0) & (at < steps)
         if VARIABLES[name].kind in (Kind.SUM, Kind.MAXIMUM):
             good &= corrected.length == HOUR_S
-        mean[at[good]], quantiles[at[good]] = corrected.mean[good], corrected.quantiles[good]
-        return mean, quantiles
+        mean[at[good]], quantiles[at[good]], raw[at[good]] = (
+            corrected.mean[good], corrected.quantiles[good], corrected.raw[good],
+        )  # fmt: skip
+        return mean, quantiles, raw
 
     def _blend(
         self, station: str, name: str, mean: Floats, quantiles: Floats, own: VariableForecast, nowcast: Forecast

@@ -28,7 +28,7 @@ MOST_WAIT_S = 86_400.0
 FIRST_WAIT_S, LAST_WAIT_S = 30.0, 3600.0
 DAY_S = 86_400
 REFUSED_S = 6 * 3600.0  # until a request that was called wrong is tried again
-LIMITS_S = {"minutely": 60.0, "hourly": 3600.0}  # Open-Meteo's 429 says which of its limits is spent
+LIMITS_S = {"concurrent": 60.0, "minutely": 60.0, "hourly": 3600.0}  # as Open-Meteo's 429 names them
 
 
 def get(url: str, *, http: bool = False, timeout_s: float = TIMEOUT_S, most: int = MOST_BYTES) -> bytes:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_agent.clock import Clock
 from edge_agent.config import Config, Guidance, read_secret
 from edge_agent.forecast import Forecast
-from edge_agent.guidance.daily import DayOutlook, outlook
+from edge_agent.guidance.daily import outlook
 from edge_agent.guidance.desk import HOUR_S, Desk
 from edge_agent.guidance.fetch import Asking, get
 from edge_agent.guidance.sources import Guidance as Answer
@@ -27,6 +27,8 @@ from edge_agent.guidance.sources import Source
 from edge_agent.guidance.sources.background import Background
 from edge_agent.guidance.sources.open_meteo import OpenMeteo
 from edge_agent.guidance.sources.openweathermap import OpenWeatherMap
+from edge_agent.guidance.waiting import Ahead, rows_of
+from edge_agent.store.waiting import Key
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class Histories(Protocol):
     """What is needed of the store."""
 
     def history(self, stations: list[str], origin: int) -> NDArray[np.float32]: ...
+    def wait(self, rows: list[tuple[Key, bytes]]) -> None: ...
 
 
 def sources_of(config: Guidance) -> list[Source]:
@@ -115,11 +118,9 @@ class Guided:
             self._told = trouble
             log.warning("guidance: %s", trouble or "all is well again")
 
-    def forecasts(
-        self, store: Histories, nowcasts: Mapping[str, Forecast], origin: int, now: int
-    ) -> list[tuple[Forecast, list[DayOutlook], str]]:
-        """Hourly forecasts of the stations that have guidance, with their civil days and time zone; none at other times
-        than full hours."""
+    def forecasts(self, store: Histories, nowcasts: Mapping[str, Forecast], origin: int, now: int) -> list[Ahead]:
+        """Hourly forecasts of the stations that have guidance, with their civil days; none at other times than full
+        hours. What will be scored of them is handed to the store."""
         if self._desk is None:
             return []
         while True:
@@ -137,6 +138,11 @@ class Guided:
             self._kept_at = self._clock.monotonic()
             self._desk.keep()
         zones = {station.id: station.timezone for station in self._stations}
-        return [
-            (one, outlook(one, grids[ids.index(one.station)], zones[one.station]), zones[one.station]) for one in found
-        ]
+        made, rows = [], []
+        for forecast, raw in found:
+            grid, zone = grids[ids.index(forecast.station)], zones[forecast.station]
+            made.append(Ahead(forecast, raw, outlook(forecast, grid, zone), zone))
+            rows += rows_of(made[-1], grid)
+        if rows:
+            store.wait(rows)
+        return made

@@ -15,7 +15,11 @@ HOUR_S, DAY_S = 3600, 86_400
 SPREADS = ("spread", "sd", "std", "stdev")  # predictors that are no forecasts themselves
 SEASON = ("guidance", "season_sin", "season_cos")
 LEAN = (*SEASON, "hour_sin", "hour_cos", "newest_error", "lead_error", "day_before", "newest", "lead_error_mean")
-RECENT = ("error_change", "error_6h", "error_24h", "guidance_change", "hour_sin2", "hour_cos2")
+VERIFIED = (*SEASON, "hour_sin", "hour_cos", "lead_error", "lead_error_mean")
+RECENT = (
+    "error_change", "error_6h", "error_24h", "reading_change", "guidance_change", "guidance_slope", "hour_sin2",
+    "hour_cos2",
+)  # fmt: skip
 ENSEMBLE = ("members_mean", "members_spread")
 PLACE = ("latitude", "longitude", "elevation")
 MOST_COLUMNS = 80
@@ -60,7 +64,7 @@ class Layout:
 
     def columns(self, which: str, *, short: bool) -> NDArray[np.int64]:
         """Where the predictors of a regression stand. `which`: "season", "lean", "own" or "rich"."""
-        wanted: list[str] = list(SEASON if which == "season" else LEAN)
+        wanted: list[str] = list({"season": SEASON, "own": VERIFIED}.get(which, LEAN))
         if which != "season" and self.pooled:
             wanted += PLACE
         if which != "season" and short:

@@ -86,12 +86,13 @@ class Means:
         self.half_life_s = half_life_s
         self._sum = np.zeros((stations, bands))
         self._n = np.zeros((stations, bands))
+        self._square = np.zeros(bands)
         self._days = np.zeros(bands)
         self._at = np.zeros(bands)
 
     def arrays(self) -> tuple[NDArray[np.float64], ...]:
         """As of `Moments`."""
-        return self._sum, self._n, self._days, self._at
+        return self._sum, self._n, self._square, self._days, self._at
 
     def learn(self, station: Columns, band: int, error: Floats, at: float) -> None:
         """Take errors [N] that were verified at `at`."""
@@ -101,15 +102,27 @@ class Means:
         for sums, added in ((self._sum, error), (self._n, np.ones(len(error)))):
             sums[:, band] *= keep
             np.add.at(sums[:, band], station, added)
+        self._square[band] = keep * self._square[band] + (error**2).sum()
 
-    def of(self, station: Columns, band: int, shrink: float, towards_all: bool) -> Floats:
-        """The means [N], drawn to the mean of all stations, or else to 0: with so many days as `shrink`, they have half
-        the say."""
+    def of(self, station: Columns, band: int, shrink: float) -> Floats:
+        """The means [N], drawn to the mean of all stations: with so many days as `shrink`, they have half the say."""
         n, total = self._n[:, band], self._sum[:, band]
-        prior = self.of_all(band) if towards_all else 0.0
         most = n.max(initial=0.0)
         worth = shrink * max(most / self._days[band], 1.0) if most else 1.0  # pairs of one day say much the same
-        return np.asarray(((total + worth * prior) / (n + worth))[station])
+        return np.asarray(((total + worth * self.of_all(band)) / (n + worth))[station])
+
+    def beyond_chance(self, band: int, spell_days: float) -> float:
+        """The mean m over all stations, less what chance makes of it: m (1 - v / ((N - 1) m^2)), not past 0. v: the
+        errors' variance; N: days / `spell_days`, as the errors of one spell of weather are alike.
+
+        Source: the positive-part estimator of James and Stein (1961), Proc. 4th Berkeley Symp. 1, 361-379, in the form
+        of empirical Bayes (Efron and Morris 1973, J. Am. Stat. Assoc. 68, 117-130).
+        """
+        mean, free = self.of_all(band), self._days[band] / spell_days - 1.0
+        if not mean or free <= 0:
+            return 0.0
+        variance = max(self._square[band] / self._n[:, band].sum() - mean**2, 0.0)
+        return float(mean * max(1.0 - variance / (free * mean**2), 0.0))
 
     def of_all(self, band: int) -> float:
         """The mean over all stations; 0 before the first error."""

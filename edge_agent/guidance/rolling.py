@@ -271,33 +271,38 @@ class Rolling:
         columns = {column: run.at(column, valid) for column in (*layout.own, *layout.spreads, *layout.others)}
         found = {"guidance": raw} | columns | clocks(valid, station.longitude) | members(layout, raw, columns)
         place = {"latitude": station.latitude, "longitude": station.longitude, "elevation": station.elevation_m}
-        said = float(run.at(name, np.array([origin]))[0])
+        begin = np.array([max(origin, int(run.valid[0]))])
+        around = [run.at(name, np.clip(valid + step, run.valid[0], run.valid[-1])) for step in (-HOUR_S, HOUR_S)]
         scalars = place | _recent_errors(recent, origin)
         newest = scalars.pop("newest_value")
         found |= {column: np.full(n, value) for column, value in scalars.items()}
         found["newest"] = newest - raw
         found["day_before"] = _day_before(recent, origin, valid) - raw
         found["lead_error"], found["lead_error_mean"] = recent.verified[band], recent.mean[band]
-        found["guidance_change"] = raw - said
+        found["guidance_change"] = raw - run.at(name, begin)
+        found["guidance_slope"] = around[1] - around[0]
         if VARIABLES[name].kind is Kind.DIRECTION:
-            for column in ("newest", "day_before", "guidance_change"):
+            for column in ("newest", "day_before", "reading_change", "guidance_change", "guidance_slope"):
                 found[column] = wrap(found[column])
         return found
 
 
 def _recent_errors(recent: Recent, origin: int) -> dict[str, float]:
-    """Newest reading and error, the error's change in an hour, its means over 6 and 24 h; NaN where nothing was."""
-    names = ("newest_value", "newest_error", *RECENT[:3])
+    """Newest reading and error, the error's change in an hour, its means over 6 and 24 h, the reading's change in an
+    hour; NaN where nothing was."""
+    names = ("newest_value", "newest_error", *RECENT[:4])
     if not recent.times or recent.times[-1] < origin - LATEST_S:
         return dict.fromkeys(names, np.nan)
-    times, errors = np.array(recent.times), np.array(recent.errors)
+    times, values, errors = np.array(recent.times), np.array(recent.values), np.array(recent.errors)
+    an_hour = times <= times[-1] - HOUR_S
     there = ~np.isnan(errors)
     newest = errors[there][-1] if there.any() else np.nan
-    before = errors[there & (times <= times[-1] - HOUR_S)]
+    before = errors[there & an_hour]
     means = [errors[there & (times > origin - hours * HOUR_S)] for hours in (6, 24)]
     mean = [float(part.mean()) if len(part) else newest for part in means]
     change = newest - before[-1] if len(before) else np.nan
-    return dict(zip(names, (recent.values[-1], newest, change, *mean), strict=True))
+    moved = values[-1] - values[an_hour][-1] if an_hour.any() else np.nan
+    return dict(zip(names, (values[-1], newest, change, *mean, moved), strict=True))
 
 
 def _day_before(recent: Recent, origin: int, valid: Times) -> Floats:

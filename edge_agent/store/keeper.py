@@ -30,6 +30,7 @@ from edge_agent.store.revisions import Recorded
 from edge_agent.store.rows import only
 from edge_agent.store.salvage import Salvaged
 from edge_agent.store.store import Store
+from edge_agent.store.waiting import Key
 from edge_agent.verification import ScoreRow
 
 MOST_SETTLED = 200_000  # rows of the file settled while it cannot be written; then no more of it are sent
@@ -277,6 +278,19 @@ class Keeper:
         """As `Store.scores`, of what is on the disk."""
         nothing: list[ScoreRow] = []
         return self._refuge.look(lambda store: store.scores(station, since_day), nothing)
+
+    def wait(self, rows: Sequence[tuple[Key, bytes]]) -> None:
+        """As `Waiting.put`; nothing while the disk fails."""
+        self._refuge.on_disk(lambda store: store.waiting.put(rows), None)
+
+    def due(self, until: int, limit: int) -> list[tuple[Key, bytes]]:
+        """As `Waiting.due`, of what is on the disk."""
+        nothing: list[tuple[Key, bytes]] = []
+        return self._refuge.look(lambda store: store.waiting.due(until, limit), nothing)
+
+    def settle(self, keys: Sequence[Key], scores: Sequence[ScoreRow]) -> None:
+        """As `Waiting.settle`; nothing while the disk fails."""
+        self._refuge.on_disk(lambda store: store.waiting.settle(keys, scores), None)
 
     def learned(self, station: str) -> bytes | None:
         """As `Store.learned`, of what is on the disk."""

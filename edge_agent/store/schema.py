@@ -149,6 +149,14 @@ def learned(db: Database) -> None:
     db.execute("CREATE TABLE learned (station TEXT PRIMARY KEY, body BLOB NOT NULL)")
 
 
+def waiting(db: Database) -> None:
+    """Forecasts of hours and days that wait for what comes, packed: see `edge_agent.guidance.waiting`."""
+    db.execute(
+        "CREATE TABLE waiting (due INTEGER NOT NULL, station TEXT NOT NULL, origin INTEGER NOT NULL,"
+        " kind TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (due, station, origin, kind)) WITHOUT ROWID"
+    )
+
+
 # In order; new ones at the end.
 _MIGRATIONS = (
     observations,
@@ -163,6 +171,7 @@ _MIGRATIONS = (
     outbox_order,
     times_of_arrival,
     learned,
+    waiting,
 )
 for _migration in _MIGRATIONS:
     SCHEMA()(_migration)

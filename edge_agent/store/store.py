@@ -28,6 +28,7 @@ from edge_agent.store.revisions import Recorded, Revisions
 from edge_agent.store.state import GridDays, Newest, RainTotals
 from edge_agent.store.tables import Tables
 from edge_agent.store.verifying import Verifying
+from edge_agent.store.waiting import Waiting
 from edge_agent.verification import ScoreRow
 
 _AS_OF = "committed-at"
@@ -35,7 +36,7 @@ _AS_OF = "committed-at"
 
 class Store:
     """Observations, grid, forecasts, scores and outbox of all stations. Every method raises StoreError where the file
-    cannot be read or written. Only for the thread that opened it. `tables`: for moving rows between two."""
+    cannot be read or written. Only for the thread that opened it. `tables`: to move rows; `waiting`: to be scored."""
 
     def __init__(
         self, connection: Connection, *, keep_days: int, outbox_bytes: int, outbox_policy: Policy = "drop_oldest"
@@ -46,8 +47,8 @@ class Store:
         self._grid = GridDays(connection, self._observations, self._open)
         self._newest = Newest(connection, self._observations, self._open)
         self._rain = RainTotals(connection)
-        self._forecasts = Forecasts(connection)
-        self._learned = Learned(connection)
+        self._forecasts, self._learned = Forecasts(connection), Learned(connection)
+        self.waiting = Waiting(connection, self._forecasts)
         self._outbox = Outbox(connection, outbox_bytes, outbox_policy)
         self._revisions = Revisions(connection, self._observations, self._open, self._grid, self._newest)
         self.tables = Tables(

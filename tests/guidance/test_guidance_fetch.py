@@ -108,7 +108,8 @@ def test_the_query_with_its_key_is_never_told(server):
 
 
 @pytest.mark.parametrize(
-    ("word", "least", "most"), [("Minutely", 60, 60), ("Hourly", 3600, 3600), ("Daily", 60, DAY_S + 60)]
+    ("word", "least", "most"),
+    [("Concurrent", 60, 60), ("Minutely", 60, 60), ("Hourly", 3600, 3600), ("Daily", 60, DAY_S + 60)],
 )
 def test_a_spent_limit_says_how_long_it_lasts(server, word, least, most):
     server.status = 429

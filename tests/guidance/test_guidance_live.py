@@ -14,13 +14,14 @@ from edge_agent.config import load
 from edge_agent.errors import NetworkError
 from edge_agent.forecast import Forecast, Level
 from edge_agent.grid import GRID_VARIABLES
-from edge_agent.guidance.daily import DayOutlook
 from edge_agent.guidance.desk import HOUR_S, STALE_S, Desk
 from edge_agent.guidance.live import Guided
 from edge_agent.guidance.sources import Guidance, Source
 from edge_agent.guidance.sources.background import Background
+from edge_agent.guidance.waiting import Ahead
 from edge_agent.publish.payloads import forecast_payload, to_json
 from edge_agent.publish.schemas import validate
+from edge_agent.store.waiting import Key
 from tests.agents import HOME, until, write_config
 from tests.guidance.test_guidance_sources import background
 
@@ -62,7 +63,7 @@ def forecasts(desk: Desk, hours: int, first: int = ORIGIN) -> list[Forecast]:
     for origin in range(first, first + hours * HOUR_S, HOUR_S):
         if (origin - first) % (6 * HOUR_S) == 0:
             desk.take("home", guidance(origin))
-        made += desk.forecast({"home": grid(origin)}, {}, origin, origin + 6)
+        made += [forecast for forecast, _ in desk.forecast({"home": grid(origin)}, {}, origin, origin + 6)]
     return made
 
 
@@ -90,9 +91,9 @@ def test_a_dew_point_is_never_above_the_temperature(config, tmp_path):
 def test_guidance_that_nothing_replaced_is_called_stale_and_then_ends(config, tmp_path):
     desk = Desk(config.stations, tmp_path / "memory")
     desk.take("home", guidance(ORIGIN, hours=30))
-    [fresh] = desk.forecast({"home": grid(ORIGIN)}, {}, ORIGIN, ORIGIN)
+    [(fresh, _)] = desk.forecast({"home": grid(ORIGIN)}, {}, ORIGIN, ORIGIN)
     later = ORIGIN + STALE_S + HOUR_S
-    [stale] = desk.forecast({"home": grid(later)}, {}, later, later)
+    [(stale, _)] = desk.forecast({"home": grid(later)}, {}, later, later)
     assert (fresh.level, stale.level) == (Level.FULL, Level.BACKGROUND_STALE)
     assert "13 h old" in stale.why
     assert len(stale.leads_s) == 30 - 13
@@ -111,7 +112,7 @@ def test_what_was_learned_outlives_a_restart(config, tmp_path):
     wrong = []
     for one in (again, anew):
         one.take("home", guidance(origin))
-        [forecast] = one.forecast({"home": grid(origin)}, {}, origin, origin)
+        [(forecast, _)] = one.forecast({"home": grid(origin)}, {}, origin, origin)
         own = forecast.variables["temperature"].mean
         assert own is not None
         wrong.append(np.abs(own[:6] - truth(origin + HOUR_S * np.arange(1, 7))).mean())
@@ -129,6 +130,9 @@ class Histories:
     def history(self, stations: list[str], origin: int) -> np.ndarray:
         return np.stack([grid(origin) for _ in stations])
 
+    def wait(self, rows: list[tuple[Key, bytes]]) -> None:
+        assert {key[1] for key, _ in rows} == {"home"}
+
 
 def test_the_thread_asks_and_the_loop_gets_hourly_forecasts(config):
     clock, stop = ManualClock(ORIGIN + 6), threading.Event()
@@ -138,22 +142,22 @@ def test_the_thread_asks_and_the_loop_gets_hourly_forecasts(config):
         asked.append(url)
         valid = [format_time(ORIGIN + HOUR_S * k) for k in range(1, 25)]
         values = {"temperature": {"unit": "degC", "values": [1.0] * 24}}
-        return background(issued=format_time(ORIGIN), valid_time=valid, variables=values)
+        return background(issued=format_time(ORIGIN), valid_time=valid, variables=values, licence="Ours, CC BY 4.0")
 
     sources: list[Source] = [Background("https://weather.example")]
     guided = Guided(config, clock, stop, sources, fetch)
     guided.start()
-    made: list[tuple[Forecast, list[DayOutlook], str]] = []
+    made: list[Ahead] = []
     try:
         until(lambda: made.extend(guided.forecasts(Histories(), {}, ORIGIN, ORIGIN + 6)) or made, "a forecast")
         assert guided.forecasts(Histories(), {}, ORIGIN + 900, ORIGIN + 906) == []
     finally:
         stop.set()
-    forecast, days, timezone = made[0]
-    assert timezone == "UTC" and [day.start % 86_400 for day in days] == [0] * len(days)
+    forecast, days = made[0].forecast, made[0].days
+    assert made[0].timezone == "UTC" and [day.start % 86_400 for day in days] == [0] * len(days)
     assert forecast.station == HOME["id"]
     assert forecast.leads_s == tuple(HOUR_S * k for k in range(1, 25))
-    assert forecast.source.startswith("background")
+    assert forecast.source.startswith("background corrected here") and forecast.source.endswith("(Ours, CC BY 4.0)")
     assert len(asked) == 1
 
 

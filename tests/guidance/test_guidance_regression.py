@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,8 @@ from hypothesis import strategies as st
 
 from edge_agent.forecast.blend import Blend
 from edge_agent.guidance.bands import BANDS, SHORT, bands
+from edge_agent.guidance.correction import Correction
+from edge_agent.guidance.predictors import Layout
 from edge_agent.guidance.regression import DAY_S, Means, Moments
 
 LEVELS = (0.05, 0.1, 0.5, 0.9, 0.95)
@@ -43,14 +47,40 @@ def test_a_predictor_that_is_unknown_or_never_changes_does_no_harm():
     assert constant + moments.filled(0, x[:1])[0] @ beta == pytest.approx(0.5)
 
 
-@settings(max_examples=50)
-@given(st.lists(st.floats(-30, 30), min_size=1, max_size=40), st.floats(0.5, 20))
-def test_a_mean_error_lies_between_nothing_and_what_was_seen(errors, shrink):
-    means = Means(1, 1, 30 * DAY_S)
+def means_of(errors: Sequence[float]) -> Means:
+    means = Means(1, 1, 365 * DAY_S)
     for day, error in enumerate(errors, 1):
         means.learn(np.zeros(1, np.int64), 0, np.array([error]), day * DAY_S)
-    found = float(means.of(np.zeros(1, np.int64), 0, shrink, False)[0])
+    return means
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-30, 30), min_size=1, max_size=40), st.floats(1, 10))
+def test_a_mean_error_lies_between_nothing_and_what_was_seen(errors, spell):
+    found = means_of(errors).beyond_chance(0, spell)
     assert min(0.0, *errors) - 1e-9 <= found <= max(0.0, *errors) + 1e-9
+
+
+def test_a_steady_error_is_taken_whole_and_one_that_comes_and_goes_not_at_all():
+    steady, restless = means_of([2.0] * 30), means_of([2.0, -1.5] * 15)
+    assert steady.beyond_chance(0, 5.0) == pytest.approx(2.0)
+    assert restless.beyond_chance(0, 5.0) == 0.0
+
+
+@pytest.mark.parametrize("error", [-1.5, 1.5])
+def test_a_steady_error_is_gone_after_a_month_without_any_regression(error):
+    """Leads of a day and more: regressions have no say yet."""
+    rng = np.random.default_rng(4)
+    layout = Layout.of("temperature", ("temperature",), False)
+    correction = Correction(1, layout, LEVELS)
+    one, band = np.zeros(1, np.int64), np.full(1, SHORT + 5)
+    left = []
+    for day in range(1, 90):
+        issued = correction.issue(one, band, np.zeros(1), np.zeros((1, layout.width)), np.zeros((1, layout.widths)))
+        left.append(float(issued.mean[0]) - error)
+        correction.learn(issued, error + rng.normal(0, 1.2, 1), day * DAY_S)
+    assert left[0] == -error
+    assert abs(np.mean(left[30:])) < 0.2 * abs(error)
 
 
 def test_the_better_of_two_forecasts_gets_the_weight():
