@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,6 +34,16 @@ def keep_inputs(option: str, out: Path | None, *inputs: Path | None) -> None:
     """
     if out is not None and out.exists() and any(path and path.exists() and out.samefile(path) for path in inputs):
         raise ConfigError(f"{option} {out}: this command reads that file: name another one")
+
+
+@contextmanager
+def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar where somebody watches: on a terminal, on standard error. Told how many more are done."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update
 
 
 class Group(click.Group):

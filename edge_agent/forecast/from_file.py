@@ -17,6 +17,7 @@ from edge_agent.console import keep_inputs
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast.fan import fans_of
 from edge_agent.forecast.nowcast import Nowcaster
+from edge_agent.grid import STEP_S
 from edge_agent.history import History, read_history
 from edge_agent.inference.opening import open_session
 
@@ -32,6 +33,7 @@ def nowcast_command(
     bundle: Path | None,
     format_: str,
     plot: Path | None,
+    adapt: bool,
 ) -> None:
     """`edge-agent nowcast`: one forecast, printed. Raises StationcastError."""
     keep_inputs("--plot", plot, history, bundle)
@@ -44,11 +46,19 @@ def nowcast_command(
     past = read_history(history, elevation_m=station.elevation_m)
     tell(past.warnings)
     at = given_time("--origin", origin)
-    at = past.last if at is None else at
+    if at is None:
+        at = past.last // STEP_S * STEP_S if adapt else past.last
     _check_origin(past, at, history)
     x = past.grid_ending(at)
     issued = int(SystemClock().now())
-    [forecast] = nowcaster.forecast([station], x[None], [past.ages(at)], at, issued)
+    if adapt:
+        from edge_agent.adaptation.past import adapted
+
+        if at % STEP_S:
+            raise ConfigError(f"--origin {origin}: what is learned is learned at full quarter hours: give one of these")
+        forecast = nowcaster.issue(adapted(past, station, nowcaster, at), 0, station.id, past.ages(at), at, issued)
+    else:
+        [forecast] = nowcaster.forecast([station], x[None], [past.ages(at)], at, issued)
     if format_ == "json":
         from edge_agent.publish.payloads import forecast_payload, to_json
 

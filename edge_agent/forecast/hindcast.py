@@ -6,9 +6,7 @@ Only readings up to an origin reach its forecast; what came after is looked at f
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from edge_agent.adaptation import cycle
 from edge_agent.adaptation.learner import Learner
 from edge_agent.clock import format_time
 from edge_agent.config import Station
-from edge_agent.console import keep_inputs
+from edge_agent.console import keep_inputs, progress
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import MIN_HISTORY_S, persistence
 from edge_agent.forecast.baselines import BASELINES
@@ -195,7 +193,7 @@ def hindcast_command(
     origins = origins_between(past, every_s, given_time("--start", start), given_time("--end", end))
     learner = Learner(nowcaster.leads_s, nowcaster.levels, nowcaster.events) if adapt else None
     skill, example = Skill(nowcaster, adapted=adapt), Example(origins)
-    with ForecastWriter(out, nowcaster) as writer, _progress(len(origins)) as advance:
+    with ForecastWriter(out, nowcaster) as writer, progress(len(origins), "hindcast") as advance:
         for part in hindcast(past, station, nowcaster, origins, learner=learner):
             skill.add(part)
             example.see(part)
@@ -296,13 +294,3 @@ def _chances(nowcaster: Nowcaster, x: NDArray[np.float32], cycle: bool) -> Float
         series = x[:, :, grid.GRID_VARIABLES.index(event.variable)]
         out[:, :, e] = persistence.event_probability(series, event, cycle=cycle)[:, None]
     return out
-
-
-@contextmanager
-def _progress(origins: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar where somebody watches: on a terminal, on standard error."""
-    if not sys.stderr.isatty():
-        yield lambda n: None
-        return
-    with click.progressbar(length=origins, label="hindcast", file=sys.stderr) as bar:
-        yield bar.update
