@@ -136,6 +136,7 @@ def quantize(run: Path, bits: str, **options: Any) -> None:
     "--precision", type=click.Choice(["int8", "int4", "fp32"]), help="Which model leads; default: INT8, if it is there."
 )
 @click.option("--pairs", is_flag=True, help="Keep every pair in RUN/pairs/: `promote` compares them.")
+@click.option("--adapt", is_flag=True, help="As a station gets it: adapted by its own verdicts over the whole record.")
 @click.option("--html", type=PATH, metavar="FILE", help="One page with tables and plots; keeps the pairs, too.")
 def evaluate(run: Path, data: Path, **options: Any) -> None:
     """RMSE, MAE, CRPS and coverage on the final part of DATA, beside persistence, diurnal-anomaly persistence, ridge

@@ -19,7 +19,7 @@ from edge_agent.adaptation.learner import Learner
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import DataError
 
-VERSION = b"learned1"  # grows whenever arrays, inputs or their meaning change: older bytes are then not used
+VERSION = b"learned2"  # grows whenever arrays, inputs or their meaning change: older bytes are then not used
 MAX_BYTES = 16_000_000  # after decompression
 _DIGEST = 32
 

@@ -24,6 +24,7 @@ from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import LEADS_S, QUANTILES
 from edge_agent.forecast.hindcast import parse_every
 from model_factory.training.data import StationFile, station_files
+from model_factory.verification.adapted import adapted_forecasts
 from model_factory.verification.baselines import TARGETS, TREE_TARGETS, Regressions, cached_regressions
 from model_factory.verification.distributions import station_pairs
 from model_factory.verification.features import LEAD_STEPS, base_forecasts
@@ -49,10 +50,12 @@ class Plan:
     every_s: int
     cache: Path | None
     pairs: bool = False
+    adapt: bool = False
 
     def setting_of(self, network: str) -> str:
         """What a network's rows are called."""
-        return HELD_OUT if network in self.hold_out else self.setting
+        setting = HELD_OUT if network in self.hold_out else self.setting
+        return f"{setting}, adapted" if self.adapt else setting
 
 
 class Model(Protocol):
@@ -82,6 +85,7 @@ def evaluate_command(
     html: Path | None = None,
     pairs: bool = False,
     precision: str | None = None,
+    adapt: bool = False,
 ) -> None:
     """Score RUN's models and write RUN/skill.json; rows of the same setting and network are replaced. With `pairs` or
     `html` the pairs themselves go to RUN/pairs/ and, as a report for people, to `html`.
@@ -99,7 +103,7 @@ def evaluate_command(
     settings = _run_settings(run)
     cache = data / CACHE if baselines else None
     files = chosen_files(data, network)
-    plan = Plan(files, settings[0], settings[1], setting, parse_every(every), cache, pairs or html is not None)
+    plan = Plan(files, *settings, setting, parse_every(every), cache, pairs or html is not None, adapt)
     done = evaluate(models, plan)
     if not done.rows:
         raise DataError(f"nothing to score: {'; '.join(done.left_out) or 'no pairs of forecast and reading'}")
@@ -224,7 +228,8 @@ def _add_station(
         if own is None:
             return "too few readings to train ridge and LightGBM on"
     leading, *others = models
-    mean, quantiles, probability = forecasts(models[leading], one, at)
+    made = adapted_forecasts if plan.adapt else forecasts
+    mean, quantiles, probability = made(models[leading], one, at)
     means = {MODEL: mean}
     before = quantiles if leading == FP32 else None
     if others:

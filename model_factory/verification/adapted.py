@@ -1,0 +1,80 @@
+"""A model's forecasts as a station would get them: moved by what it has learned of its own verdicts.
+
+The learner of the agent runs through the whole record, every quarter hour from its second day on, by the agent's own
+cycle. What it gives at an origin rests on nothing later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.adaptation import cycle
+from edge_agent.adaptation.learner import BY_BUNDLE, Learner
+from edge_agent.bundle.station_task import EVENTS, OUTPUT_VARIABLES
+from edge_agent.errors import DataError
+from edge_agent.forecast import LEADS_S, QUANTILES
+from edge_agent.forecast.nowcast import Batch
+from edge_agent.forecast.persistence import NOW_STEPS
+from edge_agent.grid import GRID_VARIABLES, STEP_S, STEPS_PER_DAY
+from model_factory.verification.pairs import Index, Record, windows
+
+CHUNK = 256
+_COLUMNS = [GRID_VARIABLES.index(name) for name in OUTPUT_VARIABLES]
+
+Rows = NDArray[np.float32]
+Model = Callable[[Rows, Rows, Index], tuple[Rows, Rows, Rows]]  # as `evaluate.Model`
+
+
+def adapted_forecasts(model: Model, one: Record, at: Index) -> tuple[Rows, Rows, Rows]:
+    """Mean [O, 24, 7], quantiles [O, 24, 7, 11] and probability [O, 24, E] from the origins `at`, ascending. A variable
+    without a reading in the hour before an origin has none: NaN.
+
+    Raises:
+        DataError: an origin in the first day, before there is a forecast.
+    """
+    if at[0] < STEPS_PER_DAY:
+        raise DataError(f"{one.network} {one.station}: less than a day of readings before the part that is scored")
+    mean, quantiles, probability = [], [], []
+    for origins, batch in _issued(model, one, int(at[-1])):
+        chosen = np.isin(origins, at)
+        mean.append(batch.mean[chosen].astype(np.float32))
+        quantiles.append(batch.quantiles[chosen].astype(np.float32))
+        probability.append(batch.probability[chosen].astype(np.float32))
+    return np.concatenate(mean), np.concatenate(quantiles), np.concatenate(probability)
+
+
+def _issued(model: Model, one: Record, last: int) -> Iterator[tuple[Index, Batch]]:
+    """Adapted forecasts from each quarter hour up to `last`, in chunks."""
+    learner = Learner(LEADS_S, QUANTILES, EVENTS)
+    start = int(one.steps[0])
+
+    def came(valid: Index) -> NDArray[np.float64]:
+        at = (valid - start) // STEP_S
+        return np.where((at >= 0)[:, None], one.came[np.maximum(at, 0)], np.nan)
+
+    for begin in range(STEPS_PER_DAY, last + 1, CHUNK):
+        origins = np.arange(begin, min(begin + CHUNK, last + 1), dtype=np.int64)
+        x = windows(one, origins)
+        history = np.ascontiguousarray(x.transpose(0, 2, 1))
+        batch = _batch(*model(x, one.site, one.steps[origins]), history)
+        base = cycle.bases(history, LEADS_S)
+        for row, origin in enumerate(one.steps[origins].tolist()):
+            cycle.take(learner, origin, came)
+            cycle.move(learner, origin, history[row], base[row], batch, row)
+        yield origins, batch
+
+
+def _batch(mean: Rows, quantiles: Rows, probability: Rows, history: Rows) -> Batch:
+    """A model's answers, on the rung that the newest readings allow."""
+    read = ~np.isnan(history[:, -NOW_STEPS:][..., _COLUMNS]).all(axis=1)
+    return Batch(
+        mean=np.where(read[:, None], mean, np.nan).astype(np.float64),
+        quantiles=np.where(read[:, None, :, None], quantiles, np.nan).astype(np.float64),
+        probability=probability.astype(np.float64),
+        rung=np.where(read, BY_BUNDLE, 0).astype(np.int8),
+        why=[{} for _ in mean],
+        adapted=np.zeros((len(mean), len(OUTPUT_VARIABLES)), np.bool_),
+    )
