@@ -16,7 +16,6 @@ from edge_agent.adaptation.learner import BY_BUNDLE, Learner
 from edge_agent.bundle.station_task import EVENTS, OUTPUT_VARIABLES
 from edge_agent.errors import DataError
 from edge_agent.forecast import LEADS_S, QUANTILES
-from edge_agent.forecast.nowcast import Batch
 from edge_agent.forecast.persistence import NOW_STEPS
 from edge_agent.grid import GRID_VARIABLES, STEP_S, STEPS_PER_DAY
 from model_factory.verification.pairs import Index, Record, windows
@@ -25,6 +24,7 @@ CHUNK = 256
 _COLUMNS = [GRID_VARIABLES.index(name) for name in OUTPUT_VARIABLES]
 
 Rows = NDArray[np.float32]
+Floats = NDArray[np.float64]
 Model = Callable[[Rows, Rows, Index], tuple[Rows, Rows, Rows]]  # as `evaluate.Model`
 
 
@@ -37,21 +37,21 @@ def adapted_forecasts(model: Model, one: Record, at: Index) -> tuple[Rows, Rows,
     """
     if at[0] < STEPS_PER_DAY:
         raise DataError(f"{one.network} {one.station}: less than a day of readings before the part that is scored")
-    mean, quantiles, probability = [], [], []
-    for origins, batch in _issued(model, one, int(at[-1])):
+    parts: list[list[Rows]] = [[], [], []]
+    for origins, made in _issued(model, one, int(at[-1])):
         chosen = np.isin(origins, at)
-        mean.append(batch.mean[chosen].astype(np.float32))
-        quantiles.append(batch.quantiles[chosen].astype(np.float32))
-        probability.append(batch.probability[chosen].astype(np.float32))
-    return np.concatenate(mean), np.concatenate(quantiles), np.concatenate(probability)
+        for part, values in zip(parts, made, strict=True):
+            part.append(values[chosen].astype(np.float32))
+    mean, quantiles, probability = (np.concatenate(part) for part in parts)
+    return mean, quantiles, probability
 
 
-def _issued(model: Model, one: Record, last: int) -> Iterator[tuple[Index, Batch]]:
-    """Adapted forecasts from each quarter hour up to `last`, in chunks."""
+def _issued(model: Model, one: Record, last: int) -> Iterator[tuple[Index, tuple[Floats, Floats, Floats]]]:
+    """Adapted mean, quantiles and probability from each quarter hour up to `last`, in chunks."""
     learner = Learner(LEADS_S, QUANTILES, EVENTS)
     start = int(one.steps[0])
 
-    def came(valid: Index) -> NDArray[np.float64]:
+    def came(valid: Index) -> Floats:
         at = (valid - start) // STEP_S
         return np.where((at >= 0)[:, None], one.came[np.maximum(at, 0)], np.nan)
 
@@ -59,22 +59,13 @@ def _issued(model: Model, one: Record, last: int) -> Iterator[tuple[Index, Batch
         origins = np.arange(begin, min(begin + CHUNK, last + 1), dtype=np.int64)
         x = windows(one, origins)
         history = np.ascontiguousarray(x.transpose(0, 2, 1))
-        batch = _batch(*model(x, one.site, one.steps[origins]), history)
+        read = ~np.isnan(history[:, -NOW_STEPS:][..., _COLUMNS]).all(axis=1)
+        rung = np.where(read, BY_BUNDLE, 0).astype(np.int8)
+        mean, quantiles, probability = (part.astype(np.float64) for part in model(x, one.site, one.steps[origins]))
+        mean[~read[:, None].repeat(len(LEADS_S), axis=1)] = np.nan
+        quantiles[np.isnan(mean)] = np.nan
         base = cycle.bases(history, LEADS_S)
         for row, origin in enumerate(one.steps[origins].tolist()):
             cycle.take(learner, origin, came)
-            cycle.move(learner, origin, history[row], base[row], batch, row)
-        yield origins, batch
-
-
-def _batch(mean: Rows, quantiles: Rows, probability: Rows, history: Rows) -> Batch:
-    """A model's answers, on the rung that the newest readings allow."""
-    read = ~np.isnan(history[:, -NOW_STEPS:][..., _COLUMNS]).all(axis=1)
-    return Batch(
-        mean=np.where(read[:, None], mean, np.nan).astype(np.float64),
-        quantiles=np.where(read[:, None, :, None], quantiles, np.nan).astype(np.float64),
-        probability=probability.astype(np.float64),
-        rung=np.where(read, BY_BUNDLE, 0).astype(np.int8),
-        why=[{} for _ in mean],
-        adapted=np.zeros((len(mean), len(OUTPUT_VARIABLES)), np.bool_),
-    )
+            learner.adapt(origin, history[row], base[row], rung[row], mean[row], quantiles[row], probability[row])
+        yield origins, (mean, quantiles, probability)
