@@ -86,7 +86,7 @@ def _names(learner: Learner) -> tuple[str, ...]:
 
 def _places(learner: Learner) -> Iterator[NDArray[np.floating]]:
     """The arrays of a state, in the order in which they are kept; they are filled in place."""
-    yield from (learner.unit_squares, learner.squares)
+    yield from (learner.unit_squares, learner.squares, learner.taken)
     yield from (learner.correction.weights, learner.correction.covariance)
     recent = learner.recent
     yield from (recent.newest, recent.hours, recent.week, recent.day)
