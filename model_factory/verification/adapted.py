@@ -59,7 +59,7 @@ def _issued(model: Model, one: Record, last: int) -> Iterator[tuple[Index, tuple
         origins = np.arange(begin, min(begin + CHUNK, last + 1), dtype=np.int64)
         x = windows(one, origins)
         history = np.ascontiguousarray(x.transpose(0, 2, 1))
-        read = ~np.isnan(history[:, -NOW_STEPS:][..., _COLUMNS]).all(axis=1)
+        read = np.asarray(~np.isnan(history[:, -NOW_STEPS:][..., _COLUMNS]).all(axis=1))
         rung = np.where(read, BY_BUNDLE, 0).astype(np.int8)
         mean, quantiles, probability = (part.astype(np.float64) for part in model(x, one.site, one.steps[origins]))
         mean[~read[:, None].repeat(len(LEADS_S), axis=1)] = np.nan
