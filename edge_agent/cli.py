@@ -107,6 +107,9 @@ def run(config: Path, verbose: bool, normal: bool) -> None:
 @click.option("--bundle", type=FILE, help="A bundle file; default: the one shipped with the agent.")
 @click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.option("--plot", type=PATH, metavar="PNG", help="Also draw the fan charts to a file (needs the plot extra).")
+@click.option(
+    "--adapt/--no-adapt", default=False, show_default=True, help="Learn from the file first, as `hindcast` does."
+)
 def nowcast(history: Path, latitude: float, longitude: float, elevation: float, **options: Any) -> None:
     """One forecast from a file: 15-minute steps to 6 hours.
 
@@ -210,7 +213,7 @@ def benchmark(**options: Any) -> None:
 
 @main.group()
 def adaptation() -> None:
-    """What a station has learned on the device: show it, or make it begin anew."""
+    """What a station has learned on the device: show it, make it begin anew, or teach it its past."""
 
 
 @adaptation.command("show")
@@ -232,6 +235,20 @@ def adaptation_reset(**options: Any) -> None:
     from edge_agent.adaptation.commands import reset_command
 
     reset_command(**options)
+
+
+@adaptation.command("learn")
+@click.option("--config", type=PATH, default=Path("agent.toml"), show_default=True, help="The agent's configuration.")
+@click.option("--station", help="Which station, where the configuration has several.")
+def adaptation_learn(**options: Any) -> None:
+    """Learn from all readings of a station in the store, as after `import`, in place of what it has learned so far.
+
+    The forecasts these readings allow are made again, in order, and their verdicts taken: minutes for a year on a PC. A
+    running agent need not be stopped: it goes on from what was learned at its next forecast.
+    """
+    from edge_agent.adaptation.past import learn_command
+
+    learn_command(**options)
 
 
 @main.command("import")

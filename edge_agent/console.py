@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,6 +47,16 @@ def tell(warnings: Iterable[str]) -> None:
     """Warnings go to standard error: what is printed stays clean."""
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
+
+
+@contextmanager
+def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar where somebody watches: on a terminal, on standard error. Told how many more are done."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update
 
 
 class Group(click.Group):

@@ -10,7 +10,6 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import groupby
@@ -26,7 +25,7 @@ from edge_agent.acceptance import DESTINATIONS
 from edge_agent.clock import SystemClock, format_time, parse_time
 from edge_agent.config import Config, Sensor, Station, load
 from edge_agent.config_values import value_problem
-from edge_agent.console import keep_inputs
+from edge_agent.console import keep_inputs, progress
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.history import History, completed, read_history
 from edge_agent.observation import Flag, Judged, Observation
@@ -73,9 +72,11 @@ def import_command(history: Path, config: Path, station: str | None, source: str
     for warning in series.warnings:
         click.echo(f"warning: {warning}", err=True)
     judge = QualityControl([where]).judge  # its neighbours' past does not come with it
-    with open_store(settings) as store, _progress(len(series.times)) as advance:
+    with open_store(settings) as store, progress(len(series.times), "importing") as advance:
         done = import_history(store, series, where.id, source, judge, advance, DESTINATIONS if publish else ())
     click.echo(f"{history}: {len(series.times)} rows for station {where.id}, source {source}: {_told(done)}")
+    if done.new and settings.forecast.adapt:
+        click.echo("`edge-agent adaptation learn` lets the forecasts learn from it")
     old = int(np.count_nonzero(series.times < series.times[-1] - settings.store.keep_days * 86_400))
     if old:
         click.echo(
@@ -269,16 +270,6 @@ def _write(rows: Iterable[list[str]], file: TextIO) -> int:
         writer.writerow(row)
         n += 1
     return n
-
-
-@contextmanager
-def _progress(rows: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    with click.progressbar(length=rows, label="importing", file=sys.stderr) as bar:
-        yield bar.update
 
 
 def _told(done: Imported) -> str:

@@ -15,10 +15,10 @@ Floats = NDArray[np.float64]
 Rungs = NDArray[np.int8]
 
 RATE = 0.02  # of the log width a verdict, at the first lead; verdicts of later ones repeat each other
-FIRST_RATE = 0.02  # more at the start, falling by halves every `SETTLED` verdicts
+FIRST_RATE = 0.06  # more at the start, falling by halves every `SETTLED` verdicts
 MEDIAN_SHARE = 0.2  # of these, for the median
 DAILY_SHARE = 0.4  # of these, for the course over the day
-SETTLED = 500.0
+SETTLED = 200.0
 MOST = 3.0  # a width changes by at most this factor's exponential, a median by so many typical errors
 TERMS = 3  # a constant, sine and cosine of the hour
 _SHARES = np.array([1.0, DAILY_SHARE, DAILY_SHARE])

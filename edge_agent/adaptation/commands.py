@@ -57,7 +57,7 @@ def reset_command(config: Path, station: str | None) -> None:
     settings = load(config)
     where = station_of(settings, station)
     with open_store(settings) as store:
-        store.keep_learned(where.id, b"")
+        store.hand_learned(where.id, b"")
         store.commit()
     click.echo(f"station {where.id}: what it had learned is gone; it begins anew at the next forecast")
 

@@ -1,7 +1,7 @@
 """The local expert: a ridge regression per lead that never sees a past row twice.
 
-Rows of inputs are folded into one matrix of products a lead, shared by all variables; weights are found from it a few
-leads at a time, so that a cycle stays cheap. Old rows are forgotten by halves.
+Rows of inputs are folded into one matrix of products a lead, shared by all variables; weights are found from it for one
+lead a cycle, which keeps it cheap. Old rows are forgotten by halves.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ Floats = NDArray[np.float64]
 
 HALF_LIFE = 180 * 96  # rows
 PENALTY = 0.003  # of the squared weights, in each input's own sum of squares ...
-PRIOR_ROWS = 300.0  # ... and so many rows' worth of it beside
+PRIOR_ROWS = 2000.0  # ... and so many rows' worth of it beside
 TINY = 1e-3  # of a row: an input that was never anything but 0 has a weight of 0
 MIN_ROWS = 96.0
-AT_ONCE = 2  # leads whose weights are found anew in a cycle
 DISCOUNT = 0.1  # what rows still count when another network comes
 
 
@@ -28,7 +27,8 @@ class Expert:
     Two forecasts from the same sums: `own` from all inputs but the network's, and `beside`, the network's forecast plus
     what all inputs say of its error.
 
-    w = (X'DX + P)^-1 X'Dy, D = forgetting weights, P = diagonal, `PENALTY` and `PRIOR_ROWS` of the inputs' squares.
+    w = (X'DX + P)^-1 X'Dy, D = forgetting weights, P = diagonal, `PENALTY` and `PRIOR_ROWS` of the inputs' squares. One
+    solution of the own inputs' part serves both; the network's is found by its Schur complement.
     Source: Hoerl and Kennard (1970), Technometrics 12, 55-67, eq. 2.1; forgetting as in Ljung (1999), System
     Identification, 2nd ed., section 11.2.
     """
@@ -53,10 +53,8 @@ class Expert:
         self.rows[at] = self.rows[at] * keep + 1.0
 
     def solve(self, origin: int) -> None:
-        """Find the weights of the few leads whose turn it is anew."""
-        first = origin // STEP_S * AT_ONCE
-        for lead in (first + np.arange(AT_ONCE)) % len(self.rows):
-            self._solve(int(lead))
+        """Find the weights of the lead whose turn it is anew."""
+        self._solve(origin // STEP_S % len(self.rows))
 
     def solve_all(self) -> None:
         """Find all weights, as after a restart."""
@@ -82,5 +80,11 @@ class Expert:
         crossed = self.crossed[lead].astype(np.float64)
         share = PENALTY + PRIOR_ROWS / rows
         penalized = products + np.diag(share * np.diagonal(products) + TINY * rows)
-        self._weights[lead, :-k, :k] = np.linalg.solve(penalized[:-k, :-k], crossed[:-k])
-        self._weights[lead, :, k:] = np.linalg.solve(penalized, crossed - products[:, -k:])
+        ahead = products[:-k, -k:]  # own inputs with the network's
+        solved = np.linalg.solve(penalized[:-k, :-k], np.concatenate([crossed[:-k], ahead], axis=1))
+        own, through = solved[:, :k], solved[:, k:]
+        error = crossed[-k:] - products[-k:, -k:] - ahead.T @ (own - through)
+        beside = np.linalg.solve(penalized[-k:, -k:] - ahead.T @ through, error)
+        self._weights[lead, :-k, :k] = own
+        self._weights[lead, :-k, k:] = own - through - through @ beside
+        self._weights[lead, -k:, k:] = beside

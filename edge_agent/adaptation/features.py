@@ -19,14 +19,15 @@ CORRECTED = ("temperature", "humidity", "pressure", "wind_speed", "wind_gust")  
 COLUMNS = tuple(OUTPUT_VARIABLES.index(name) for name in CORRECTED)
 UNITS = (1.0, 5.0, 0.5, 1.0, 1.5)  # of `CORRECTED`: what changes in an ordinary hour
 
-LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 48, 72, 96)  # quarter hours before now
+LAGS = (1, 2, 4, 8, 12, 24, 48, 96)  # quarter hours before now
+HOUR = 4  # the lag whose change, and the 30-day level, may mean another thing at another time of day
 MEANS = (12, 96)  # quarter hours of the means
 CHANNEL_UNITS = (1.0, 5.0, 0.5, 1.0, 1.5, 1.5, 1.5, 0.3, 100.0)  # of the channels below
 CHANNELS = len(CHANNEL_UNITS)
 _PAST = max(LAGS) + 1
 _LIMIT = 12.0  # no input is larger, in units
 
-OWN = 1 + 4 + CHANNELS * (1 + len(LAGS) + len(MEANS)) + CHANNELS + len(CORRECTED)  # inputs that no bundle has a part in
+OWN = 1 + 4 + CHANNELS * (1 + len(LAGS) + len(MEANS) + 2 * 2) + CHANNELS + len(CORRECTED)  # without a bundle's part
 ALL = OWN + len(CORRECTED)
 
 
@@ -43,6 +44,7 @@ def inputs(
     past = _held(_channels(history[-_PAST - NOW_STEPS + 1 :]))[NOW_STEPS - 1 :] / np.asarray(CHANNEL_UNITS)
     now = past[-1]
     level = now - _mean(_channels(history[::4])) / np.asarray(CHANNEL_UNITS)
+    change = past[-1 - HOUR] - now
     angle = 2 * np.pi * (origin % 86_400) / 86_400
     shared = np.concatenate(
         [
@@ -50,6 +52,7 @@ def inputs(
             level,
             *(past[-1 - lag] - now for lag in LAGS),
             *(_mean(past[-steps:]) - now for steps in MEANS),
+            *(part * turn for part in (level, change) for turn in (np.sin(angle), np.cos(angle))),
         ]
     )
     yesterday = past[-1 - (STEPS_PER_DAY - leads_s // STEP_S) % STEPS_PER_DAY] - now

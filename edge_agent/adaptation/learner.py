@@ -31,9 +31,10 @@ Floats = NDArray[np.float64]
 PERSISTS, BY_BUNDLE = LADDER.index(Level.PERSISTENCE), LADDER.index(Level.NOWCAST_ONLY)
 DELAY_S = STEP_S  # a reading may stand up to 150 s after its valid time: its verdict is known at the next origin
 NETWORK, BASE, OWN, BESIDE, CORRECTION, MIXED = range(6)  # the candidates, the last one what is issued of them
-PRIOR_RATIO = (1.0, 1.5, 3.0, 1.3, 1.0, 1.0)  # of their squared errors to the network's, before any verdict
+PRIOR_RATIO = (1.0, 3.0, 3.0, 1.3, 1.0, 1.0)  # of their squared errors to the network's, before any verdict ...
+PRIOR_VERDICTS = 100.0  # ... and for how many verdicts it stands
 HALF_LIFE = 30 * 96  # verdicts that squared errors are remembered
-SHARPNESS = 60.0  # a candidate whose squared error is 1 / SHARPNESS larger than the best has 1 / e of its weight
+SHARPNESS = 20.0  # a candidate whose squared error is 1 / SHARPNESS larger than the best has 1 / e of its weight
 OUTLIER = 25.0  # a squared error counts at most so many times the network's usual one
 UNIT_SHARE = 0.8  # what an ordinary spread of persistence is worth as a first typical error
 _LIMIT = 8.0  # no input of the correction is larger, in typical errors
@@ -73,6 +74,7 @@ class Learner:
         self.correction = Correction(_PRIOR, n * _C)
         self.recent = Recent(n, _C)
         self.squares = np.asarray(PRIOR_RATIO)[:, None, None] * self.unit_squares[:, _COLUMNS]
+        self.taken = np.zeros((n, _C))  # verdicts that are in them
         self.pending = Pending(
             self._leads, DELAY_S, levels=len(self.levels), events=len(self.events), candidates=MIXED + 1, means=_C,
             z=_INPUTS, x=0 if self.expert is None else ALL,
@@ -125,7 +127,9 @@ class Learner:
             return
         squares = np.minimum(missed**2, OUTLIER * self.squares[NETWORK])
         keep = 0.5 ** (1.0 / HALF_LIFE)
-        self.squares = np.where(there, keep * self.squares + (1.0 - keep) * squares, self.squares)
+        rate = np.where(there, np.maximum(1.0 - keep, 1.0 / (self.taken + PRIOR_VERDICTS)), 0.0)
+        self.squares += rate * np.where(there, squares - self.squares, 0.0)
+        self.taken += there
         of_base = keep * self.unit_squares[:, _COLUMNS] + (1.0 - keep) * squares[BASE]
         self.unit_squares[:, _COLUMNS] = np.where(there, of_base, self.unit_squares[:, _COLUMNS])
         z = np.zeros((len(self._leads), _C, _INPUTS))

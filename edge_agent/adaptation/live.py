@@ -1,7 +1,7 @@
 """Learning in the running agent: a learner a station, kept in the store.
 
 What was learned is written once a day and at a clean stop, not every cycle: a power cut costs a day of learning and no
-forecast. A reset by `edge-agent adaptation reset` is noticed at the next forecast.
+forecast. What `edge-agent adaptation reset` and `learn` put there is taken over at the next forecast.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class Adaptation:
 
     def _save(self, stations: Sequence[str]) -> None:
         for station in stations:
-            if station in self._learners and not self._store.learned_is_reset(station):
+            if station in self._learners and not self._store.learned_is_handed(station):
                 self._store.keep_learned(station, pack(self._learners[station]))
 
     def _learner(self, station: str) -> Learner:
-        if station not in self._learners or self._store.learned_is_reset(station):
+        if station not in self._learners or self._store.learned_is_handed(station):
             self._learners[station] = self._loaded(station)
         learner = self._learners[station]
         if self._bundle:
@@ -83,8 +83,8 @@ class Adaptation:
                 unpack(kept, learner)
             except DataError as error:
                 log.warning("station %s: what it has learned is not used: %s. It begins anew", station, error)
-        elif kept is not None:
-            self._store.keep_learned(station, pack(learner))  # no longer a reset
+        if self._store.learned_is_handed(station):
+            self._store.keep_learned(station, pack(learner))  # taken over
         return learner
 
     def _new(self) -> Learner:

@@ -19,7 +19,7 @@ from edge_agent.adaptation.learner import Learner
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import DataError
 
-VERSION = b"learned1"  # grows whenever arrays, inputs or their meaning change: older bytes are then not used
+VERSION = b"learned2"  # grows whenever arrays, inputs or their meaning change: older bytes are then not used
 MAX_BYTES = 16_000_000  # after decompression
 _DIGEST = 32
 
@@ -86,7 +86,7 @@ def _names(learner: Learner) -> tuple[str, ...]:
 
 def _places(learner: Learner) -> Iterator[NDArray[np.floating]]:
     """The arrays of a state, in the order in which they are kept; they are filled in place."""
-    yield from (learner.unit_squares, learner.squares)
+    yield from (learner.unit_squares, learner.squares, learner.taken)
     yield from (learner.correction.weights, learner.correction.covariance)
     recent = learner.recent
     yield from (recent.newest, recent.hours, recent.week, recent.day)

@@ -18,6 +18,7 @@ from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast.fan import fans_of
 from edge_agent.forecast.near import near_of
 from edge_agent.forecast.nowcast import Nowcaster
+from edge_agent.grid import STEP_S
 from edge_agent.history import History, read_history
 from edge_agent.inference.opening import open_session
 
@@ -34,6 +35,7 @@ def nowcast_command(
     bundle: Path | None,
     format_: str,
     plot: Path | None,
+    adapt: bool,
 ) -> None:
     """`edge-agent nowcast`: one forecast, printed. Raises StationcastError."""
     keep_inputs("--plot", plot, history, bundle)
@@ -47,14 +49,24 @@ def nowcast_command(
     past = read_history(history, elevation_m=station.elevation_m)
     tell(past.warnings)
     at = given_time("--origin", origin)
-    at = past.last if at is None else at
+    if at is None:
+        at = past.last // STEP_S * STEP_S if adapt else past.last
     _check_origin(past, at, history)
-    seen = [(station, past), *(near.histories(at, at) if near else ())]
-    x = np.stack([its.grid_ending(at) for _, its in seen])
-    forecast, *_ = nowcaster.forecast(
-        [each for each, _ in seen], x, [its.ages(at) for _, its in seen], at, int(SystemClock().now()),
-        group=np.zeros(len(seen), np.int64),
-    )  # fmt: skip
+    issued = int(SystemClock().now())
+    if adapt:
+        from edge_agent.adaptation.past import adapted
+
+        if at % STEP_S:
+            raise ConfigError(f"--origin {origin}: what is learned is learned at full quarter hours: give one of these")
+        made = adapted(past, station, nowcaster, at, near)
+        forecast = nowcaster.issue(made, 0, station.id, past.ages(at), at, issued)
+    else:
+        seen = [(station, past), *(near.histories(at, at) if near else ())]
+        x = np.stack([its.grid_ending(at) for _, its in seen])
+        forecast, *_ = nowcaster.forecast(
+            [each for each, _ in seen], x, [its.ages(at) for _, its in seen], at, issued,
+            group=np.zeros(len(seen), np.int64),
+        )  # fmt: skip
     if format_ == "json":
         from edge_agent.publish.payloads import forecast_payload, to_json
 

@@ -6,9 +6,7 @@ Only readings up to an origin reach its forecast; what came after is looked at f
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +19,13 @@ from edge_agent.adaptation import cycle
 from edge_agent.adaptation.learner import Learner
 from edge_agent.clock import format_time
 from edge_agent.config import Station
-from edge_agent.console import keep_inputs, tell
+from edge_agent.console import keep_inputs, progress, tell
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import MIN_HISTORY_S, chances, persistence
 from edge_agent.forecast.baselines import BASELINES
 from edge_agent.forecast.fan import Fan, fans_of
 from edge_agent.forecast.from_file import given_station, given_time, load_nowcaster
-from edge_agent.forecast.near import Around, Near, near_of
+from edge_agent.forecast.near import Around, Beside, near_of
 from edge_agent.forecast.nowcast import Batch, Nowcaster, site_of
 from edge_agent.forecast.rows import ForecastWriter
 from edge_agent.forecast.skill import Skill
@@ -67,7 +65,7 @@ def hindcast(
     origins: Times,
     *,
     learner: Learner | None = None,
-    near: Near | None = None,
+    near: Beside | None = None,
     chunk: int = 64,
 ) -> Iterator[Part]:
     """Forecast from every origin, a chunk at a time (which bounds the memory).
@@ -94,7 +92,7 @@ def _without_gap(
     cycles: Times,
     origins: Times,
     learner: Learner | None,
-    near: Near | None,
+    near: Beside | None,
     chunk: int,
 ) -> Iterator[Part]:
     """As `hindcast`, on one grid."""
@@ -208,7 +206,7 @@ def hindcast_command(
     origins = origins_between(past, every_s, given_time("--start", start), given_time("--end", end))
     learner = Learner(nowcaster.leads_s, nowcaster.levels, nowcaster.events) if adapt else None
     skill, example = Skill(nowcaster, adapted=adapt), Example(origins)
-    with ForecastWriter(out, nowcaster) as writer, _progress(len(origins)) as advance:
+    with ForecastWriter(out, nowcaster) as writer, progress(len(origins), "hindcast") as advance:
         for part in hindcast(past, station, nowcaster, origins, learner=learner, near=near):
             skill.add(part)
             example.see(part)
@@ -311,13 +309,3 @@ def _chances(nowcaster: Nowcaster, x: NDArray[np.float32], cycle: bool, quantile
         out[:, :, e] = persistence.event_probability(series, event, cycle=cycle)[:, None]
     chances.derive(out, quantiles, nowcaster.levels, nowcaster.all_events)
     return out
-
-
-@contextmanager
-def _progress(origins: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar where somebody watches: on a terminal, on standard error."""
-    if not sys.stderr.isatty():
-        yield lambda n: None
-        return
-    with click.progressbar(length=origins, label="hindcast", file=sys.stderr) as bar:
-        yield bar.update

@@ -5,7 +5,8 @@ Every neighbour is seen at the station's own origins, by its own cadence, and ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,21 +25,18 @@ from edge_agent.network import others
 MOST = 12  # neighbours seen: the nearest of the group
 
 
-class Near:
-    """The neighbours that a folder has of a station with the recording `history`. Their own recordings are read one by
-    one and not kept. `names`: of those seen so far.
+class Beside:
+    """The neighbours of a station: those of its group. Their recordings are read one by one when they are asked for,
+    and not kept. `names`: of those seen so far."""
 
-    Raises:
-        DataError: see `network.others`.
-    """
-
-    def __init__(self, folder: Path, station: Station, history: Path) -> None:
-        found = others(folder, station, history, REACH_KM)
+    def __init__(self, station: Station, found: Sequence[tuple[Station, Callable[[], History]]]) -> None:
+        """`found`: stations nearest first, and how to read each one's recording."""
         group = groups([station, *(other for other, _ in found)])
         self._found = [one for one, number in zip(found, group[1:], strict=True) if number == group[0]]
         self.names: list[str] = []
-        if not self._found:
-            tell([f"{folder}: no station within {REACH_KM:g} km: the forecast sees nobody"])
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
 
     def histories(self, first: int, last: int) -> Iterator[tuple[Station, History]]:
         """Those of the nearest that had readings in the 30 days before `first` or up to `last`.
@@ -47,12 +45,11 @@ class Near:
             DataError: a file that is no history; its name and row are told.
         """
         start, n = first - grid.HISTORY_STEPS * grid.STEP_S, 0
-        for other, path in self._found:
-            past = read_history(path, elevation_m=other.elevation_m)
-            tell(past.warnings)
+        for other, read in self._found:
+            past = read()
             inside = past.times[(past.times > start) & (past.times <= last)]
             if not len(inside) or not past.variables:
-                tell([f"{path}: no readings from {format_time(start)} to {format_time(last)}: it is not seen"])
+                tell([f"{other.id}: no readings from {format_time(start)} to {format_time(last)}: it is not seen"])
                 continue
             if other.id not in self.names:
                 self.names.append(other.id)
@@ -60,6 +57,26 @@ class Near:
             n += 1
             if n == MOST:
                 return
+
+
+class Near(Beside):
+    """The neighbours that a folder has of a station with the recording `history`.
+
+    Raises:
+        DataError: see `network.others`.
+    """
+
+    def __init__(self, folder: Path, station: Station, history: Path) -> None:
+        found = others(folder, station, history, REACH_KM)
+        super().__init__(station, [(other, partial(_from_file, path, other)) for other, path in found])
+        if not self:
+            tell([f"{folder}: no station within {REACH_KM:g} km: the forecast sees nobody"])
+
+
+def _from_file(path: Path, station: Station) -> History:
+    past = read_history(path, elevation_m=station.elevation_m)
+    tell(past.warnings)
+    return past
 
 
 def near_of(folder: Path | None, nowcaster: Nowcaster, station: Station, history: Path) -> Near | None:
@@ -78,10 +95,10 @@ class Around:
     how many there are.
 
     Raises:
-        DataError: as `Near.histories`.
+        DataError: as `Beside.histories`.
     """
 
-    def __init__(self, near: Near | None, first: int, last: int) -> None:
+    def __init__(self, near: Beside | None, first: int, last: int) -> None:
         self._windows = [
             (np.array(site_of(station), np.float32), Windows(past, first, last))
             for station, past in (near.histories(first, last) if near else ())

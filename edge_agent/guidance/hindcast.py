@@ -24,7 +24,7 @@ from edge_agent.forecast import MIN_HISTORY_S
 from edge_agent.forecast.blend import Blend
 from edge_agent.forecast.from_file import given_station, given_time, load_nowcaster
 from edge_agent.forecast.hindcast import Part, hindcast, parse_every
-from edge_agent.forecast.near import Near, near_of
+from edge_agent.forecast.near import Beside, near_of
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.forecast.persistence import BOUNDS
 from edge_agent.guidance import Floats, Run, Times
@@ -44,7 +44,7 @@ class _Nowcasts:
     """A station's nowcasts as (part, row in it), made in order of time and asked for in order of time."""
 
     def __init__(
-        self, past: History, station: Station, nowcaster: Nowcaster, at: Times, *, adapt: bool, near: Near | None
+        self, past: History, station: Station, nowcaster: Nowcaster, at: Times, *, adapt: bool, near: Beside | None
     ) -> None:
         learner = Learner(nowcaster.leads_s, nowcaster.levels, nowcaster.events) if adapt else None
         self._parts = ((o, part, i) for part in hindcast(past, station, nowcaster, at, learner=learner, near=near)
@@ -304,7 +304,7 @@ def _inputs(
 
 def _near(
     folder: Path | None, nowcaster: Nowcaster, pasts: Mapping[str, tuple[Station, History]], history: Path
-) -> Near | None:
+) -> Beside | None:
     """The neighbours of the one station. Raises ConfigError: there are several."""
     if folder is not None and list(pasts) != [ONLY]:
         raise ConfigError(f"--neighbours {folder}: is for one station, {history} has a station column: leave it out")
@@ -318,7 +318,7 @@ def _cases(
     origins: Times,
     *,
     adapt: bool,
-    near: Near | None,
+    near: Beside | None,
 ) -> tuple[list[Case], Times]:
     """The cases, and when forecasts are made to be learned from: when a run becomes usable, and every hour where a
     station reads every 3 hours or oftener."""

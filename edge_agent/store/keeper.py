@@ -296,9 +296,9 @@ class Keeper:
         """As `Store.learned`, of what is on the disk."""
         return self._refuge.look(lambda store: store.learned(station), None)
 
-    def learned_is_reset(self, station: str) -> bool:
-        """As `Store.learned_is_reset`, of what is on the disk."""
-        return self._refuge.look(lambda store: store.learned_is_reset(station), False)
+    def learned_is_handed(self, station: str) -> bool:
+        """As `Store.learned_is_handed`, of what is on the disk."""
+        return self._refuge.look(lambda store: store.learned_is_handed(station), False)
 
     def keep_learned(self, station: str, body: bytes) -> None:
         """As `Store.keep_learned`; nothing while the disk fails."""

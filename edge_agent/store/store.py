@@ -282,13 +282,17 @@ class Store:
         """What a station has learned, as `keep_learned` got it; None where there is nothing, empty after a reset."""
         return self._learned.get(station)
 
-    def learned_is_reset(self, station: str) -> bool:
-        """Whether what it had learned was thrown away, and nothing was kept since."""
-        return self._learned.is_reset(station)
+    def learned_is_handed(self, station: str) -> bool:
+        """Whether `hand_learned` put it there, and nothing was kept since."""
+        return self._learned.is_handed(station)
 
     def keep_learned(self, station: str, body: bytes) -> None:
-        """Keep what a station has learned; nothing: it shall begin anew."""
+        """Keep what a station has learned."""
         self._learned.put(station, body)
+
+    def hand_learned(self, station: str, body: bytes) -> None:
+        """From another process than the agent: what it shall go on from in place of what it knows; nothing: anew."""
+        self._learned.hand(station, body)
 
     # --- the outbox -----------------------------------------------------------------------------------------------
 

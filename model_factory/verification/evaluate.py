@@ -7,31 +7,32 @@ tuned here, and nothing here is ever trained on.
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.bundle.manifest import SkillRow
-from edge_agent.bundle.station_task import EVENTS, OUTPUT_VARIABLES
+from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import ConfigError, DataError
-from edge_agent.forecast import LEADS_S, QUANTILES
+from edge_agent.forecast import LEADS_S
 from edge_agent.forecast.hindcast import parse_every
 from model_factory.models.neighbours import REACH_KM, distance_km
 from model_factory.training.data import StationFile, station_files
+from model_factory.verification.adapted import adapted_forecasts
 from model_factory.verification.baselines import TARGETS, TREE_TARGETS, Regressions, cached_regressions
 from model_factory.verification.distributions import station_pairs
 from model_factory.verification.features import LEAD_STEPS, base_forecasts
 from model_factory.verification.issued import read_issued
+from model_factory.verification.models import Model, forecasts, onnx_model
 from model_factory.verification.paired import Pairs, joined, save
-from model_factory.verification.pairs import Index, Record, held_out_origins, load_record, observed, windows_at
+from model_factory.verification.pairs import Index, Record, held_out_origins, load_record, observed
 from model_factory.verification.pooled import at_origins, pooled_forecasts
 from model_factory.verification.scoring import (
     ANOMALY,
@@ -73,28 +74,20 @@ class Plan:
     all_stations: bool = False
     zero_shot: bool = False
     neighbours: int = 0
+    adapt: bool = False
 
     def setting_of(self, network: str) -> str:
         """What a network's rows are called."""
         seen = HELD_OUT if network in self.hold_out else self.setting
-        return f"{seen} with neighbours" if self.neighbours else seen
+        return seen + (" with neighbours" if self.neighbours else "") + (", adapted" if self.adapt else "")
 
     def around(self, one: Record) -> list[Record]:
         """The neighbours that a model sees beside a station, nearest first."""
-        near = {
-            distance_km(one.site[:2].tolist(), (f.latitude, f.longitude)): f
-            for f in self.files
-            if f.network == one.network
-        }
+        here = one.site[:2].tolist()
+        others = [file for file in self.files if file.network == one.network]
+        near = {distance_km(here, (file.latitude, file.longitude)): file for file in others}
         chosen = sorted(distance for distance in near if 0.0 < distance <= REACH_KM)[: self.neighbours]
         return [_neighbour(near[distance], self.test_fraction) for distance in chosen]
-
-
-class Model(Protocol):
-    """Windows [S, 8, 2880], sites [S, 4], origins [S], UTC s, groups [S] -> mean [S, 24, 7], quantiles [S, 24, 7, 11],
-    probability of events [S, 24, E]."""
-
-    def __call__(self, history: Rows, site: Rows, origin: Index, group: Index) -> tuple[Rows, Rows, Rows]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +114,7 @@ def evaluate_command(
     all_stations: bool = False,
     zero_shot: bool = False,
     neighbours: int = 0,
+    adapt: bool = False,
 ) -> None:
     """Score RUN's models and write RUN/skill.json; rows of the same setting and network are replaced. With `pairs` or
     `html` the pairs themselves go to RUN/pairs/ and, as a report for people, to `html`. With `forecasts`, what lies
@@ -140,7 +134,7 @@ def evaluate_command(
     cache = data / CACHE if baselines else None
     plan = Plan(
         chosen_files(data, network), fraction, hold_out, setting, parse_every(every), cache, pairs or html is not None,
-        forecasts, all_stations, zero_shot, neighbours,
+        forecasts, all_stations, zero_shot, neighbours, adapt,
     )  # fmt: skip
     if (all_stations or zero_shot) and plan.cache is None:
         raise ConfigError("--all-stations and --zero-shot are baselines: leave out --no-baselines")
@@ -190,50 +184,6 @@ def evaluate(models: dict[str, Model], plan: Plan, shared: Sequence[StationFile]
             progress.advance(stations)
     rows = [row for name, total in sums.items() for row in total.rows(plan.setting_of(name), name)]
     return Evaluated(rows, left_out, {name: joined(parts) for name, parts in kept.items() if parts})
-
-
-def forecasts(model: Model, one: Record, at: Index, others: Sequence[Record] = ()) -> tuple[Rows, Rows, Rows]:
-    """A model's mean [O, 24, 7], quantiles [O, 24, 7, 11] and probability [O, 24, E] from the origins `at`, in chunks
-    of about 256 windows. `others`: neighbours, whose windows stand beside the station's own."""
-    mean = np.empty((len(at), len(LEADS_S), len(OUTPUT_VARIABLES)), np.float32)
-    quantiles = np.empty((*mean.shape, len(QUANTILES)), np.float32)
-    probability = np.empty((len(at), len(LEADS_S), len(EVENTS)), np.float32)
-    together = [one, *others]
-    chunk = max(CHUNK // len(together), 1)
-    for start in range(0, len(at), chunk):
-        part = slice(start, start + chunk)
-        origins = one.steps[at[part]]
-        made = model(
-            np.concatenate([windows_at(each, origins) for each in together]),
-            np.repeat([each.site for each in together], len(origins), 0),
-            np.tile(origins, len(together)),
-            np.tile(np.arange(len(origins)), len(together)),
-        )
-        mean[part], quantiles[part], probability[part] = (values[: len(origins)] for values in made)
-    return mean, quantiles, probability
-
-
-def onnx_model(path: Path) -> Model:
-    """An ONNX graph of the station task as a `Model`."""
-    import onnxruntime  # type: ignore[import-untyped]
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = os.cpu_count() or 1
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    wanted = {tensor.name for tensor in session.get_inputs()}
-
-    def run(history: Rows, site: Rows, origin: Index, group: Index) -> tuple[Rows, Rows, Rows]:
-        inputs = {
-            "history": np.ascontiguousarray(history.transpose(0, 2, 1)),
-            "site": site,
-            "origin": origin,
-            "group": group,
-        }
-        fed = {name: value for name, value in inputs.items() if name in wanted}
-        mean, quantiles, probability = session.run(["mean", "quantiles", "probability"], fed)
-        return np.asarray(mean), np.asarray(quantiles), np.asarray(probability)
-
-    return run
 
 
 def chosen_files(data: Path, networks: Sequence[str]) -> list[StationFile]:
@@ -323,7 +273,8 @@ def _answers(
         return at, {MODEL: mean}, quantiles, probability, None
     leading, *others = models
     beside = plan.around(one)
-    mean, quantiles, probability = forecasts(models[leading], one, at, beside)
+    made = adapted_forecasts if plan.adapt else forecasts
+    mean, quantiles, probability = made(models[leading], one, at, beside)
     means, before = {MODEL: mean}, quantiles if leading == FP32 else None
     if others:
         means[FP32], before, _ = forecasts(models[FP32], one, at, beside)

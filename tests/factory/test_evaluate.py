@@ -9,15 +9,22 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_agent.adaptation.learner import Learner
 from edge_agent.bundle.manifest import SkillRow
+from edge_agent.bundle.reader import read_bundle
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.clock import format_time
+from edge_agent.config import Station
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import LEADS_S, QUANTILES
+from edge_agent.forecast.hindcast import hindcast
+from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.history import History
-from model_factory.verification import baselines, evaluate, features, pairs
+from edge_agent.inference.onnx import OnnxSession
+from model_factory.verification import adapted, baselines, evaluate, features, pairs
+from model_factory.verification.models import onnx_model
 from model_factory.verification.scoring import FP32, LIGHTGBM, MODEL, PERSISTENCE, RIDGE, Sums
-from tests.tiny_bundle import tiny_model
+from tests.tiny_bundle import make_tiny_bundle, tiny_model
 
 START = 1_600_000_200 // 900 * 900
 DAY_STEPS = 96
@@ -94,7 +101,7 @@ def test_what_comes_later_changes_no_forecast(tmp_path: Path) -> None:
     before = at[at <= middle]
     assert 0 < len(before) < len(at)
     (tmp_path / "m.onnx").write_bytes(tiny_model())
-    model = evaluate.onnx_model(tmp_path / "m.onnx")
+    model = onnx_model(tmp_path / "m.onnx")
     np.testing.assert_array_equal(features.features(one, before), features.features(two, before))
     np.testing.assert_array_equal(pairs.windows(one, before), pairs.windows(two, before))
     for forecast_one, forecast_two in (
@@ -266,3 +273,25 @@ def test_what_cannot_be_scored_is_said(run: Path, tmp_path: Path) -> None:
     (run / "model_fp32.onnx").unlink()
     with pytest.raises(DataError, match="no model_fp32"):
         evaluate.evaluate_command(run, data, (), "s", False, "1h", None)
+
+
+def test_an_adapted_model_is_scored_on_what_a_hindcast_issues(tmp_path: Path) -> None:
+    """The same learner over the same record: the same numbers, and they are other ones than the model's own."""
+    history = synthetic(2)
+    one, at = series(history, 0.25), np.arange(150, 190, 4)
+    path = make_tiny_bundle(tmp_path / "tiny.bundle")
+    (tmp_path / "model.onnx").write_bytes(tiny_model())
+    model = onnx_model(tmp_path / "model.onnx")
+    mean, quantiles, probability = adapted.adapted_forecasts(model, one, at)
+    nowcaster = Nowcaster(OnnxSession(read_bundle(path)))
+    station = Station(id="up", latitude=PLACE[0], longitude=PLACE[1], elevation_m=PLACE[2])
+    learner = Learner(nowcaster.leads_s, nowcaster.levels, nowcaster.events)
+    parts = list(hindcast(history, station, nowcaster, one.steps[at], learner=learner))
+    v = OUTPUT_VARIABLES.index("temperature")
+    for ours, name in ((mean, "mean"), (quantiles, "quantiles")):
+        theirs = np.concatenate([getattr(part.batch, name) for part in parts])
+        np.testing.assert_allclose(ours[:, :, v], theirs[:, :, v], rtol=1e-4)
+    assert probability.shape[:2] == mean.shape[:2]
+    assert not np.allclose(mean[:, :, v], evaluate.forecasts(model, one, at)[0][:, :, v])
+    with pytest.raises(DataError, match="less than a day"):
+        adapted.adapted_forecasts(model, one, np.array([3, 200]))
