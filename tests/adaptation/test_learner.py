@@ -98,8 +98,11 @@ def test_a_member_of_the_mix_is_known_by_its_own_verdicts_after_a_day_of_them():
     learner, n = new(), 99
     prior = learner.squares[:, 0, 0].copy()
     for valid in range(START, START + 900 * n, 900):
-        slot = learner.pending.slot(valid - 900)
-        learner.pending.origin[slot], learner.pending.means[slot] = valid - 900, 10.0
+        at = learner.pending.at(valid - 900)
+        learner.pending.origin[at] = valid - 900
+        said, inputs = learner.pending.means(at), learner.pending.z(at, valid)
+        means = np.full(said.shape, 10.0)
+        learner.pending.keep(at, means[0], np.full_like(learner.pending.issued(at), np.nan), means, 0.0 * inputs)
         learner.learn(valid, np.full(len(OUTPUT_VARIABLES), 10.5))
     assert learner.taken[0, 0] == n
     np.testing.assert_allclose(learner.squares[:, 0, 0], (prior + 0.25) / 2, rtol=1e-6)
