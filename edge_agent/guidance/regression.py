@@ -119,7 +119,7 @@ class Means:
         of empirical Bayes (Efron and Morris 1973, J. Am. Stat. Assoc. 68, 117-130).
         """
         mean, free = self.of_all(band), self._days[band] / spell_days - 1.0
-        if not mean or free <= 0:
+        if mean**2 < np.finfo(float).tiny or free <= 0:
             return 0.0
         variance = max(self._square[band] / self._n[:, band].sum() - mean**2, 0.0)
         return float(mean * max(1.0 - variance / (free * mean**2), 0.0))
