@@ -31,6 +31,8 @@ class AgentProcess:
         self.stop_s: float | None = None
         self._lines: list[str] = []
         command = [sys.executable, *program, str(config), *flags]
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job: its children would ignore it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=os.environ | (environ or {})
         )
