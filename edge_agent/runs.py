@@ -140,7 +140,7 @@ def _read(path: Path) -> _Kept:
             kept = msgspec.json.decode(file.read(MAX_BYTES), type=_Kept)
     except FileNotFoundError:
         return _Kept()
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         log.warning("%s cannot be read (%s): how earlier runs ended is not known", path, error)
         return _Kept()
     return kept if all(0.0 <= span < 1e12 for span in (*kept.ends, kept.since_s)) else _Kept()

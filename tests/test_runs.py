@@ -139,7 +139,8 @@ def test_a_run_without_trouble_writes_when_it_begins_and_when_it_ends(store):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\0" * 100, b"[]", b'{"ends": ["x"]}', b'{"ends": [-1, 1e300]}', b"{" * 20_000]
+    "content",
+    [b"", b"\0" * 100, b"[]", b'{"ends": ["x"]}', b'{"ends": [-1, 1e300]}', b'{"ends": ["\x80"]}', b"{" * 20_000],
 )
 def test_a_file_that_says_nothing_keeps_nobody_from_starting(store, content):
     Path(f"{store}.runs").write_bytes(content)

@@ -62,7 +62,7 @@ def unpack(data: bytes, learner: Learner) -> None:
     inflating = zlib.decompressobj()
     try:
         saved = msgspec.msgpack.decode(inflating.decompress(body, MAX_BYTES), type=_Saved)
-    except (zlib.error, msgspec.MsgspecError) as error:
+    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DataError(f"it cannot be read ({error})") from None
     ours = (_names(learner), learner.leads_s, learner.levels, learner.expert is not None)
     if (saved.names, saved.leads_s, saved.levels, saved.expert) != ours:

@@ -109,7 +109,7 @@ def benchmark(
     except subprocess.CalledProcessError as error:
         told = error.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {error.returncode}"]
         raise BundleError("runtime", f"the process that was to be measured failed: {told[0][:300]}") from error
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError("runtime", f"the process that was to be measured could not be asked: {error}") from error
     runtime = ", ".join(f"{name} {installed_runtime(name)}" for name in bundle.manifest.runtime)
     return Benchmark(

@@ -64,7 +64,7 @@ def decode_manifest(raw: bytes) -> Manifest:
         return msgspec.json.decode(raw, type=Manifest, strict=True)
     except msgspec.ValidationError as error:
         raise _explained(str(error)) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError("manifest", f"bundle.json is not JSON: {error}") from error
 
 

@@ -89,7 +89,7 @@ def _reason(body: bytes) -> str:
     """What an error's body says, in one line."""
     try:
         told = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
     if not isinstance(told, dict):
         return ""

@@ -139,7 +139,7 @@ def score_waiting(store: Keeper, now: float) -> int:
     for key, body in rows:
         try:
             row = msgspec.msgpack.decode(zlib.decompressobj().decompress(body, MOST_BYTES), type=_Row)
-        except (zlib.error, msgspec.DecodeError) as error:
+        except (zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("%s, %s: not scored, its row is damaged (%s)", key[1], format_time(key[2]), error)
             continue
         _score(store, key, row, sums)

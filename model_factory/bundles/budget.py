@@ -59,7 +59,7 @@ def boards(run: Path) -> list[Benchmark]:
     for path in sorted(run.glob(f"*{SUFFIX}")):
         try:
             found.append(msgspec.json.decode(path.read_bytes(), type=Benchmark))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: not a file of `edge-agent benchmark` ({error})") from error
     return found
 
@@ -107,6 +107,6 @@ def _instructions(run: Path, model_sha256: str) -> Instructions | None:
         return None
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Instructions)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a count of instructions ({error})") from error
     return found if found.model_sha256 == model_sha256 else None

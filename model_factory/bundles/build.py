@@ -184,7 +184,7 @@ def read_skill(run: Path, precision: Precision = "int8") -> tuple[SkillRow, ...]
     for path in paths[:1] if precision == "int4" else paths:
         try:
             rows += msgspec.json.decode(path.read_bytes(), type=list[SkillRow])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: not a list of skill rows ({error}): evaluate again") from error
     cells = [(row.setting, row.network, row.variable, row.lead_s) for row in rows]
     if len(set(cells)) != len(cells):

@@ -108,7 +108,7 @@ def read_index(registry: Path) -> Index:
         return Index()
     try:
         index = msgspec.json.decode(path.read_bytes(), type=Index)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a registry's index ({error})") from error
     current = index.current()
     if index.champion is not None and (current is None or not (registry / current.bundle).is_file()):

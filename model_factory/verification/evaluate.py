@@ -211,7 +211,7 @@ def merge_skill(path: Path, rows: list[SkillRow]) -> None:
     fresh = {(row.setting, row.network) for row in rows}
     try:
         held = msgspec.json.decode(path.read_bytes(), type=list[SkillRow]) if path.exists() else []
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a list of skill rows ({error}); move it away and evaluate again") from error
     kept = [row for row in held if (row.setting, row.network) not in fresh]
     lines = ",\n".join(msgspec.json.encode(row).decode() for row in [*kept, *rows])

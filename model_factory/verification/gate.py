@@ -150,7 +150,7 @@ def read_verdict(run: Path) -> Verdict | None:
         return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=Verdict)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a verdict ({error}): run `model-factory promote` again") from error
 
 

@@ -51,6 +51,25 @@ SEEDS: Mapping[str, Sequence[bytes]] = {
         b"time,temperature,rain\n2024-05-01T00:00:00Z,20,0\n1714521900,20.1,0.2\n",
         b"\xef\xbb\xbftime;temperature\r\n",
     ],
+    "guidance-file": [
+        b"issued,valid_time,temperature,temperature__spread,rain\n2024-05-01T00:00:00Z,2024-05-01T06:00:00Z,20,1.5,0.2\n",
+        b"station,latitude,longitude,elevation,issued,valid_time,pressure\na,47,8,400,1714521600,1714525200,965\n",
+    ],
+    "guidance-open-meteo": [
+        b'{"latitude":47.4,"longitude":8.5,"elevation":600.0,"utc_offset_seconds":0,"hourly_units":{"time":"unixtime",'
+        b'"temperature_2m":"\xc2\xb0C","wind_speed_10m":"km/h"},"hourly":{"time":[1700000000,1700003600],'
+        b'"temperature_2m":[1.5,null],"wind_speed_10m":[3,4]}}',
+        b'{"error":true,"reason":"Hourly API request limit exceeded."}',
+    ],
+    "guidance-openweathermap": [
+        b'{"cod":"200","list":[{"dt":1700000000,"main":{"temp":281.2,"humidity":80,"grnd_level":960},'
+        b'"wind":{"speed":3,"deg":200},"rain":{"3h":0.4}}]}',
+        b'{"hourly":[{"dt":1700000000,"temp":8.1,"pressure":1012,"humidity":70,"rain":{"1h":0.2}}]}',
+    ],
+    "guidance-background": [
+        b'{"model":"m","run":"2023-11-14T18:00:00Z","issued":"2023-11-14T21:00:00Z","latitude":47.4,"longitude":8.5,'
+        b'"valid_time":["2023-11-14T23:00:00Z"],"variables":{"temperature":{"unit":"degC","values":[3.5]}}}'
+    ],
     "agent-toml": [b'[station]\nid = "abc"\nlatitude = 1\nlongitude = 2\nelevation_m = 3\n[store]\npath = "s"\n'],
 }
 

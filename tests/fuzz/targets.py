@@ -18,6 +18,11 @@ from edge_agent.bundle.reader import read_bundle
 from edge_agent.clock import ManualClock
 from edge_agent.config import Field, Sensor, parse
 from edge_agent.errors import StationcastError
+from edge_agent.guidance.files import read_guidance
+from edge_agent.guidance.sources import Source
+from edge_agent.guidance.sources.background import Background
+from edge_agent.guidance.sources.open_meteo import OpenMeteo
+from edge_agent.guidance.sources.openweathermap import OpenWeatherMap
 from edge_agent.history import read_history
 from edge_agent.observation import Reading
 from edge_agent.sensors import DRIVERS
@@ -49,6 +54,10 @@ def targets() -> dict[str, Target]:
         "history": partial(in_a_file, read_history, "HISTORY.csv"),
         "bundle": partial(in_a_file, read_bundle, "a.bundle"),
         "onnx": _onnx,
+        "guidance-file": partial(in_a_file, read_guidance, "GUIDANCE.csv"),
+        "guidance-open-meteo": partial(_guidance, OpenMeteo()),
+        "guidance-openweathermap": partial(_guidance, OpenWeatherMap("key")),
+        "guidance-background": partial(_guidance, Background("https://weather.example")),
         "agent-toml": _configuration,
         "neighbour": _neighbour,
     }
@@ -84,6 +93,11 @@ def in_a_file(read: Callable[[Path], object], name: str, data: bytes) -> None:
 
 def _onnx(data: bytes) -> None:
     _expecting(lambda: read_model(data))
+
+
+def _guidance(source: Source, data: bytes) -> None:
+    """An answer of a weather service."""
+    _expecting(lambda: source.parse(data, int(NOW)))
 
 
 def _configuration(data: bytes) -> None:

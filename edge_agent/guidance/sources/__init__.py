@@ -61,7 +61,7 @@ def decoded(answer: bytes, source: str) -> Mapping[str, object]:
     """A JSON object. Raises DataError: anything else."""
     try:
         found = msgspec.json.decode(answer)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{source}: the answer is no JSON ({error})") from None
     if not isinstance(found, dict):
         raise DataError(f"{source}: the answer is no JSON object")

@@ -67,7 +67,7 @@ class Background:
         """As `Source.parse`; a run that says it comes later than it came is refused."""
         try:
             told = msgspec.json.decode(answer, type=Answer)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DataError(f"{self.name}: {error}") from None
         issued = parse_time(told.issued)
         if issued > fetched + 60:
