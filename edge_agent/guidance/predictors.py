@@ -64,7 +64,8 @@ class Layout:
 
     def columns(self, which: str, *, short: bool) -> NDArray[np.int64]:
         """Where the predictors of a regression stand. `which`: "season", "lean", "own" or "rich"."""
-        wanted: list[str] = list({"season": SEASON, "own": VERIFIED}.get(which, LEAN))
+        few = LEAN if self.pooled else VERIFIED  # a lone station has too few pairs for more
+        wanted: list[str] = list({"season": SEASON, "own": few}.get(which, LEAN))
         if which != "season" and self.pooled:
             wanted += PLACE
         if which != "season" and short:
