@@ -9,7 +9,6 @@ Shapes: S stations, H = 3 heads, C channels, O origins.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -19,12 +18,6 @@ REACH_KM = 60.0  # over this distance a weight falls to 1/e,
 HEIGHT_M = 300.0  # and over this difference in height
 SECTORS_DEG = (0.0, 120.0, 240.0)  # bearings that the heads face
 DOUBT = 0.3  # weight of hearing nothing
-
-
-def distance_km(one: Sequence[float], other: Sequence[float]) -> float:
-    """Between two places, latitude and longitude first, degrees; flat, as the model sees it. NaN where one is NaN."""
-    east = (other[1] - one[1] + 180.0) % 360.0 - 180.0
-    return KM_PER_DEGREE * math.hypot(east * math.cos(math.radians(one[0])), other[0] - one[0])
 
 
 def attention(site: Tensor, origin: Tensor, group: Tensor) -> Tensor:

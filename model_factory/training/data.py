@@ -18,10 +18,12 @@ from torch import Tensor
 
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import DataError
+from edge_agent.forecast.groups import REACH_KM
 from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS, STEP_S, STEPS_PER_DAY, cadence_s, on_grid, step_of, verifying
 from edge_agent.history import History, read_history
+from edge_agent.network import SAME_PLACE_KM
+from edge_agent.quality.spatial import distance_km
 from model_factory.models.front import LEADS
-from model_factory.models.neighbours import REACH_KM, distance_km
 
 log = logging.getLogger(__name__)
 
@@ -248,4 +250,4 @@ class Corpus:
 def is_neighbour(a: Series, b: Series) -> bool:
     """True where two series are of one network, on one phase of the grid, and within reach, but not of one place."""
     aligned = (int(a.steps[0]) - int(b.steps[0])) % (STEP_S * max(a.stride, b.stride)) == 0
-    return a.network == b.network and aligned and 0.0 < distance_km(a.site, b.site) <= REACH_KM
+    return a.network == b.network and aligned and SAME_PLACE_KM < distance_km(a.site[:2], b.site[:2]) <= REACH_KM

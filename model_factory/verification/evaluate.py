@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from edge_agent.bundle.manifest import SkillRow
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import LEADS_S
+from edge_agent.forecast.groups import REACH_KM
 from edge_agent.forecast.hindcast import parse_every
-from model_factory.models.neighbours import REACH_KM, distance_km
+from edge_agent.network import SAME_PLACE_KM
+from edge_agent.quality.spatial import distance_km
 from model_factory.training.data import StationFile, station_files
 from model_factory.verification.adapted import adapted_forecasts
 from model_factory.verification.baselines import TARGETS, TREE_TARGETS, Regressions, cached_regressions
@@ -83,11 +86,11 @@ class Plan:
 
     def around(self, one: Record) -> list[Record]:
         """The neighbours that a model sees beside a station, nearest first."""
-        here = one.site[:2].tolist()
+        here = float(one.site[0]), float(one.site[1])
         others = [file for file in self.files if file.network == one.network]
-        near = {distance_km(here, (file.latitude, file.longitude)): file for file in others}
-        chosen = sorted(distance for distance in near if 0.0 < distance <= REACH_KM)[: self.neighbours]
-        return [_neighbour(near[distance], self.test_fraction) for distance in chosen]
+        apart = [(distance_km(here, (file.latitude, file.longitude)), file) for file in others]
+        near = sorted((each for each in apart if SAME_PLACE_KM < each[0] <= REACH_KM), key=itemgetter(0))
+        return [_neighbour(file, self.test_fraction) for _, file in near[: self.neighbours]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,9 +239,10 @@ def _add_station(
     at = held_out_origins(one, plan.every_s)
     if not len(at):
         return "no origin in the part kept out"
-    if plan.neighbours and not plan.around(one):
+    beside = plan.around(one) if plan.neighbours else []
+    if plan.neighbours and not beside:
         return f"no neighbour within {REACH_KM:g} km"
-    at, means, quantiles, probability, before = _answers(models, plan, one, at)
+    at, means, quantiles, probability, before = _answers(models, plan, one, at, beside)
     if not len(at):
         return "no forecast of the part kept out"
     own: Regressions | None = None
@@ -264,7 +268,7 @@ def _add_station(
 
 
 def _answers(
-    models: dict[str, Model], plan: Plan, one: Record, at: Index
+    models: dict[str, Model], plan: Plan, one: Record, at: Index, beside: Sequence[Record]
 ) -> tuple[Index, dict[str, Rows], Rows, Rows, Rows | None]:
     """The origins that there are forecasts from; the means by source, the quantiles and probabilities of the leading
     one, and the quantiles before quantization."""
@@ -272,7 +276,6 @@ def _answers(
         at, mean, quantiles, probability = read_issued(plan.issued / one.network / f"{one.station}.csv", one, at)
         return at, {MODEL: mean}, quantiles, probability, None
     leading, *others = models
-    beside = plan.around(one)
     made = adapted_forecasts if plan.adapt else forecasts
     mean, quantiles, probability = made(models[leading], one, at, beside)
     means, before = {MODEL: mean}, quantiles if leading == FP32 else None

@@ -15,7 +15,6 @@ from edge_agent.adaptation.saved import pack, unpack
 from edge_agent.bundle.reader import read_bundle
 from edge_agent.bundle.station_task import EVENTS, OUTPUT_VARIABLES
 from edge_agent.cli import main
-from edge_agent.config import Station
 from edge_agent.errors import DataError
 from edge_agent.forecast import LEADS_S, QUANTILES
 from edge_agent.forecast.hindcast import hindcast, origins_between
@@ -23,13 +22,11 @@ from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.forecast.skill import ALONE, ISSUED, Skill
 from edge_agent.history import History
 from edge_agent.inference.onnx import OnnxSession
-from edge_agent.observation import Judged, Observation
 from edge_agent.store import Store
+from tests.adaptation.station import STATION, filled, follow
 from tests.agents import HOME, write_config
 from tests.forecast.series import DAY_S, START, STATES, recorded
 from tests.tiny_bundle import make_tiny_bundle
-
-STATION = Station(id="home", latitude=47.0, longitude=8.0, elevation_m=400.0)
 
 
 @pytest.fixture(scope="module")
@@ -156,20 +153,6 @@ def test_which_rows_are_written_does_not_change_what_is_learned(nowcaster):
 
 
 # --- live -----------------------------------------------------------------------------------------
-
-
-def filled(path, past: History) -> Store:
-    store = Store.open(path)
-    for n, t in enumerate(past.times.tolist()):
-        values = {name: float(column[n]) for name, column in past.values.items() if not np.isnan(column[n])}
-        store.add(Judged(Observation("home", "import", t, values, "past", n, historical=True, rank=250)))
-    store.commit()
-    return store
-
-
-def follow(adaptation: Adaptation, store: Store, nowcaster: Nowcaster, origin: int):
-    history, ages = store.history(["home"], origin), store.ages(["home"], origin)
-    return nowcaster.forecast([STATION], history, ages, origin, origin + 5, adaptation)[0]
 
 
 def without(store: Store, nowcaster: Nowcaster, origin: int):

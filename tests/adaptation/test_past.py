@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,19 +17,16 @@ from edge_agent.bundle.reader import read_bundle
 from edge_agent.bundle.trial import Loaded
 from edge_agent.cli import main
 from edge_agent.clock import format_time, parse_time
-from edge_agent.config import Station
 from edge_agent.forecast.hindcast import origins_between
 from edge_agent.forecast.nowcast import Nowcaster
-from edge_agent.history import History
 from edge_agent.inference.onnx import OnnxSession
 from edge_agent.observation import Flag, Judged, Observation, Verdict
-from edge_agent.store import Store
+from tests.adaptation.station import STATION, filled, follow
 from tests.agents import write_config
 from tests.forecast.series import STATES, write_csv
 from tests.forecast.series import recorded as series
 from tests.tiny_bundle import make_tiny_bundle
 
-STATION = Station(id="home", latitude=47.0, longitude=8.0, elevation_m=400.0)
 DIGEST = "a" * 64
 
 
@@ -38,20 +34,6 @@ DIGEST = "a" * 64
 def loaded(tmp_path_factory) -> Loaded:
     path = make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny.bundle")
     return Loaded(OnnxSession(read_bundle(path)), "tiny", DIGEST)
-
-
-def filled(path: Path, past: History) -> Store:
-    store = Store.open(path)
-    for n, t in enumerate(past.times.tolist()):
-        values = {name: float(column[n]) for name, column in past.values.items() if not np.isnan(column[n])}
-        store.add(Judged(Observation("home", "import", t, values, "past", n, historical=True, rank=250)))
-    store.commit()
-    return store
-
-
-def follow(adaptation: Adaptation, store: Store, nowcaster: Nowcaster, origin: int):
-    history, ages = store.history(["home"], origin), store.ages(["home"], origin)
-    return nowcaster.forecast([STATION], history, ages, origin, origin + 5, adaptation)[0]
 
 
 def test_a_past_teaches_what_the_running_agent_would_have_learned_and_it_goes_on_from_there(tmp_path, loaded):
