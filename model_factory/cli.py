@@ -14,7 +14,9 @@ from model_factory.sources.stations import KINDS
 
 def _split(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say which rows are for what."""
-    fraction = click.option("--test-fraction", default=0.2, show_default=True, help="Final part of a series, kept out.")
+    fraction = click.option(
+        "--test-fraction", default=0.2, show_default=True, help="Final part of a series, kept out; 0: nothing."
+    )
     hold_out = click.option(
         "--hold-out", multiple=True, metavar="NETWORK", help="Leave a whole network out of training."
     )
@@ -73,7 +75,7 @@ def train() -> None:
 @click.option("--out", type=PATH, required=True, help="The run's folder: checkpoints, log, weights.")
 @_split
 @click.option("--seed", default=0, show_default=True)
-@click.option("--steps", default=None, type=int, help="Optimizer steps; default: the recipe's.")
+@click.option("--steps", default=None, type=int, help="One run of so many optimizer steps; default: the recipe's two.")
 @click.option(
     "--samples", default=None, type=int, help="Samples to frame before the first step; default: the recipe's."
 )
@@ -82,24 +84,19 @@ def train() -> None:
 @click.option("--bank", type=PATH, metavar="FILE", help="Framed samples, shared between runs; made if not there.")
 @click.option("--export/--no-export", default=True, show_default=True, help="Write model_fp32.onnx at the end.")
 def station(data: Path, **options: Any) -> None:
-    """Train the station model on every network below DATA (folders as `import` writes them)."""
+    """Train the station model on every network below DATA (folders as `import` writes them).
+
+    The recipe of the bundle that ships: half of the network is trained briefly, which is better at stations nobody
+    trained on, and half for longer, which is better at known ones; one set of samples serves both. The same seed makes
+    the same network on a CPU and on a GPU.
+
+    \b
+    --test-fraction 0.2   to prove a recipe: `evaluate` scores it on the part that is kept out
+    --test-fraction 0     to ship: learns from whole records; `bundle RUN --proof PROOF` shows the skill of the proof
+    """
     from model_factory.training.station import train_command
 
     train_command(data, **options)
-
-
-@train.command()
-@click.argument("runs", nargs=-1, required=True, type=FOLDER)
-@click.option("--out", type=PATH, required=True, help="The mixed run's folder.")
-def mix(runs: tuple[Path, ...], out: Path) -> None:
-    """One network of the members of several RUNS, evenly, at the size of one.
-
-    The shipped bundle's is half of a brief run, better at stations nobody trained on, and half of a long one, better at
-    known ones (training/release.sh). Then `export`, `quantize`, `evaluate`, `bundle`, as for any run.
-    """
-    from model_factory.training.mix import mix_command
-
-    mix_command(runs, out)
 
 
 @main.command()

@@ -143,12 +143,26 @@ class Block(nn.Module):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.norm, self.drop = nn.LayerNorm(width), nn.Dropout(dropout)
+        self.norm, self.drop = nn.LayerNorm(width), Dropout(dropout)
         self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, h: Tensor) -> Tensor:
         out: Tensor = h + self.drop(self.second(F.relu(self.first(self.norm(h)))))
         return out
+
+
+class Dropout(nn.Module):
+    """In training, each number is lost with the chance `lost`, the others grow by 1 / (1 - lost). Drawn on the CPU, so
+    that a GPU loses the same ones."""
+
+    def __init__(self, lost: float) -> None:
+        super().__init__()
+        self.lost = lost
+
+    def forward(self, h: Tensor) -> Tensor:
+        if not self.training:
+            return h
+        return h * (torch.rand(h.shape) >= self.lost).to(h.device) / (1.0 - self.lost)
 
 
 class Back(nn.Module):

@@ -44,11 +44,11 @@ def augment(history: Tensor, site: Tensor, target: Tensor, generator: torch.Gene
     """A batch as other stations would have measured it: history [B, T, 8], site [B, 4], target [B, L, 7].
 
     A coarse display shows what comes as coarsely as what was, so the target is rounded with its history; nothing else
-    of it changes.
+    of it changes. `generator` is one of the CPU on every device, so that a GPU breaks a batch in the same way.
     """
 
     def chance(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, device=history.device)
+        return torch.rand(*shape, generator=generator).to(history.device)
 
     batch, _, count = history.shape
     coarse = chance(batch, count) < torch.tensor(
@@ -104,7 +104,7 @@ def _noisy(history: Tensor, chance: Chance, generator: torch.Generator) -> Tenso
     low, high = (math.log(x) for x in NOISE_RANGE)
     unit = torch.tensor([_NOISE_UNIT.get(v, 0.0) for v in GRID_VARIABLES], device=history.device)
     size = torch.exp(low + (high - low) * chance(batch, count)) * unit * (chance(batch, count) < NOISE)
-    noise = torch.randn(history.shape, generator=generator, device=history.device) * size[:, None]
+    noise = torch.randn(history.shape, generator=generator).to(history.device) * size[:, None]
     floor = torch.tensor([0.0 if v in POSITIVE else -math.inf for v in GRID_VARIABLES], device=history.device)
     ceiling = torch.tensor([100.0 if v == "humidity" else math.inf for v in GRID_VARIABLES], device=history.device)
     return torch.minimum(torch.maximum(history + noise, floor), torch.maximum(ceiling, history))

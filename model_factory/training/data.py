@@ -180,7 +180,7 @@ class Corpus:
         self.networks = sorted(set(networks))
         total = {n: sum(le for le, m in zip(length, networks, strict=True) if m == n) for n in set(networks)}
         chance = [SHARES.get(n, DEFAULT_SHARE) * le / total[n] for n, le in zip(networks, length, strict=True)]
-        self.chance = torch.tensor(chance, dtype=torch.float64, device=device)
+        self.chance = torch.tensor(chance, dtype=torch.float64)
         self.start = torch.tensor([at for at, *_ in self.rows], device=device)
         self.first = torch.tensor([first for _, first, _, _ in self.rows], device=device)
         self.span = torch.tensor(length, device=device)
@@ -194,19 +194,20 @@ class Corpus:
 
     def draw(self, count: int, generator: torch.Generator) -> Drawn:
         """A random batch, in groups of `TOGETHER` rows: of one series, or, mostly where it has neighbours, of its
-        network at one time. `count` is a multiple of `TOGETHER`.
+        network at one time. `count` is a multiple of `TOGETHER`. `generator` is one of the CPU on every device, so that
+        a GPU draws the same rows.
 
         Where readings come less often than every step, origins lie on readings: between them a forecast 15 minutes
         ahead would be scored on a value that is up to an hour away from its newest reading.
         """
-        device = self.chance.device
-        seed = torch.multinomial(self.chance, count // TOGETHER, replacement=True, generator=generator)
+        device = self.history.device
+        seed = torch.multinomial(self.chance, count // TOGETHER, replacement=True, generator=generator).to(device)
         which = seed.repeat_interleave(TOGETHER)
         step = self._random_steps(which, generator)
         row = torch.arange(count, device=device)
         first = row // TOGETHER * TOGETHER
         beside, begin = self._beside(seed, self.time[seed] + step[::TOGETHER] * STEP_S, generator)
-        ask = torch.rand(len(seed), generator=generator, device=device) < JOINT
+        ask = torch.rand(len(seed), generator=generator).to(device) < JOINT
         joint = (beside >= 0) & ask[:, None]
         step = torch.where(joint, begin, step.view_as(joint)).flatten()
         which = torch.where(joint, beside, which.view_as(joint)).flatten()
@@ -223,14 +224,14 @@ class Corpus:
 
     def _random_steps(self, which: Tensor, generator: torch.Generator) -> Tensor:
         """A random origin of each series, as its step."""
-        place = torch.rand(len(which), generator=generator, device=which.device, dtype=torch.float64)
+        place = torch.rand(len(which), generator=generator, dtype=torch.float64).to(which.device)
         stride = self.stride[which]
         return self.first[which] + (place * self.span[which]).long() // stride * stride
 
     def _beside(self, seed: Tensor, origin: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Series that were there at the origin of each seed, [G, TOGETHER], the seed first, -1 where there are no more;
         and their step then."""
-        order = torch.rand(len(seed), self.near.shape[1], generator=generator, device=seed.device).argsort(1)
+        order = torch.rand(len(seed), self.near.shape[1], generator=generator).argsort(1).to(seed.device)
         others = self.near[seed].gather(1, order)
         step = (origin[:, None] - self.time[others]) // STEP_S
         there = (others >= 0) & (step >= self.first[others]) & (step < self.first[others] + self.span[others])

@@ -63,12 +63,12 @@ def left_out(network: str, bank: Bank, data: Path, settings: Settings, out: Path
     state = train(bank.without((network,)), settings, folder, device)
     others = tuple(n for n in bank.networks if n != network)
     corpus = read_corpus(data, Settings(hold_out=others), device)
-    return score(state.averaged.eval(), corpus, device)
+    return score(state.averaged.eval(), corpus)
 
 
-def score(model: StationModel, corpus: Corpus, device: torch.device) -> Scores:
+def score(model: StationModel, corpus: Corpus) -> Scores:
     """RMSE over that of anomaly persistence and of persistence, and the share within the 10 and 90 % quantiles."""
-    generator = torch.Generator(device=device).manual_seed(11)
+    generator = torch.Generator().manual_seed(11)
     parts: list[dict[str, Floats]] = []
     for _ in range(WINDOWS // AT_ONCE):
         drawn = corpus.draw(AT_ONCE, generator)

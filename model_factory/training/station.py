@@ -1,6 +1,7 @@
 """Training the station model, in reading order: settings, data, loop, checkpoint, export. Seeded and resumable.
 
-Runs on torch 2.11 and newer, on a CPU or one GPU; the same file made the bundle that ships.
+Runs on torch 2.11 and newer, on a CPU or one GPU; the same file made the bundle that ships. All chance is the CPU's:
+both draw the same samples, the same noise and the same batches, and end at the same network but for rounding.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from model_factory.models.station import Core, Size, StationModel
 from model_factory.training.augment import augment
 from model_factory.training.data import Corpus, load_series, station_files
 from model_factory.training.loss import station_loss
+from model_factory.training.mix import mix
 
 log = logging.getLogger(__name__)
 
-FRAME_AT_ONCE = 500
+DRAWN_AT_ONCE = 500
+FRAMED_AT_ONCE = {"cpu": 50, "cuda": 500}  # what a cache holds; what fills a GPU
+LENGTHS = {"brief": 200, "long": 800}  # steps of the two runs that a network is made of
 JOURNAL_EVERY = 20
 CHECKPOINT_EVERY = 50
 CALIBRATION = 255
@@ -116,16 +120,24 @@ def train_command(
     bank: Path | None,
 ) -> None:
     """`model-factory train station`: see its help."""
+    if not 0.0 <= test_fraction < 1.0:
+        raise ConfigError(f"--test-fraction {test_fraction}: give a part from 0 (train on all) to below 1")
     usual = Settings(seed=seed, test_fraction=test_fraction, hold_out=hold_out)
-    settings = replace(usual, steps=steps or usual.steps, samples=samples or usual.samples)
+    settings = replace(usual, samples=samples or usual.samples)
+    lengths = {out: steps} if steps else {out / name: count for name, count in LENGTHS.items()}
     where = torch.device(
         "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
     )
-    out.mkdir(parents=True, exist_ok=True)
-    if (out / "checkpoint.pt").exists() and not resume:
-        raise ConfigError(f"{out} holds a run already: add --resume to go on with it, or choose another folder")
-    state = train(ready_bank(data, settings, where, bank).without(hold_out), settings, out, where)
-    write_run(state.averaged, settings, data, out, where)
+    for folder in (out, *lengths):
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "checkpoint.pt").exists() and not resume:
+            raise ConfigError(f"{out} holds a run already: add --resume to go on with it, or choose another folder")
+    rows = ready_bank(data, settings, where, bank).without(hold_out)
+    for folder, count in lengths.items():
+        one = replace(settings, steps=count)
+        write_run(train(rows, one, folder, where).averaged, one, data, folder, where)
+    if not steps:
+        mix(list(lengths), out)
     if export:
         export_command(out, data)
 
@@ -182,15 +194,17 @@ def fill_bank(corpus: Corpus, settings: Settings, device: torch.device) -> Bank:
     """Draw, break and frame the samples of a run; the same seed gives the same bank."""
     from rich.progress import track
 
-    generator = torch.Generator(device=device).manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
     front = Front().to(device)
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
-        for _ in track(range(max(settings.samples // FRAME_AT_ONCE, 1)), "framing samples"):
-            drawn = corpus.draw(FRAME_AT_ONCE, generator)
+        for _ in track(range(max(settings.samples // DRAWN_AT_ONCE, 1)), "framing samples"):
+            drawn = corpus.draw(DRAWN_AT_ONCE, generator)
             history, site, target = augment(drawn.history, drawn.site, drawn.target, generator)
-            framed = front(history, site, drawn.origin, drawn.group)
-            parts.append((framed.features.half(), framed.base, framed.scale, target, drawn.network))
+            whole = history, site, drawn.origin, drawn.group, target, drawn.network
+            for *inputs, came, network in zip(*(x.split(FRAMED_AT_ONCE[device.type]) for x in whole), strict=True):
+                framed = front(*inputs)
+                parts.append((framed.features.half(), framed.base, framed.scale, came, network))
     return Bank.of([torch.cat(column) for column in zip(*parts, strict=True)], corpus.networks)
 
 
@@ -236,14 +250,14 @@ def begin(bank: Bank, settings: Settings, device: torch.device) -> State:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.rate, total_steps=settings.steps + 1, pct_start=0.15
     )
-    return State(model, averaged, optimizer, schedule, torch.Generator(device=device).manual_seed(settings.seed))
+    return State(model, averaged, optimizer, schedule, torch.Generator().manual_seed(settings.seed))
 
 
 def one_step(state: State, bank: Bank, settings: Settings, prior: Tensor) -> dict[str, Tensor]:
     """Forecast a batch, learn from what came; returns the loss's parts."""
     count = len(bank.features)
-    index = torch.randint(count, (settings.batch,), generator=state.generator, device=bank.features.device)
-    framed, target = bank.rows(index)
+    index = torch.randint(count, (settings.batch,), generator=state.generator)
+    framed, target = bank.rows(index.to(bank.features.device))
     state.model.train()
     losses = ensemble_loss(state.model.core, framed, target, prior)
     state.optimizer.zero_grad(set_to_none=True)
@@ -267,11 +281,11 @@ def usual_scales(model: StationModel) -> Tensor:
 
 def ensemble_loss(core: Core, framed: Framed, target: Tensor, prior: Tensor) -> dict[str, Tensor]:
     """Each member learns by itself, on inputs with a noise of its own, so that errors differ and the average gains; the
-    parts are sums over members."""
+    parts are sums over members. Noise is drawn on the CPU, so that a GPU draws the same."""
     x = core.standardize(framed.features)
     each = []
     for member in core.members:
-        noisy = x + core.noise * torch.randn_like(x)
+        noisy = x + core.noise * torch.randn(x.shape).to(x.device)
         each.append(station_loss(framed, core.said(member(noisy), noisy), target, prior))
     return {name: torch.stack([losses[name] for losses in each]).sum() for name in each[0]}
 
@@ -285,9 +299,8 @@ def save_checkpoint(state: State, settings: Settings, out: Path) -> None:
         "averaged": state.averaged.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "schedule": state.schedule.state_dict(),
-        "generator": state.generator.get_state().cpu(),
+        "generator": state.generator.get_state(),
         "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
     torch.save(held, out / "checkpoint.tmp")
     (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
@@ -311,8 +324,6 @@ def load_checkpoint(state: State, settings: Settings, out: Path, device: torch.d
     state.schedule.load_state_dict(held["schedule"])
     state.generator.set_state(held["generator"].cpu())
     torch.set_rng_state(held["random"].cpu())
-    if held["random_cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([state.cpu() for state in held["random_cuda"]])
     state.step = held["step"]
 
 
@@ -336,7 +347,7 @@ def write_run(model: StationModel, settings: Settings, data: Path, out: Path, de
 
 def export_run(run: Path, corpus: Corpus) -> None:
     """model_fp32.onnx, and calibration.npz: inputs from the training part, unbroken, to calibrate and to test with."""
-    generator = torch.Generator(device=corpus.history.device).manual_seed(CALIBRATION_SEED)
+    generator = torch.Generator().manual_seed(CALIBRATION_SEED)
     drawn = corpus.draw(CALIBRATION, generator)
     inputs = {name: getattr(drawn, name).cpu().numpy() for name in ("history", "site", "origin", "group")}
     np.savez_compressed(run / "calibration.npz", **inputs)

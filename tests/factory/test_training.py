@@ -19,7 +19,7 @@ from model_factory.training import station as training  # noqa: E402
 from model_factory.training.augment import augment  # noqa: E402
 from model_factory.training.data import Corpus, Drawn, load_series, station_files  # noqa: E402
 from model_factory.training.loss import pinball  # noqa: E402
-from model_factory.training.mix import mix_command  # noqa: E402
+from model_factory.training.mix import mix  # noqa: E402
 
 CPU = torch.device("cpu")
 SETTINGS = training.Settings(steps=4, batch=32, samples=1000, size=Size(members=2, width=16, blocks=1))
@@ -158,31 +158,22 @@ def test_a_mix_forecasts_the_average_of_the_members_it_has_from_each_run(
     corpus: Corpus, data: Path, tmp_path: Path
 ) -> None:
     brief, long = runs_of_different_length(corpus, data, tmp_path)
-    mix_command([brief, long], tmp_path / "mixed")
-    ours, one, other = (training.load_model(run).core for run in (tmp_path / "mixed", brief, long))
+    mix([brief, long], tmp_path)
+    ours, one, other = (training.load_model(run).core for run in (tmp_path, brief, long))
     x = torch.randn(5, len(one.center))
     linear = (one.skip(x) + other.skip(x)) / 2
     members = (one.members[0](x) + other.members[1](x)) / 2
     expected = departure(torch.cat((members[:, : linear.shape[1]] + linear, members[:, linear.shape[1] :]), 1))
     torch.testing.assert_close(ours(x * ours.width + ours.center).mean, expected.mean, rtol=1e-3, atol=1e-4)
-    told = json.loads((tmp_path / "mixed" / "config.json").read_text())["mixed"]
+    told = json.loads((tmp_path / "config.json").read_text())["mixed"]
     assert [one["settings"]["steps"] for one in told.values()] == [2, 6]
 
 
 def test_a_mix_with_itself_is_the_run(corpus: Corpus, data: Path, tmp_path: Path) -> None:
     run, _ = runs_of_different_length(corpus, data, tmp_path)
-    mix_command([run, run], tmp_path / "mixed")
-    held, mixed = (torch.load(path / "weights.pt", weights_only=True) for path in (run, tmp_path / "mixed"))
+    mix([run, run], tmp_path)
+    held, mixed = (torch.load(path / "weights.pt", weights_only=True) for path in (run, tmp_path))
     assert all(torch.equal(held[name], mixed[name]) for name in held)
-
-
-def test_runs_that_left_out_different_networks_do_not_mix(corpus: Corpus, data: Path, tmp_path: Path) -> None:
-    brief, long = runs_of_different_length(corpus, data, tmp_path)
-    config = json.loads((long / "config.json").read_text())
-    config["settings"]["hold_out"] = ["fine"]
-    (long / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match="hold_out"):
-        mix_command([brief, long], tmp_path / "mixed")
 
 
 def test_a_folder_without_networks_says_what_to_do(tmp_path: Path) -> None:
