@@ -47,7 +47,7 @@ class Regressor:
     ridge: float
 
 
-SHORT_REGRESSORS = (Regressor("lean", 60.0, 1.0), Regressor("lean", 20.0, 1.0), Regressor("rich", 60.0, 3.0))
+SHORT_REGRESSORS = (Regressor("brief", 60.0, 1.0), Regressor("lean", 60.0, 1.0), Regressor("rich", 60.0, 3.0))
 LONG_REGRESSORS = (
     Regressor("season", 730.0, 2.0),
     Regressor("lean", 730.0, 4.0),

@@ -20,6 +20,7 @@ RECENT = (
     "error_change", "error_6h", "error_24h", "reading_change", "guidance_change", "guidance_slope", "hour_sin2",
     "hour_cos2",
 )  # fmt: skip
+BRIEF = ("newest_error", "newest", *RECENT[:6])  # what is wrong just now, and nothing that takes weeks to tell
 ENSEMBLE = ("members_mean", "members_spread")
 PLACE = ("latitude", "longitude", "elevation")
 MOST_COLUMNS = 80
@@ -63,13 +64,14 @@ class Layout:
         return 5 + len(self.spreads)
 
     def columns(self, which: str, *, short: bool) -> NDArray[np.int64]:
-        """Where the predictors of a regression stand. `which`: "season", "lean", "own" or "rich"."""
+        """Where the predictors of a regression stand. `which`: "brief", "season", "lean", "own" or "rich"; "brief" is for
+        short bands. Those forget sooner than the season turns: to them it would be a trend."""
         few = LEAN if self.pooled else VERIFIED  # a lone station has too few pairs for more
-        wanted: list[str] = list({"season": SEASON, "own": few}.get(which, LEAN))
-        if which != "season" and self.pooled:
+        wanted: list[str] = list({"brief": BRIEF, "season": SEASON, "own": few}.get(which, LEAN))
+        if which not in ("brief", "season") and self.pooled:
             wanted += PLACE
-        if which != "season" and short:
-            wanted += RECENT
+        if which != "brief" and short:
+            wanted = [name for name in (*wanted, *RECENT) if name not in SEASON[1:]]
         if which in ("season", "own", "rich"):
             wanted += ENSEMBLE if which != "season" else ENSEMBLE[:1]
         if which in ("own", "rich"):
