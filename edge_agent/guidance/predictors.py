@@ -63,18 +63,20 @@ class Layout:
         """Columns of what the spread is told from: season, members' spread, newest errors, spreads given."""
         return 5 + len(self.spreads)
 
-    def columns(self, which: str, *, short: bool) -> NDArray[np.int64]:
-        """Where the predictors of a regression stand. `which`: "brief", "season", "lean", "own" or "rich"; "brief" is for
-        short bands. Those forget sooner than the season turns: to them it would be a trend."""
+    def columns(self, which: str, *, short: bool, season: bool) -> NDArray[np.int64]:
+        """Where the predictors of a regression stand. `which`: "brief", "season", "members", "lean", "own" or "rich"; "brief"
+        is for short bands. `season`: it has been seen turning. Short bands forget sooner: to them it would be a trend."""
         few = LEAN if self.pooled else VERIFIED  # a lone station has too few pairs for more
-        wanted: list[str] = list({"brief": BRIEF, "season": SEASON, "own": few}.get(which, LEAN))
-        if which not in ("brief", "season") and self.pooled:
+        wanted: list[str] = list({"brief": BRIEF, "season": SEASON, "members": SEASON, "own": few}.get(which, LEAN))
+        if which not in ("brief", "season", "members") and self.pooled:
             wanted += PLACE
         if which != "brief" and short:
-            wanted = [name for name in (*wanted, *RECENT) if name not in SEASON[1:]]
-        if which in ("season", "own", "rich"):
+            wanted += RECENT
+        if short or not season:
+            wanted = [name for name in wanted if name not in SEASON[1:]]
+        if which in ("season", "members", "own", "rich"):
             wanted += ENSEMBLE if which != "season" else ENSEMBLE[:1]
-        if which in ("own", "rich"):
+        if which in ("members", "own", "rich"):
             wanted += (*self.own, *self.spreads)
         if which == "rich":
             wanted += self.others
