@@ -63,10 +63,10 @@ LONG_REGRESSORS = (
 )
 POOLED_REGRESSORS = (
     Regressor("season", 730.0, 2.0, station_days=3.0),
-    Regressor("season", 730.0, 2.0),
+    Regressor("season", 730.0, 2.0, station_days=365.0),
     Regressor("members", 730.0, 4.0, station_days=3.0),
-    Regressor("own", 730.0, 4.0),
-    Regressor("rich", 730.0, 8.0),
+    Regressor("own", 730.0, 4.0, station_days=365.0),
+    Regressor("rich", 730.0, 8.0, station_days=365.0),
 )
 
 
