@@ -270,7 +270,8 @@ class Rolling:
         """All columns of the layout by name, [N] each."""
         layout, station, recent = self._layout[name], self._stations[s], self._recent[name][s]
         n = len(valid)
-        columns = {column: run.at(column, valid) for column in (*layout.own, *layout.spreads, *layout.others)}
+        given = (*layout.own, *layout.alike, *layout.spreads, *layout.others)
+        columns = {column: run.at(column, valid) for column in given}
         found = {"guidance": raw} | columns | clocks(valid, station.longitude) | members(layout, raw, columns)
         place = {"latitude": station.latitude, "longitude": station.longitude, "elevation": station.elevation_m}
         begin = np.array([max(origin, int(run.valid[0]))])
