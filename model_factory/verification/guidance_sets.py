@@ -140,7 +140,7 @@ def sonderborg(raw: Path, history: Path, guidance: Path) -> None:
 def seoul(raw: Path, history: Path, guidance: Path) -> None:
     """Next day's maximum and minimum at 25 stations; a record stands at the end of its civil day (UTC + 9 h).
 
-    What a row says of its own day is of 21 hours: it counts only where no row before it tells what came of the whole."""
+    What a row says of its own day is of 21 hours: it counts only where no row before it tells of the whole day."""
     rows = [row for row in rows_of(raw, "bias*") if row["station"] and row["Date"]]
     seen: dict[tuple[str, datetime], dict[str, Any]] = {}
     out = []
