@@ -23,12 +23,13 @@ from edge_agent.guidance.regression import DAY_S, Columns, Floats, Means, Moment
 BIAS_DAYS = (15.0, 60.0, 365.0)
 SHRINK = 3.0  # of many, a station's mean error counts n / (n + 3) beside that of all
 SPELL_DAYS = 5.0  # for so long errors are alike
-STATION_MEAN = 1  # which of the mean errors tells how a station differs from all
+STATION_SHRINK = 1.0  # the same of what a regression leaves of its errors, beside nothing
 LEAST_DAYS = 90  # of pairs, below which a long band trusts no regression
 POOLED_RIDGE = 10.0  # of the ridge, where the stations of a region share a regression
 POOLED_DAYS = 5  # the same where many stations are pooled
 MANY = 8  # stations that are many
 SHORT_DAYS = 3  # the same of a short band
+SEASON_DAYS = 180  # since the first pair, below which the season would be but a trend
 MIX_DAYS = 45.0  # half-life of an expert's verified error
 HEDGE = 0.3  # of the weight is given more evenly: by a fifth of the power
 MIX_DOUBT = (1.0, 5.0)  # days of verification before any expert is preferred: half a day for each hour of the lead
@@ -40,20 +41,32 @@ PAIRS_BEFORE_SPREAD = 10.0  # with so many pairs, the ordinary spread still has 
 
 @dataclass(frozen=True, slots=True)
 class Regressor:
-    """One regression expert: which columns, how fast it forgets, how much it is held back (ridge, in days)."""
+    """One regression expert: which columns, how fast it forgets, how much it is held back (ridge, in days).
+
+    `station_days`: of many stations, each adds the mean of what the regression left of its own errors, with this
+    half-life.
+    """
 
     columns: str
     half_life_days: float
     ridge: float
+    station_days: float = 60.0
 
 
-SHORT_REGRESSORS = (Regressor("lean", 60.0, 1.0), Regressor("lean", 20.0, 1.0), Regressor("rich", 60.0, 3.0))
+SHORT_REGRESSORS = (Regressor("brief", 60.0, 1.0), Regressor("lean", 60.0, 1.0), Regressor("rich", 60.0, 3.0))
 LONG_REGRESSORS = (
     Regressor("season", 730.0, 2.0),
     Regressor("lean", 730.0, 4.0),
     Regressor("own", 730.0, 4.0),
     Regressor("rich", 730.0, 8.0),
     Regressor("own", 180.0, 8.0),
+)
+POOLED_REGRESSORS = (
+    Regressor("season", 730.0, 2.0, station_days=3.0),
+    Regressor("season", 730.0, 2.0, station_days=365.0),
+    Regressor("members", 730.0, 4.0, station_days=3.0),
+    Regressor("own", 730.0, 4.0, station_days=365.0),
+    Regressor("rich", 730.0, 8.0, station_days=365.0),
 )
 
 
@@ -103,12 +116,16 @@ class Correction:
         self._spread = spread
         self._hold_back = POOLED_RIDGE / regions if stations > 1 else 1.0
         self._bias = [Means(stations, BANDS, days * DAY_S) for days in BIAS_DAYS]
-        lives = {r.half_life_days for r in (*SHORT_REGRESSORS, *LONG_REGRESSORS)}
+        self._short, self._long = SHORT_REGRESSORS, POOLED_REGRESSORS if stations > 1 else LONG_REGRESSORS
+        both = dict.fromkeys((*self._short, *self._long))
+        self._left = {r: Means(stations, BANDS, r.station_days * DAY_S) for r in both} if stations > 1 else {}
+        lives = {r.half_life_days for r in both}
         self._moments = {days: Moments(BANDS, layout.width, days * DAY_S) for days in sorted(lives)}
-        most = max(len(SHORT_REGRESSORS), len(LONG_REGRESSORS))
+        most = max(len(self._short), len(self._long))
         self._loss = np.zeros((BANDS, 1 + len(BIAS_DAYS) + most))
         self._weighed = np.zeros(BANDS)
         self._loss_at = np.zeros(BANDS)
+        self._since = np.zeros(BANDS)
         self._days = np.zeros(BANDS, np.int64)
         self._day = np.zeros(BANDS, np.int64)
         self._width = Moments(BANDS, layout.widths, 365.0 * DAY_S)
@@ -142,8 +159,8 @@ class Correction:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What was learned, by name."""
-        own = (self._loss, self._weighed, self._loss_at, self._days, self._day, self._step)
-        learned: list[Means | Moments] = [*self._bias, *self._moments.values(), self._width]
+        own = (self._loss, self._weighed, self._loss_at, self._since, self._days, self._day, self._step)
+        learned: list[Means | Moments] = [*self._bias, *self._left.values(), *self._moments.values(), self._width]
         parts = [own, *(part.arrays() for part in learned)]
         return {f"{i}.{j}": array for i, part in enumerate(parts) for j, array in enumerate(part)}
 
@@ -164,12 +181,14 @@ class Correction:
     def _learn(self, b: int, issued: Issued, rows: Columns, observed: Floats, at: float) -> None:
         station, error = issued.station[rows], self._difference(observed, issued.raw[rows])
         missed = error[:, None] - issued.experts[rows]
-        departure = self._departure(b, station)
         self._weigh(b, missed, at)
         for means in self._bias:
             means.learn(station, b, error, at)
+        for i, regressor in enumerate(self._regressors(b)):
+            if regressor in self._left:
+                self._left[regressor].learn(station, b, error - self._regressed(b, i, issued.x[rows]), at)
         for moments in self._moments.values():
-            moments.learn(b, issued.x[rows], error - departure, at)
+            moments.learn(b, issued.x[rows], error, at)
         left = self._difference(observed, issued.mean[rows])
         for i in range(len(self._regressors(b))):
             self._solved.pop((b, i), None)
@@ -184,7 +203,7 @@ class Correction:
         return wrap(observed - forecast) if self._circular else observed - forecast
 
     def _regressors(self, b: int) -> tuple[Regressor, ...]:
-        return SHORT_REGRESSORS if b < SHORT else LONG_REGRESSORS
+        return self._short if b < SHORT else self._long
 
     def _experts(self, b: int, station: Columns, x: Floats) -> Floats:
         """What each expert adds to the guidance, [N, K]."""
@@ -192,33 +211,28 @@ class Correction:
         made[:, 0] = 0.0
         for i, means in enumerate(self._bias, 1):
             made[:, i] = means.of(station, b, SHRINK) if self._stations > 1 else means.beyond_chance(b, SPELL_DAYS)
-        departure = self._departure(b, station)
         for i, regressor in enumerate(self._regressors(b)):
-            columns, constant, beta = self._coefficients(b, i, regressor)
-            filled = self._moments[regressor.half_life_days].filled(b, x)
-            made[:, 1 + len(BIAS_DAYS) + i] = constant + filled[:, columns] @ beta + departure
+            own = self._left[regressor].left(station, b, STATION_SHRINK) if regressor in self._left else 0.0
+            made[:, 1 + len(BIAS_DAYS) + i] = self._regressed(b, i, x) + own
         return made
 
-    def _departure(self, b: int, station: Columns) -> Floats:
-        """By how much a station's mean error differs from that of all, [N]: regressions are of what is left."""
-        if self._stations == 1:
-            return np.zeros(len(station))
-        own = self._bias[STATION_MEAN].of(station, b, SHRINK)
-        return own - self._bias[STATION_MEAN].of_all(b)
-
-    def _coefficients(self, b: int, i: int, regressor: Regressor) -> tuple[Columns, float, Floats]:
-        """Columns, intercept and coefficients of a regression."""
-        found = self._solved.get((b, i))
-        if found is None:
-            columns = self._layout.columns(regressor.columns, short=b < SHORT)
-            ridge = regressor.ridge * self._hold_back
-            found = columns, *self._moments[regressor.half_life_days].solve(b, columns, ridge)
-            self._solved[b, i] = found
-        return found
+    def _regressed(self, b: int, i: int, x: Floats) -> Floats:
+        """What a regression of a band makes of predictors [N, P], [N]; solved once until the band learns again."""
+        regressor = self._regressors(b)[i]
+        moments = self._moments[regressor.half_life_days]
+        if (b, i) not in self._solved:
+            turned = bool(self._loss_at[b] - self._since[b] >= SEASON_DAYS * DAY_S)
+            columns = self._layout.columns(regressor.columns, short=b < SHORT, season=turned)
+            self._solved[b, i] = columns, *moments.solve(b, columns, regressor.ridge * self._hold_back)
+        columns, constant, beta = self._solved[b, i]
+        return np.asarray(constant + moments.filled(b, x)[:, columns] @ beta)
 
     def _weigh(self, b: int, missed: Floats, at: float) -> None:
-        """Add the squared errors of a verification, [N, K], as one day's where they are of one day."""
-        keep = 0.5 ** (max(at - self._loss_at[b], 0.0) / (MIX_DAYS * DAY_S)) if self._loss_at[b] else 0.0
+        """Add the squared errors of a verification, [N, K], as one day's where they are of one day. Time without
+        verdicts teaches nothing, and makes nothing forgotten: what was learned last summer holds when summer comes."""
+        gap = min(max(at - self._loss_at[b], 0.0), DAY_S)
+        keep = 0.5 ** (gap / (MIX_DAYS * DAY_S)) if self._loss_at[b] else 0.0
+        self._since[b] = self._since[b] or at
         self._loss_at[b] = max(at, self._loss_at[b])
         day = int(at // DAY_S)
         self._days[b] += day != self._day[b]

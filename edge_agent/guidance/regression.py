@@ -111,6 +111,10 @@ class Means:
         worth = shrink * max(most / self._days[band], 1.0) if most else 1.0  # pairs of one day say much the same
         return np.asarray(((total + worth * self.of_all(band)) / (n + worth))[station])
 
+    def left(self, station: Columns, band: int, shrink: float) -> Floats:
+        """The means [N], drawn to nothing: with `shrink` pairs, they have half the say."""
+        return np.asarray((self._sum[:, band] / (self._n[:, band] + shrink))[station])
+
     def beyond_chance(self, band: int, spell_days: float) -> float:
         """The mean m over all stations, less what chance makes of it: m (1 - v / ((N - 1) m^2)), not past 0. v: the
         errors' variance; N: days / `spell_days`, as the errors of one spell of weather are alike.

@@ -184,12 +184,12 @@ class Rolling:
         return np.asarray(np.where(short, hourly, fresh[station]))
 
     def verify(self, now: int, came: Came) -> None:
-        """Learn from what has come by `now`, as often as is worth it. `came`: (station, variable, valid times, seconds
-        they cover) -> observations [N], NaN = nothing was read."""
+        """Learn from what has come by `now`, as often as is worth it; a look that finds nothing is no lesson. `came`:
+        (station, variable, valid times, seconds they cover) -> observations [N], NaN = nothing was read."""
         due = [now - self._learned[long] >= LEARN_S[long] for long in (0, 1)]
         if not any(due):
             return
-        self._learned = [now if is_due else before for is_due, before in zip(due, self._learned, strict=True)]
+        seen = [False, False]
         for name in self.variables:
             ready: list[_Pending] = []
             left: list[_Pending] = []
@@ -198,11 +198,13 @@ class Rolling:
                 rows = (pending.valid <= now) & np.where(is_short, due[0], due[1])
                 if rows.any():
                     ready.append(_rows(pending, rows))
+                    seen = [seen[0] or bool((rows & is_short).any()), seen[1] or bool((rows & ~is_short).any())]
                 if not rows.all():
                     left.append(_rows(pending, ~rows) if rows.any() else pending)
             self._pending[name] = left
             if ready:
                 self._learn(name, ready, now, came)
+        self._learned = [now if was else before for was, before in zip(seen, self._learned, strict=True)]
 
     def arrays(self) -> dict[str, Floats]:
         """What was learned, by name; pairs that wait and readings are not in it."""
@@ -268,7 +270,8 @@ class Rolling:
         """All columns of the layout by name, [N] each."""
         layout, station, recent = self._layout[name], self._stations[s], self._recent[name][s]
         n = len(valid)
-        columns = {column: run.at(column, valid) for column in (*layout.own, *layout.spreads, *layout.others)}
+        given = (*layout.own, *layout.alike, *layout.spreads, *layout.others)
+        columns = {column: run.at(column, valid) for column in given}
         found = {"guidance": raw} | columns | clocks(valid, station.longitude) | members(layout, raw, columns)
         place = {"latitude": station.latitude, "longitude": station.longitude, "elevation": station.elevation_m}
         begin = np.array([max(origin, int(run.valid[0]))])

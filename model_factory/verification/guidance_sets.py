@@ -138,7 +138,9 @@ def sonderborg(raw: Path, history: Path, guidance: Path) -> None:
 
 
 def seoul(raw: Path, history: Path, guidance: Path) -> None:
-    """Next day's maximum and minimum at 25 stations; a record stands at the end of its civil day (UTC + 9 h)."""
+    """Next day's maximum and minimum at 25 stations; a record stands at the end of its civil day (UTC + 9 h).
+
+    What a row says of its own day is of 21 hours: it counts only where no row before it tells of the whole day."""
     rows = [row for row in rows_of(raw, "bias*") if row["station"] and row["Date"]]
     seen: dict[tuple[str, datetime], dict[str, Any]] = {}
     out = []
@@ -147,9 +149,10 @@ def seoul(raw: Path, history: Path, guidance: Path) -> None:
         at = {"station": f"{float(row['station']):.0f}", "latitude": row["lat"], "longitude": row["lon"],
               "elevation": row["DEM"]}  # fmt: skip
         for moment, which in ((end, "Present"), (end + timedelta(days=1), "Next")):
-            if row[f"{which}_Tmax"]:
-                seen[at["station"], moment] = {"time": stamp(moment), **at, "temperature_max": row[f"{which}_Tmax"],
-                                               "temperature_min": row[f"{which}_Tmin"]}  # fmt: skip
+            key = at["station"], moment
+            if row[f"{which}_Tmax"] and (which == "Next" or key not in seen):
+                seen[key] = {"time": stamp(moment), **at, "temperature_max": row[f"{which}_Tmax"],
+                             "temperature_min": row[f"{which}_Tmin"]}  # fmt: skip
         more = {f"temperature_max__{name[6:].lower()}": value for name, value in row.items()
                 if name.startswith("LDAPS_") and "_lapse" not in name}  # fmt: skip
         out.append({"issued": stamp(end), "valid_time": stamp(end + timedelta(days=1)), **at,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge_agent.forecast.blend import Blend
 from edge_agent.guidance.bands import BANDS, SHORT, bands
 from edge_agent.guidance.correction import Correction
-from edge_agent.guidance.predictors import Layout
+from edge_agent.guidance.predictors import SEASON, Layout, members
 from edge_agent.guidance.regression import DAY_S, Means, Moments
 
 LEVELS = (0.05, 0.1, 0.5, 0.9, 0.95)
@@ -81,6 +81,57 @@ def test_a_steady_error_is_gone_after_a_month_without_any_regression(error):
         correction.learn(issued, error + rng.normal(0, 1.2, 1), day * DAY_S)
     assert left[0] == -error
     assert abs(np.mean(left[30:])) < 0.2 * abs(error)
+
+
+def pooled_days(correction: Correction, layout: Layout, errors: Sequence[np.ndarray], first_day: int) -> np.ndarray:
+    """The mean for ten stations after `errors` [10] of so many days were learned, raw guidance being 0."""
+    ten, band = np.arange(10), np.full(10, SHORT + 5)
+    x, wide = np.zeros((10, layout.width)), np.zeros((10, layout.widths))
+    for day, error in enumerate(errors, first_day):
+        correction.learn(correction.issue(ten, band, np.zeros(10), x, wide), error, day * DAY_S)
+    return correction.issue(ten, band, np.zeros(10), x, wide).mean
+
+
+def test_of_many_stations_each_is_given_its_own_error():
+    rng = np.random.default_rng(5)
+    layout = Layout.of("temperature", ("temperature",), True)
+    own = np.linspace(-4, 4, 10)
+    mean = pooled_days(Correction(10, layout, LEVELS), layout, [own + rng.normal(0, 0.5, 10) for _ in range(30)], 1)
+    assert np.abs(mean - own).max() < 0.8
+
+
+def test_what_was_learned_last_summer_holds_when_summer_comes():
+    rng = np.random.default_rng(6)
+    layout = Layout.of("temperature", ("temperature",), True)
+    correction = Correction(10, layout, LEVELS)
+    pooled_days(correction, layout, [2.0 + rng.normal(0, 0.5, 10) for _ in range(60)], 1)
+    after = pooled_days(correction, layout, [2.0 + rng.normal(0, 0.5, 10)], 360)
+    np.testing.assert_allclose(after, 2.0, atol=0.4)
+
+
+def test_the_season_is_a_predictor_once_it_was_seen_turning_and_never_of_the_next_hours():
+    layout = Layout.of("temperature", ("temperature", "temperature__gfs"), True)
+    of_season = {layout.names.index(name) for name in SEASON[1:]}
+    for which in ("season", "members", "lean", "own", "rich"):
+        assert of_season <= set(layout.columns(which, short=False, season=True).tolist())
+        assert not of_season & set(layout.columns(which, short=False, season=False).tolist())
+    for which in ("brief", "lean", "rich"):
+        assert not of_season & set(layout.columns(which, short=True, season=True).tolist())
+
+
+def test_members_that_a_number_tells_apart_count_by_their_mean_and_spread():
+    names = [f"temperature__{i}" for i in range(1, 51)]
+    layout = Layout.of("temperature", ("temperature", "temperature__gfs", "temperature__model2", *names), False)
+    assert layout.own == ("temperature__gfs", "temperature__model2")
+    assert layout.alike == tuple(names)
+    assert not set(names) & set(layout.names)
+    said = {name: np.array([10.0 + i]) for i, name in enumerate(names)}
+    found = members(
+        layout, np.array([10.0]), {**said, "temperature__gfs": np.zeros(1), "temperature__model2": np.ones(1)}
+    )
+    assert found["members_mean"] == pytest.approx(24.5)
+    assert found["members_spread"] == pytest.approx(np.std(np.arange(50)))
+    assert found["temperature__gfs"] == -10.0
 
 
 def test_the_better_of_two_forecasts_gets_the_weight():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import lzma
 import os
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from edge_agent.guidance.files import has_stations, read_guidance
 from edge_agent.history import read_history
 from model_factory.verification.emos import normal_crps, rolling_crps
-from model_factory.verification.guidance_sets import DISSEMINATION, SETS
+from model_factory.verification.guidance_sets import DISSEMINATION, SETS, seoul
 
 CORPUS = Path(os.environ.get("STATIONCAST_CORPUS", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -35,6 +37,22 @@ def test_an_archive_becomes_files_that_are_read_without_a_warning(tmp_path, name
     if name == "hannover":
         [mine] = runs.values()
         assert (mine[10].valid[0] - mine[10].issued) == 24 * 3600 - DISSEMINATION.total_seconds()
+
+
+def test_a_day_that_two_rows_tell_of_is_the_whole_day(tmp_path):
+    """`Present_` is of 21 hours, `Next_` of the row before of 24."""
+    rows = [
+        {"station": "1", "Date": "2013-07-01", "Present_Tmax": "28", "Present_Tmin": "21", "Next_Tmax": "30",
+         "Next_Tmin": "20", "LDAPS_Tmax_lapse": "29", "LDAPS_Tmin_lapse": "21", "lat": "37", "lon": "127", "DEM": "9"},
+        {"station": "1", "Date": "2013-07-02", "Present_Tmax": "29", "Present_Tmin": "22", "Next_Tmax": "31",
+         "Next_Tmin": "23", "LDAPS_Tmax_lapse": "29", "LDAPS_Tmin_lapse": "21", "lat": "37", "lon": "127", "DEM": "9"},
+    ]  # fmt: skip
+    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    (tmp_path / "bias.csv.xz").write_bytes(lzma.compress("\n".join(lines).encode()))
+    seoul(tmp_path, tmp_path / "history.csv", tmp_path / "guidance.csv")
+    with (tmp_path / "history.csv").open(encoding="utf-8", newline="") as stream:
+        seen = {row["time"][:10]: row["temperature_max"] for row in csv.DictReader(stream)}
+    assert seen == {"2013-07-01": "28", "2013-07-02": "30", "2013-07-03": "31"}
 
 
 def test_the_crps_of_a_normal_forecast():
