@@ -39,8 +39,9 @@ def below(quantiles: Floats, came: Floats, levels: Floats) -> Floats:
 
     A reading that equals several quantiles (calm, saturated air, no rain) stands for the whole range of levels that
     they share, as a randomized probability integral transform draws from it, on average: (level - low) / (high - low).
-    Source: Czado, Gneiting and Held (2009), Biometrics 65, 1254-1261, eq. 1. Worked: levels 0.1, 0.5, 0.9, quantiles
-    0, 0, 2, reading 0 -> 0.2, 1, 1.
+    Source: Czado, Gneiting and Held (2009), Biometrics 65, 1254-1261, eq. 1. The range ends somewhere between the last
+    level that is on the reading and the next one that is not: half way, unless there is none. Worked: levels 0.1, 0.5,
+    0.9, quantiles 0, 0, 2, reading 0 -> 1/7, 5/7, 1.
 
     Args:
         quantiles: [..., Q] ascending; came: [...]; levels: [Q].
@@ -50,11 +51,10 @@ def below(quantiles: Floats, came: Floats, levels: Floats) -> Floats:
     under = (quantiles < reading) & ~on
     first = under.sum(axis=-1)
     last = first + on.sum(axis=-1)
-    ends = np.concatenate([[0.0], levels, [1.0]])
-    low = ends[first][..., None]
-    high = np.where(last == len(levels), 1.0, ends[last])[..., None]
+    ends = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]])
+    low, high = ends[first][..., None], ends[last][..., None]
     share = (levels - low) / np.maximum(high - low, SAME)
-    return np.asarray(np.where(on, np.clip(share, 0.0, 1.0), np.where(under, 0.0, 1.0)))
+    return np.asarray(np.where(on, share, np.where(under, 0.0, 1.0)))
 
 
 class Calibration:

@@ -188,16 +188,17 @@ def test_the_newest_errors_are_those_of_their_times():
 
 def test_a_reading_on_several_quantiles_stands_for_all_of_them():
     levels = np.array([0.1, 0.5, 0.9])
-    np.testing.assert_allclose(below(np.array([0.0, 0.0, 2.0]), np.array(0.0), levels), [0.2, 1.0, 1.0])
+    np.testing.assert_allclose(below(np.array([0.0, 0.0, 2.0]), np.array(0.0), levels), [1 / 7, 5 / 7, 1.0])
     np.testing.assert_allclose(below(np.array([1.0, 2.0, 3.0]), np.array(2.5), levels), [0.0, 0.0, 1.0])
-    np.testing.assert_allclose(below(np.array([5.0, 9.0, 9.0]), np.array(9.0), levels), [0.0, 0.4 / 0.9, 0.8 / 0.9])
+    np.testing.assert_allclose(below(np.array([5.0, 9.0, 9.0]), np.array(9.0), levels), [0.0, 2 / 7, 6 / 7])
 
 
 @settings(max_examples=20)
 @given(st.floats(0.0, 0.9), st.integers(0, 1000))
 def test_a_verdict_on_honest_quantiles_is_the_level_on_average_also_with_ties(calm, seed):
     rng = np.random.default_rng(seed)
-    calm = LEVELS[np.argmin(np.abs(LEVELS - calm))]  # a tie ends at a level: nothing is known between two
+    ends = np.concatenate([[0.0], (LEVELS[1:] + LEVELS[:-1]) / 2])  # of a tie: what is taken where only levels are known
+    calm = ends[np.argmin(np.abs(ends - calm))]
     quantiles = np.maximum(LEVELS - calm, 0.0)
     came = np.maximum(rng.random(20_000) - calm, 0.0)
     share = below(np.broadcast_to(quantiles, (len(came), len(LEVELS))), came, LEVELS).mean(axis=0)
@@ -242,7 +243,7 @@ def test_intervals_hold_what_they_should_through_calms_and_seasons():
     held = np.diff(pits(came, normal, Calibration(1, 1, 1, QUANTILES))[2880:, [1, -2]], axis=1)
     assert held.mean() == pytest.approx(0.8, abs=0.01)
     for part in np.array_split(held, 4):
-        assert part.mean() == pytest.approx(0.8, abs=0.035)
+        assert part.mean() == pytest.approx(0.8, abs=0.02)
 
 
 def test_what_a_sensor_did_for_a_fortnight_is_let_go_of(monkeypatch):
@@ -256,7 +257,7 @@ def test_what_a_sensor_did_for_a_fortnight_is_let_go_of(monkeypatch):
     for quick in (calibration_.QUICK_RATE, 0.0):
         monkeypatch.setattr(calibration_, "QUICK_RATE", quick)
         off.append(abs(pits(wind, normal, Calibration(1, 1, 1, QUANTILES))[3840:, 1].mean() - 0.1))
-    assert off[0] < 0.05 and off[1] > 0.08
+    assert off[0] < 0.04 and off[1] > 0.07
 
 
 def test_each_rung_has_a_calibration_of_its_own_and_a_missing_verdict_moves_none():
