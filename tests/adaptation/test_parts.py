@@ -197,7 +197,7 @@ def test_a_reading_on_several_quantiles_stands_for_all_of_them():
 @given(st.floats(0.0, 0.9), st.integers(0, 1000))
 def test_a_verdict_on_honest_quantiles_is_the_level_on_average_also_with_ties(calm, seed):
     rng = np.random.default_rng(seed)
-    ends = np.concatenate([[0.0], (LEVELS[1:] + LEVELS[:-1]) / 2])  # of a tie: what is taken where only levels are known
+    ends = np.concatenate([[0.0], (LEVELS[1:] + LEVELS[:-1]) / 2])  # where a tie is taken to end
     calm = ends[np.argmin(np.abs(ends - calm))]
     quantiles = np.maximum(LEVELS - calm, 0.0)
     came = np.maximum(rng.random(20_000) - calm, 0.0)
