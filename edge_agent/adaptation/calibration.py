@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Rungs = NDArray[np.int8]
 
-RATE = 0.02  # of the log width a verdict, at the first lead; verdicts of later ones repeat each other
+RATE = 0.015  # of the log width a verdict, at the first lead; verdicts of later ones repeat each other
+QUICK_RATE = 0.05  # beside it, of widths only, and forgotten again within about `QUICK_MEMORY` verdicts
+QUICK_MEMORY = 400.0
 FIRST_RATE = 0.06  # more at the start, falling by halves every `SETTLED` verdicts
-MEDIAN_SHARE = 0.2  # of these, for the median
-DAILY_SHARE = 0.4  # of these, for the course over the day
 SETTLED = 200.0
+MEDIAN_SHARE = 0.2  # of `RATE` and `FIRST_RATE`, for the median
+DAILY_SHARE = 0.5  # of `RATE`, for the course over the day
 MOST = 3.0  # a width changes by at most this factor's exponential, a median by so many typical errors
 TERMS = 3  # a constant, sine and cosine of the hour
-_SHARES = np.array([1.0, DAILY_SHARE, DAILY_SHARE])
+_RATES = RATE * np.array([1.0, DAILY_SHARE, DAILY_SHARE])
+_FIRST_RATES = FIRST_RATE * np.array([1.0, 0.0, 0.0])
 SAME = 1e-6  # a reading so near to a quantile is on it
 
 
@@ -36,8 +39,9 @@ def below(quantiles: Floats, came: Floats, levels: Floats) -> Floats:
 
     A reading that equals several quantiles (calm, saturated air, no rain) stands for the whole range of levels that
     they share, as a randomized probability integral transform draws from it, on average: (level - low) / (high - low).
-    Source: Czado, Gneiting and Held (2009), Biometrics 65, 1254-1261, eq. 1. Worked: levels 0.1, 0.5, 0.9, quantiles
-    0, 0, 2, reading 0 -> 0.2, 1, 1.
+    Source: Czado, Gneiting and Held (2009), Biometrics 65, 1254-1261, eq. 1. The range ends somewhere between the last
+    level that is on the reading and the next one that is not: half way, unless there is none. Worked: levels 0.1, 0.5,
+    0.9, quantiles 0, 0, 2, reading 0 -> 1/7, 5/7, 1.
 
     Args:
         quantiles: [..., Q] ascending; came: [...]; levels: [Q].
@@ -47,11 +51,10 @@ def below(quantiles: Floats, came: Floats, levels: Floats) -> Floats:
     under = (quantiles < reading) & ~on
     first = under.sum(axis=-1)
     last = first + on.sum(axis=-1)
-    ends = np.concatenate([[0.0], levels, [1.0]])
-    low = ends[first][..., None]
-    high = np.where(last == len(levels), 1.0, ends[last])[..., None]
+    ends = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]])
+    low, high = ends[first][..., None], ends[last][..., None]
     share = (levels - low) / np.maximum(high - low, SAME)
-    return np.asarray(np.where(on, np.clip(share, 0.0, 1.0), np.where(under, 0.0, 1.0)))
+    return np.asarray(np.where(on, share, np.where(under, 0.0, 1.0)))
 
 
 class Calibration:
@@ -59,16 +62,20 @@ class Calibration:
     median is a shift instead.
 
     width += rate (level - below) above the median, rate (below - level) under it. Source: Gibbs and Candes (2021),
-    Adaptive conformal inference under distribution shift, eq. 2, here on the log of the width.
+    Adaptive conformal inference under distribution shift, eq. 2, here on the log of the width. A tail comes in by at
+    most its level a verdict, and goes out nine times as fast: `quick` follows a season or a sensor that sticks for a
+    fortnight, and lets go of it; `terms` keep what stays.
     """
 
     def __init__(self, rungs: int, leads: int, variables: int, levels: Sequence[float]) -> None:
         self.levels = np.asarray(levels)
         self.terms = np.zeros((rungs, leads, variables, len(levels), TERMS), np.float32)
+        self.quick = np.zeros((rungs, leads, variables, len(levels)), np.float32)
         self.verdicts = np.zeros((rungs, leads, variables), np.float32)
         self._middle = int(np.argmin(np.abs(self.levels - 0.5)))
         self._outwards = np.where(self.levels < self.levels[self._middle], -1.0, 1.0)
         self._outwards[self._middle] = MEDIAN_SHARE
+        self._quick_rates = np.where(np.arange(len(levels)) == self._middle, 0.0, QUICK_RATE)
         self._at = np.ogrid[:leads, :variables]
         self._pace = 1.0 / np.sqrt(1.0 + np.arange(leads))[:, None]
 
@@ -76,7 +83,8 @@ class Calibration:
         """Quantiles [L, V, Q] calibrated, ascending. `rung`: [V]; `unit`: [L, V] typical errors; `hours`: [L, TERMS] of
         the valid times."""
         lead, variable = self._at
-        moved = np.einsum("lvqh,lh->lvq", self.terms[rung[None, :], lead, variable], hours)
+        at = (rung[None, :], lead, variable)
+        moved = np.einsum("lvqh,lh->lvq", self.terms[at], hours) + self.quick[at]
         np.clip(moved, -MOST, MOST, out=moved)
         median = quantiles[..., self._middle, None]
         shifted = median + moved[..., self._middle, None] * unit[..., None]
@@ -88,8 +96,11 @@ class Calibration:
         there = ~np.isnan(came) & ~np.isnan(quantiles).any(axis=-1)
         at = (rung, *self._at)
         n = self.verdicts[at]
-        rate = np.where(there, self._pace * (RATE + FIRST_RATE * 0.5 ** (n / SETTLED)), 0.0)
         self.verdicts[at] = n + there
-        miss = self.levels - below(np.nan_to_num(quantiles), np.nan_to_num(came), self.levels)
-        step = (rate[..., None] * miss * self._outwards)[..., None] * (hours * _SHARES)
+        below_ = below(np.nan_to_num(quantiles), np.nan_to_num(came), self.levels)
+        miss = np.where(there, self._pace, 0.0)[..., None] * (self.levels - below_) * self._outwards
+        rates = _RATES + _FIRST_RATES * 0.5 ** (n / SETTLED)[..., None]
+        step = miss[..., None] * (rates * hours)[:, :, None]
         self.terms[at] = np.clip(self.terms[at] + step, -MOST, MOST)
+        kept = np.where(there, 1.0 - 1.0 / QUICK_MEMORY, 1.0)[..., None]
+        self.quick[at] = np.clip(kept * self.quick[at] + self._quick_rates * miss, -MOST, MOST)

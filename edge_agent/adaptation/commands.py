@@ -84,7 +84,8 @@ def _rows(learner: Learner, name: str) -> list[dict[str, Any]]:
 def _width(calibration: Calibration, lead: int, variable: int) -> float:
     """By how much the outer quantiles of the central 80 % lie farther out than the bundle's, on a daily average."""
     at = [int(np.argmin(np.abs(calibration.levels - level))) for level in (0.1, 0.9)]
-    return float(np.exp(calibration.terms[BY_BUNDLE, lead, variable, at, 0]).mean())
+    here = (BY_BUNDLE, lead, variable, at)
+    return float(np.exp(calibration.terms[*here, 0] + calibration.quick[here]).mean())
 
 
 def _table(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:

@@ -19,7 +19,7 @@ from edge_agent.adaptation.learner import Learner
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import DataError
 
-VERSION = b"learned2"  # grows whenever arrays, inputs or their meaning change: older bytes are then not used
+VERSION = b"learned3"  # grows whenever arrays, inputs or their meaning change: older bytes are then not used
 MAX_BYTES = 16_000_000  # after decompression
 _DIGEST = 32
 
@@ -90,7 +90,7 @@ def _places(learner: Learner) -> Iterator[NDArray[np.floating]]:
     yield from (learner.correction.weights, learner.correction.covariance)
     recent = learner.recent
     yield from (recent.newest, recent.hours, recent.week, recent.day)
-    yield from (learner.calibration.terms, learner.calibration.verdicts)
+    yield from (learner.calibration.terms, learner.calibration.quick, learner.calibration.verdicts)
     yield from (learner.chances.terms, learner.chances.scores)
     if learner.expert is not None:
         yield from (learner.expert.rows, learner.expert.crossed, learner.expert.products)
