@@ -27,8 +27,18 @@ CHANNELS = len(CHANNEL_UNITS)
 _PAST = max(LAGS) + 1
 _LIMIT = 12.0  # no input is larger, in units
 
+# What curves are drawn over: much the same, at fewer lags and leads, in units of its usual range.
+BENT = (0, 1, 3, 4, 5, 6, 7, 8)  # channels whose value now is seen: all but pressure, whose depends on the height
+CENTRES = (10.0, 75.0, 2.0, 4.0, 0.0, 0.0, 0.0, 100.0)
+RANGES = (8.0, 15.0, 2.5, 4.0, 2.5, 2.5, 0.3, 250.0)
+LEVEL_RANGES = (8.0, 3.0, 16.0)  # units of temperature, humidity, pressure: departures from the 30-day mean
+BENT_LAGS = {1: 0.5, 4: 1.0, 12: 2.0, 24: 3.0, 96: 3.0}  # and the units of their changes
+BENT_LEADS_S = {3600: 1.0, 3 * 3600: 2.0, 6 * 3600: 3.0}
+_BENT_LIMIT = 4.0
+
 OWN = 1 + 4 + CHANNELS * (1 + len(LAGS) + len(MEANS) + 2 * 2) + CHANNELS + len(CORRECTED)  # without a bundle's part
 ALL = OWN + len(CORRECTED)
+BENT_INPUTS = len(BENT) + 4 + len(LEVEL_RANGES) + len(BENT_LAGS) * CHANNELS + len(BENT_LEADS_S) * 2 * len(CORRECTED)
 
 
 def inputs(
@@ -62,6 +72,23 @@ def inputs(
         [np.broadcast_to(shared, (len(leads_s), len(shared))), yesterday, moved, (network - base) / units], axis=1
     )
     return np.asarray(np.clip(np.nan_to_num(out), -_LIMIT, _LIMIT))
+
+
+def bent(history: NDArray[np.float32], x: Floats, leads_s: NDArray[np.int64]) -> Floats:
+    """What the curves see at every lead, [BENT_INPUTS]; `x`: the expert's inputs, the rest as there."""
+    now = _held(_channels(history[-NOW_STEPS:]))[-1, list(BENT)]
+    level = 1 + 4
+    lags = level + CHANNELS
+    rows = [min(int(np.searchsorted(leads_s, lead)), len(leads_s) - 1) for lead in BENT_LEADS_S]
+    change = x[0, lags : lags + len(LAGS) * CHANNELS].reshape(len(LAGS), CHANNELS)
+    parts = [
+        (now - CENTRES) / RANGES,
+        x[0, 1:level],
+        x[0, level : level + len(LEVEL_RANGES)] / LEVEL_RANGES,
+        *(change[LAGS.index(lag)] / usual for lag, usual in BENT_LAGS.items()),
+        *(x[row, -2 * len(CORRECTED) :] / usual for row, usual in zip(rows, BENT_LEADS_S.values(), strict=True)),
+    ]
+    return np.asarray(np.clip(np.nan_to_num(np.concatenate(parts)), -_BENT_LIMIT, _BENT_LIMIT))
 
 
 def _channels(history: NDArray[np.float32]) -> Floats:

@@ -1,7 +1,7 @@
 """What one station learns from its verified forecasts, and the forecasts it then gives.
 
-Joins the local expert, the recursive correction, the mix and the calibration. Must never use a reading that was not
-known at the origin, and never be worse than the bundle for long: what loses by verified error is not used.
+Joins the local expert and its curves, the recursive correction, the mix and the calibration. Must never use a reading
+that was not known at the origin, and never be worse than the bundle for long: what loses by verified error is not used.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from edge_agent.adaptation.calibration import Calibration, Rungs, hour_terms
 from edge_agent.adaptation.chances import Chances
 from edge_agent.adaptation.correction import Correction
+from edge_agent.adaptation.curves import Curves
 from edge_agent.adaptation.expert import Expert
-from edge_agent.adaptation.features import ALL, COLUMNS, CORRECTED, UNITS, inputs
+from edge_agent.adaptation.features import ALL, BENT_INPUTS, COLUMNS, CORRECTED, UNITS, bent, inputs
 from edge_agent.adaptation.pending import Pending
 from edge_agent.adaptation.recent import RECENT, Recent
 from edge_agent.bundle.manifest import Event
@@ -62,6 +63,7 @@ class Learner:
         self._leads = np.asarray(leads_s, np.int64)
         n = len(self._leads)
         self.expert = Expert(n, ALL, _C) if expert else None
+        self.curves = Curves(self._leads, BENT_INPUTS, _C) if expert else None
         self.calibration = Calibration(len(LADDER), n, _V, levels)
         self.chances = Chances(n, len(events))
         spread = [ORDINARY_SPREAD[name] for name in OUTPUT_VARIABLES]
@@ -85,8 +87,9 @@ class Learner:
         and calibration go on."""
         if self.bundle and bundle != self.bundle:
             self._begin_network()
-            if self.expert is not None:
+            if self.expert is not None and self.curves is not None:
                 self.expert.discount()
+                self.curves.discount()
         self.bundle = bundle
 
     # --- verdicts -----------------------------------------------------------------------------------------------------
@@ -136,10 +139,11 @@ class Learner:
         z[leads] = self.pending.z(at, valid)
         cells = np.flatnonzero(there)
         self.correction.learn(cells, z.reshape(-1, _INPUTS)[cells], (missed[BASE] / unit).ravel()[cells])
-        if self.expert is not None:
+        if self.expert is not None and self.curves is not None:
             some = there.any(axis=1)[leads]
             x, which = self.pending.x[at[some]].astype(np.float64), leads[some]
             self.expert.learn(which, x, np.where(there[which], missed[BASE, which], np.nan) / np.asarray(UNITS))
+            self.curves.learn(valid, which, np.where(there[which], missed[BESIDE, which] / unit[which], np.nan))
 
     # --- forecasts ----------------------------------------------------------------------------------------------------
 
@@ -193,11 +197,12 @@ class Learner:
         """[MIXED + 1, L, C], and the correction's inputs [L, C, Z]; the expert's are put into the ring."""
         units, unit = np.asarray(UNITS), np.sqrt(self.unit_squares[:, _COLUMNS])
         own, beside = base, network
-        if self.expert is not None:
+        if self.expert is not None and self.curves is not None:
             self.expert.solve(origin)
             x = inputs(history, origin, base, network, self._leads)
             self.pending.x[self.pending.at(origin)] = x
             own, beside = (base + part * units for part in self.expert.forecast(x))
+            beside = beside + unit * self.curves.forecast(origin, bent(history, x, self._leads))
         hours = hour_terms(origin + self._leads)[:, None, 1:]
         departures = np.stack([network - base, own - base, beside - base], axis=-1) / unit[..., None]
         ones = np.ones((*base.shape, 1))

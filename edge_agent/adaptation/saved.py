@@ -76,8 +76,9 @@ def unpack(data: bytes, learner: Learner) -> None:
     for place, array in zip(places, found, strict=True):
         _fill(place, array)
     learner.bundle, learner.learned_until = saved.bundle, saved.learned_until
-    if learner.expert is not None:
+    if learner.expert is not None and learner.curves is not None:
         learner.expert.solve_all()
+        learner.curves.solve()
 
 
 def _names(learner: Learner) -> tuple[str, ...]:
@@ -92,8 +93,9 @@ def _places(learner: Learner) -> Iterator[NDArray[np.floating]]:
     yield from (recent.newest, recent.hours, recent.week, recent.day)
     yield from (learner.calibration.terms, learner.calibration.quick, learner.calibration.verdicts)
     yield from (learner.chances.terms, learner.chances.scores)
-    if learner.expert is not None:
-        yield from (learner.expert.rows, learner.expert.crossed, learner.expert.products)
+    for sums in (learner.expert, learner.curves):
+        if sums is not None:
+            yield from (sums.rows, sums.crossed, sums.products)
 
 
 def _half(array: NDArray[np.floating]) -> NDArray[np.floating]:

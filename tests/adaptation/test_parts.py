@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from edge_agent.adaptation import calibration as calibration_
 from edge_agent.adaptation import correction as correction_
+from edge_agent.adaptation import curves as curves_
 from edge_agent.adaptation import expert as expert_
 from edge_agent.adaptation.calibration import Calibration, below, hour_terms
 from edge_agent.adaptation.chances import Chances
 from edge_agent.adaptation.correction import Correction
+from edge_agent.adaptation.curves import Curves
 from edge_agent.adaptation.expert import Expert
-from edge_agent.adaptation.features import ALL, OWN, inputs
+from edge_agent.adaptation.features import ALL, BENT_INPUTS, OWN, bent, inputs
 from edge_agent.adaptation.pending import Pending
 from edge_agent.adaptation.recent import Recent
 from edge_agent.forecast import LEADS_S, QUANTILES
@@ -64,6 +66,70 @@ def test_an_expert_finds_all_its_weights_in_turn():
     at_once.solve_all()
     probe = rng.standard_normal((6, 4))
     np.testing.assert_allclose(expert.forecast(probe)[0], at_once.forecast(probe)[0])
+
+
+def curve_errors(curves: Curves, steps: int, truth, *, every: int = 1) -> np.ndarray:
+    """What is left of `truth(g)` [K] at each origin and lead, [O, L, K], where verdicts come in time, one step late,
+    at `every` steps."""
+    rng, leads = np.random.default_rng(8), np.array([1, 3])
+    g = rng.standard_normal((steps, 3))
+    made, left = np.zeros((steps, 2, 1)), np.zeros((steps, 2, 1))
+    for k in range(steps):
+        if k > 4 and (k - 1) % every == 0:
+            curves.learn(900 * (k - 1), np.arange(2), left[k - 1 - leads, np.arange(2)])
+        made[k] = curves.forecast(900 * k, g[k])
+        left[k] = truth(g[k]) - made[k]
+    return left
+
+
+def test_curves_find_what_no_line_can_and_at_each_lead():
+    left = curve_errors(Curves(900 * np.array([1, 3]), 3, 1), 6000, lambda g: np.cos(1.5 * g[0]) * np.array([[1], [2]]))
+    early, late = (np.sqrt((part**2).mean(axis=(0, 2))) for part in (left[:90], left[-1000:]))
+    assert (late < 0.5 * early).all()
+
+
+def test_curves_learn_as_well_where_verdicts_are_hourly():
+    """Leads' verdicts then are of different origins, and one matrix of products stands for both."""
+    curves = Curves(900 * np.array([1, 3]), 3, 1)
+    left = curve_errors(curves, 24_000, lambda g: np.cos(1.5 * g[0]) * np.array([[1], [2]]), every=4)
+    early, late = (np.sqrt((part**2).mean(axis=(0, 2))) for part in (left[:90], left[-1000:]))
+    assert (late < 0.5 * early).all()
+
+
+def test_curves_are_the_ridge_of_all_rows_they_have_seen():
+    rng = np.random.default_rng(9)
+    curves, rows = Curves(np.array([900]), 3, 2), 400
+    g, y = rng.standard_normal((rows, 3)), rng.standard_normal((rows, 2))
+    y[::7, 1] = np.nan
+    said = np.zeros((rows, 2))
+    for k in range(rows):
+        said[k] = curves.forecast(900 * k, g[k])[0]
+        curves.learn(900 * (k + 1), np.array([0]), (y[k] - said[k])[None])
+    curves.solve()
+    directions, turns = curves_._drawn(3)
+    x = np.concatenate([np.ones((rows, 1)), np.cos(g @ directions + turns)], axis=1)
+    weight = 0.5 ** (np.arange(rows)[::-1] / curves_.HALF_LIFE)
+    products, n = x.T @ (weight[:, None] * x), weight.sum()
+    share = curves_.PENALTY + curves_.PRIOR_ROWS / n
+    penalized = products + np.diag(share * np.diagonal(products) + curves_.TINY * n)
+    weights = np.linalg.solve(penalized, x.T @ (weight[:, None] * np.where(np.isnan(y), said, y)))
+    probe = rng.standard_normal(3)
+    seen = np.append(1.0, np.cos(probe @ directions + turns))
+    np.testing.assert_allclose(curves.forecast(900 * rows, probe)[0], seen @ weights, atol=2e-3)
+
+
+def test_curves_that_met_every_reading_say_nothing():
+    curves = Curves(900 * np.array([1, 3]), 3, 1)
+    for k in range(300):
+        assert not curves.forecast(900 * k, np.full(3, k / 100)).any()
+        curves.learn(900 * k, np.arange(2), np.zeros((2, 1)))
+
+
+def test_what_curves_see_is_bounded_and_there_whatever_is_missing():
+    history = np.full((2880, 8), np.nan, np.float32)
+    base = network = np.full((len(LEADS), 5), np.nan)
+    g = bent(history, inputs(history, 0, base, network, LEADS), LEADS)
+    assert g.shape == (BENT_INPUTS,) and np.isfinite(g).all() and (np.abs(g) <= 4.0).all()
 
 
 def test_the_correction_is_least_squares_drawn_to_its_prior(monkeypatch):
