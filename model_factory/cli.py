@@ -166,6 +166,9 @@ def evaluate(run: Path, data: Path, **options: Any) -> None:
 @click.option(
     "--runtime", type=click.Choice(["onnxruntime", "ai-edge-litert"]), default="onnxruntime", show_default=True
 )
+@click.option(
+    "--proof", type=FOLDER, metavar="RUN", help="The evaluated run of the same recipe, where RUN saw whole records."
+)
 def bundle(run: Path, **options: Any) -> None:
     """Put RUN's model, golden samples, card and provenance into one bundle file, and read it back."""
     from model_factory.bundles.build import bundle_command
@@ -178,6 +181,9 @@ def bundle(run: Path, **options: Any) -> None:
 @click.option("--champion", type=FOLDER, metavar="RUN", help="Compare with this run; default: the registry's champion.")
 @click.option("--registry", type=PATH, metavar="DIR", help="Build the bundle into this folder and move its champion.")
 @click.option("--name", default="station-default", show_default=True, help="Of the bundle.")
+@click.option(
+    "--ship", type=FOLDER, metavar="RUN", help="Put this run's weights into the bundle: same recipe, whole records."
+)
 def promote(candidate: Path, **options: Any) -> None:
     """Make the run CANDIDATE champion, if it is not worse.
 

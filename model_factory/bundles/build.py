@@ -37,6 +37,7 @@ from model_factory.bundles.card import Card, crps_changes, render_card
 from model_factory.bundles.golden_inputs import golden_inputs
 from model_factory.bundles.graph import without_notes
 from model_factory.bundles.plot import skill_plot
+from model_factory.bundles.proof import Proof, prove
 from model_factory.quantize.measure import compare_models
 from model_factory.verification.evaluate import skill_file
 from model_factory.verification.gate import Precision, read_verdict
@@ -55,17 +56,25 @@ TOLERANCE = {
 
 
 def bundle_command(
-    run: Path, out: Path, name: str, counter: int, precision: Precision | None, runtime: Runtime = ONNX
+    run: Path,
+    out: Path,
+    name: str,
+    counter: int,
+    precision: Precision | None,
+    runtime: Runtime = ONNX,
+    proof: Path | None = None,
 ) -> None:
     """`model-factory bundle`: see its help."""
-    bundle = build_bundle(run, out, name=name, counter=counter, precision=precision, runtime=runtime)
+    bundle = build_bundle(run, out, name=name, counter=counter, precision=precision, runtime=runtime, proof=proof)
     manifest = bundle.manifest
     click.echo(
         f"{out}: {manifest.name} release {manifest.counter}, {manifest.precision}, {out.stat().st_size / 1e6:.2f} MB"
     )
     click.echo(f"golden samples verified; {len(manifest.skill)} cells of skill; sha256 {bundle.digest}")
     if not manifest.skill:
-        click.echo(f"no {run}/skill.json: the card says that nothing is known about its skill (model-factory evaluate)")
+        click.echo(
+            f"no {proof or run}/skill.json: the card says that nothing is known about its skill; model-factory evaluate"
+        )
 
 
 def build_bundle(
@@ -77,15 +86,17 @@ def build_bundle(
     precision: Precision | None = None,
     runtime: Runtime = ONNX,
     version: str = __version__,
+    proof: Path | None = None,
 ) -> Bundle:
     """Write RUN's model as a bundle to `out` and return it as read back.
 
     RUN holds model_<precision>.onnx (or model.tflite) and config.json as training writes them; skill.json and further
     skill-*.json (of runs of the same recipe) where evaluated; golden_inputs.npz to replace the made-up samples.
+    `proof`: the run that was evaluated in its place, where RUN learned from whole records; skill and verdict are its.
 
     Raises:
         ConfigError: `counter` below 1.
-        DataError: a file of RUN is missing or unreadable, or the model answers nonsense.
+        DataError: a file of RUN is missing or unreadable, the model answers nonsense, or `proof` proves another.
         BundleError: what was written is refused by the reader or its own golden samples.
     """
     if counter < 1:
@@ -99,8 +110,11 @@ def build_bundle(
     inputs = _golden_inputs(run, looks_around(model, runtime))
     outputs = _answers(model, runtime, inputs)
     check_answers(inputs, outputs)
-    rows = read_skill(run, precision)
+    rows = read_skill(proof or run, precision)
     check_loss(rows, precision)
+    proved = prove(run, config, proof, _config(proof), precision, rows) if proof else None
+    if proved:
+        config = config | {"proof": {"test_fraction": proved.part}}
     files = {file: model, GOLDEN: pack_golden(inputs, outputs)}
     if rows:
         files[PLOT] = skill_plot(rows)
@@ -115,7 +129,7 @@ def build_bundle(
         read_bundle(draft)
         measured = measure(draft)
         manifest = msgspec.structs.replace(manifest, budgets=budgets(measured, run))
-        card = _card(run, config, manifest, measured, inputs)
+        card = _card(run, config, manifest, measured, inputs, proof or run, proved)
         _write(draft, manifest, files | {CARD: render_card(card).encode()})
         for device in SLOWER[precision]:
             bundle = read_bundle(draft, device=device)
@@ -252,9 +266,11 @@ def _card(
     manifest: Manifest,
     measured: tuple[Benchmark, ...],
     inputs: Mapping[str, Array],
+    judged: Path,
+    proof: Proof | None,
 ) -> Card:
     both = (run / "model_fp32.onnx", run / f"model_{manifest.precision}.onnx")
-    verdict = read_verdict(run)
+    verdict = read_verdict(judged)
     samples = {name: np.resize(value, (64, *value.shape[1:])) for name, value in inputs.items()}
     return Card(
         manifest=manifest,
@@ -265,6 +281,7 @@ def _card(
         comparison=compare_models(*both, samples) if both[0] != both[1] and both[0].exists() else None,
         plot=PLOT if manifest.skill else None,
         verdict=verdict if verdict is not None and verdict.precision == manifest.precision else None,
+        proof=proof,
     )
 
 

@@ -15,6 +15,7 @@ from edge_agent.bundle.devices import DEVICES
 from edge_agent.bundle.manifest import Budget, Manifest, SkillRow
 from edge_agent.bundle.skill import BASELINES, Pooled, pool
 from edge_agent.variables import VARIABLES
+from model_factory.bundles.proof import Proof
 from model_factory.quantize.measure import Comparison, Speed
 from model_factory.verification.gate import Verdict, summary
 
@@ -27,7 +28,7 @@ LABELS = {
 }
 FINAL_PERIOD, HELD_OUT = "final-period", "leave-one-network-out"
 FINAL_WORDS = (
-    "The last {part} of every station's record was kept out of the shipped weights, as input and as target. The "
+    "The last {part} of every station's record was kept out of the {weights} weights, as input and as target. The "
     "stations themselves were in training: these figures are for places it knows."
 )
 RECIPE_WORDS = (
@@ -47,6 +48,11 @@ GATE_WORDS = (
     "averaged first, false discovery rate 5 % over the table): at how many leads it is better, and worse by more than "
     "0.5 % of RMSE. A bundle that is worse anywhere, or whose 80 % intervals hold less well, is refused."
 )
+PROOF_WORDS = (
+    "The weights that ship learned from whole records: nothing is left to score them on. All skill below is of a "
+    "second run, the proof: the same recipe, without the last {part} of every station's record. The two forecast "
+    "alike; their means lie apart by {apart} of the proof's usual error."
+)
 LIMITS = (
     "Not for warnings, and not where life or property depends on it. Official warnings come first.",
     "The sets above are few and from few climates: high mountains, the tropics and the polar regions are hardly there.",
@@ -62,7 +68,7 @@ LIMITS = (
 class Card:
     """All that a card tells. `networks`: name, licence, attribution, source, ... of each set trained on; `hold_out`:
     networks these weights never saw; `measured`: on the machine it was made on; `comparison`: with FP32, where both
-    exist; `verdict`: of the promotion gate."""
+    exist; `verdict`: of the promotion gate; `proof`: the run that was scored, where it is another."""
 
     manifest: Manifest
     networks: Sequence[Mapping[str, str]]
@@ -72,6 +78,12 @@ class Card:
     comparison: Comparison | None
     plot: str | None
     verdict: Verdict | None = None
+    proof: Proof | None = None
+
+    @property
+    def kept_out(self) -> float:
+        """Share of each record that the weights which were scored never saw."""
+        return self.proof.part if self.proof else self.test_fraction
 
 
 def render_card(card: Card) -> str:
@@ -111,7 +123,12 @@ def _training(card: Card) -> Iterator[str]:
 def _unseen(card: Card) -> Iterator[str]:
     yield "## What these weights never saw"
     yield ""
-    yield f"* The last {_percent(card.test_fraction)} of every station's record, neither as input nor as target."
+    if card.proof:
+        shares = [f"{share:.2f} ({name.replace('_', ' ')})" for name, share in card.proof.apart.items()]
+        yield PROOF_WORDS.format(part=_percent(card.proof.part), apart=_listed(shares))
+        yield ""
+    if card.test_fraction:
+        yield f"* The last {_percent(card.test_fraction)} of every station's record, neither as input nor as target."
     if card.hold_out:
         yield f"* Anything of {_listed(card.hold_out)}."
     yield "* Any station outside the sets above: yours, most likely."
@@ -144,7 +161,7 @@ def _skill(card: Card) -> Iterator[str]:
 
 def _setting_words(card: Card, setting: str, networks: Iterable[str]) -> Iterator[str]:
     if setting == FINAL_PERIOD:
-        yield FINAL_WORDS.format(part=_percent(card.test_fraction))
+        yield FINAL_WORDS.format(part=_percent(card.kept_out), weights="proof's" if card.proof else "shipped")
         yield ""
     elif setting == HELD_OUT:
         yield HELD_OUT_WORDS if set(networks) <= set(card.hold_out) else RECIPE_WORDS

@@ -53,7 +53,9 @@ class Index(msgspec.Struct, frozen=True):
         return next((one for one in self.releases if one.counter == self.champion), None)
 
 
-def promote_command(candidate: Path, champion: Path | None, registry: Path | None, name: str) -> bool:
+def promote_command(
+    candidate: Path, champion: Path | None, registry: Path | None, name: str, ship: Path | None = None
+) -> bool:
     """`model-factory promote`: see its help.
 
     Raises:
@@ -69,12 +71,15 @@ def promote_command(candidate: Path, champion: Path | None, registry: Path | Non
     for line in render(verdict):
         click.echo(line)
     if registry is not None:
-        decide(registry, index, candidate, verdict, name)
+        decide(registry, index, candidate, verdict, name, ship)
     return verdict.promoted
 
 
-def decide(registry: Path, index: Index, candidate: Path, verdict: Verdict, name: str) -> None:
-    """Put a promoted candidate into the registry and write down the verdict of any."""
+def decide(
+    registry: Path, index: Index, candidate: Path, verdict: Verdict, name: str, ship: Path | None = None
+) -> None:
+    """Put a promoted candidate into the registry and write down the verdict of any. `ship`: the run whose weights go
+    into the bundle, with the candidate as their proof."""
     counter = max((one.counter for one in index.releases), default=0) + 1
     now = format_time(SystemClock().now())
     registry.mkdir(parents=True, exist_ok=True)
@@ -87,7 +92,9 @@ def decide(registry: Path, index: Index, candidate: Path, verdict: Verdict, name
     with tempfile.TemporaryDirectory(dir=registry) as scratch:
         draft = Path(scratch) / folder
         draft.mkdir()
-        build_bundle(candidate, draft / f"{folder}.bundle", name=name, counter=counter, precision=verdict.precision)
+        made, proof = (ship, candidate) if ship else (candidate, None)
+        out = draft / f"{folder}.bundle"
+        build_bundle(made, out, name=name, counter=counter, precision=verdict.precision, proof=proof)
         shutil.copytree(candidate / FOLDER, draft / FOLDER)
         shutil.copy(candidate / VERDICT, draft / VERDICT)
         draft.rename(registry / folder)

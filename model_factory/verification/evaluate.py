@@ -125,7 +125,7 @@ def evaluate_command(
 
     Raises:
         DataError: no model in RUN, an unknown network, or nothing to score.
-        ConfigError: RUN has no readable config.json, or `every` is not a span.
+        ConfigError: RUN has no readable config.json, or kept nothing out of training; or `every` is not a span.
     """
     from model_factory.verification.report import draw, show, show_aims
 
@@ -134,6 +134,11 @@ def evaluate_command(
     if leading not in models:
         raise DataError(f"{run}: no model_{leading}.onnx; run `model-factory train station` or `quantize` first")
     fraction, hold_out = _run_settings(run)
+    if not fraction:
+        raise ConfigError(
+            f"{run} learned from whole records, and nothing is left to score it on: evaluate its proof, a run with"
+            " --test-fraction 0.2 and all else alike"
+        )
     cache = data / CACHE if baselines else None
     plan = Plan(
         chosen_files(data, network), fraction, hold_out, setting, parse_every(every), cache, pairs or html is not None,
