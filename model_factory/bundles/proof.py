@@ -56,8 +56,8 @@ def prove(
         raise DataError(f"{proof} is no proof of {run}: they differ in {', '.join(differ)}")
     if not rows:
         raise DataError(f"{proof} was not evaluated: model-factory evaluate {proof} DATA/")
-    there = [_means(folder / f"model_{precision}.onnx", _windows(run)) for folder in (run, proof)]
-    found = apart(*there, rows)
+    shipped, proved = (_means(folder / f"model_{precision}.onnx", _windows(run)) for folder in (run, proof))
+    found = apart(shipped, proved, rows)
     far = {name: share for name, share in found.items() if share > MOST}
     if far:
         told = ", ".join(f"{name} {share:.2f}" for name, share in far.items())

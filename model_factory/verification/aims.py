@@ -71,7 +71,7 @@ def aims(networks: Mapping[str, Pairs]) -> Iterator[Aim]:
 
 def _errors(network: str, pairs: Pairs) -> Iterator[Aim]:
     """RMSE, against what a station could run itself, or what is known of an unseen one."""
-    if pairs.setting != HELD_OUT:
+    if not pairs.setting.startswith(HELD_OUT):
         yield from _both(
             network, "RMSE / better of ridge and LightGBM", _rmse_ratio(pairs, (RIDGE, LIGHTGBM)), KNOWN, KNOWN_WORST
         )

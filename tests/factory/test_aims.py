@@ -46,6 +46,7 @@ def test_the_worst_cell_is_named(pairs: Pairs) -> None:
 
 
 def test_an_unseen_network_is_held_against_anomaly_persistence_and_its_own_ridge(pairs: Pairs) -> None:
+    assert found(replace(pairs, setting=f"{HELD_OUT}, adapted"), "RMSE / its own ridge").bound == 1.0
     unseen = replace(pairs, setting=HELD_OUT)
     assert found(unseen, "RMSE / anomaly persistence").got == pytest.approx(1 / 1.15, rel=0.01)
     assert found(unseen, "RMSE / its own ridge").got == pytest.approx(1 / 1.2, abs=1e-6)
