@@ -75,11 +75,19 @@ def train() -> None:
 @click.option("--out", type=PATH, required=True, help="The run's folder: checkpoints, log, weights.")
 @_split
 @click.option("--seed", default=0, show_default=True)
-@click.option("--steps", default=None, type=int, help="One run of so many optimizer steps; default: the recipe's two.")
 @click.option(
-    "--samples", default=None, type=int, help="Samples to frame before the first step; default: the recipe's."
+    "--steps",
+    default=None,
+    type=click.IntRange(min=1),
+    help="One run of so many optimizer steps; default: the recipe's two.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--samples",
+    default=None,
+    type=click.IntRange(min=500),
+    help="Samples to frame before the first step; default: the recipe's.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out.")
 @click.option("--bank", type=PATH, metavar="FILE", help="Framed samples, shared between runs; made if not there.")
 @click.option("--export/--no-export", default=True, show_default=True, help="Write model_fp32.onnx at the end.")
@@ -87,8 +95,8 @@ def station(data: Path, **options: Any) -> None:
     """Train the station model on every network below DATA (folders as `import` writes them).
 
     The recipe of the bundle that ships: half of the network is trained briefly, which is better at stations nobody
-    trained on, and half for longer, which is better at known ones; one set of samples serves both. The same seed makes
-    the same network on a CPU and on a GPU.
+    trained on, and half for longer, which is better at known ones; one set of samples serves both. The same seed draws
+    the same samples, noise and batches on a CPU and on a GPU.
 
     \b
     --test-fraction 0.2   to prove a recipe: `evaluate` scores it on the part that is kept out

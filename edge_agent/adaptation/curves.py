@@ -49,6 +49,7 @@ class Curves:
         length = int(leads_s.max()) // STEP_S + 2  # origins that wait for verdicts, which come one step late
         self._seen = np.zeros((length, f), np.float16)
         self._said = np.zeros((length, leads, targets), np.float16)
+        self._origins = np.full(length, -1, np.int64)
         self._solved_s = 0
 
     def forecast(self, origin: int, g: Floats) -> Floats:
@@ -59,13 +60,18 @@ class Curves:
         seen = np.append(1.0, np.cos(g @ self._directions + self._turns)).astype(np.float32)
         said = np.einsum("f,lfk->lk", seen, self._weights)
         at = origin // STEP_S % len(self._seen)
-        self._seen[at], self._said[at] = seen, said
+        self._seen[at], self._said[at], self._origins[at] = seen, said, origin
         return np.asarray(said, np.float64)
 
     def learn(self, valid: int, leads: Whole, missed: Floats) -> None:
         """Take verdicts of forecasts for a valid time at some leads [N], ascending: `missed` [N, K], reading minus sum,
         in typical errors; NaN counts as met."""
-        at = (valid - self._leads_s[leads]) // STEP_S % len(self._seen)
+        origins = valid - self._leads_s[leads]
+        at = origins // STEP_S % len(self._seen)
+        held = self._origins[at] == origins  # others a clock that was wrong has overwritten
+        at, leads, missed = at[held], leads[held], missed[held]
+        if not len(leads):
+            return
         x = self._seen[at].astype(np.float32)
         y = np.clip(np.nan_to_num(missed) + self._said[at, leads], -CLIP, CLIP).astype(np.float32)
         keep = np.float32(0.5 ** (1.0 / HALF_LIFE))

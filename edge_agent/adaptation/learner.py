@@ -51,7 +51,7 @@ _COLUMNS = np.array(COLUMNS)
 
 
 class Learner:
-    """One station's state for a bundle's leads and levels. `expert`: with the local expert, which takes four fifths of
+    """One station's state for a bundle's leads and levels. `expert`: with the local expert, which takes nine tenths of
     the room. `learned_until`: the last valid time whose verdicts were taken."""
 
     def __init__(

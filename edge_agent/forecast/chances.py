@@ -44,20 +44,25 @@ def chance(event: Event, quantiles: NDArray[np.floating], levels: Sequence[float
     return below if event.comparison == "<" else 1.0 - below
 
 
-def share_below(quantiles: NDArray[np.floating], levels: Sequence[float], x: float) -> Floats:
+def share_below(
+    quantiles: NDArray[np.floating], levels: Sequence[float], x: float | Floats, *, ties: bool = False
+) -> Floats:
     """F(x) of distributions given by quantiles [..., Q], [...]; NaN where one is missing.
 
-    Straight between the quantiles. Outside, the density goes on from what it is between the two outermost, and falls
-    off exponentially: F(x) = p exp((x - q) / s) below the first quantile q of level p, s = p (q' - q) / (p' - p) with
-    the second, and likewise above the last: of a normal distribution with levels 0.05 and 0.1 this gives 0.0075 where
-    0.01 is right. Derived here: mass p beyond q, and no jump of the density at q.
+    Straight between the quantiles, with a jump where several are equal. Outside, the density goes on from what it is
+    between the two outermost, and falls off exponentially: F(x) = p exp((x - q) / s) below the first quantile q of
+    level p, s = p (q' - q) / (p' - p) with the second, and likewise above the last: of a normal distribution with
+    levels 0.05 and 0.1 this gives 0.0075 where 0.01 is right. Derived here: mass p beyond q, and no jump of the density
+    at q.
 
     Args:
         levels: [Q], growing, at least two.
-        x: in the unit of the quantiles.
+        x: in the unit of the quantiles, one or [...].
+        ties: where several quantiles equal x, F is that of the last of them and not of the first.
     """
     q, tau = np.asarray(quantiles, np.float64), np.asarray(levels, np.float64)
-    k = (q < x).sum(axis=-1)
+    x = np.asarray(x, np.float64)
+    k = ((q <= x[..., None]) if ties else (q < x[..., None])).sum(axis=-1)
     inner = np.clip(k, 1, len(tau) - 1)
     left, right = (np.take_along_axis(q, at[..., None], axis=-1)[..., 0] for at in (inner - 1, inner))
     width = np.maximum(right - left, _NO_WIDTH)
@@ -66,5 +71,7 @@ def share_below(quantiles: NDArray[np.floating], levels: Sequence[float], x: flo
     low, high = tau[0], 1.0 - tau[-1]
     before = low * np.exp(-np.maximum(left - x, 0.0) / width * step / low)
     after = 1.0 - high * np.exp(-np.maximum(x - right, 0.0) / width * step / high)
+    jump = right - left <= _NO_WIDTH  # all that lies beyond is there: calm, saturated air
+    before, after = np.where(jump & (not ties), 0.0, before), np.where(jump & ties, 1.0, after)
     found = np.where(k == 0, before, np.where(k == len(tau), after, between))
     return np.asarray(np.where(np.isnan(q).any(axis=-1), np.nan, found))

@@ -229,7 +229,7 @@ class Correction:
 
     def _weigh(self, b: int, missed: Floats, at: float) -> None:
         """Add the squared errors of a verification, [N, K], as one day's where they are of one day. Time without
-        verdicts teaches nothing, and makes nothing forgotten: what was learned last summer holds when summer comes."""
+        verdicts does not make these forgotten: which expert was good last summer is known when summer comes."""
         gap = min(max(at - self._loss_at[b], 0.0), DAY_S)
         keep = 0.5 ** (gap / (MIX_DAYS * DAY_S)) if self._loss_at[b] else 0.0
         self._since[b] = self._since[b] or at

@@ -106,14 +106,17 @@ class Means:
 
     def of(self, station: Columns, band: int, shrink: float) -> Floats:
         """The means [N], drawn to the mean of all stations: with so many days as `shrink`, they have half the say."""
-        n, total = self._n[:, band], self._sum[:, band]
-        most = n.max(initial=0.0)
-        worth = shrink * max(most / self._days[band], 1.0) if most else 1.0  # pairs of one day say much the same
-        return np.asarray(((total + worth * self.of_all(band)) / (n + worth))[station])
+        worth = shrink * self._pairs_a_day(band)
+        return np.asarray(((self._sum[:, band] + worth * self.of_all(band)) / (self._n[:, band] + worth))[station])
 
     def left(self, station: Columns, band: int, shrink: float) -> Floats:
-        """The means [N], drawn to nothing: with `shrink` pairs, they have half the say."""
-        return np.asarray((self._sum[:, band] / (self._n[:, band] + shrink))[station])
+        """The means [N], drawn to nothing: with so many days as `shrink`, they have half the say."""
+        return np.asarray((self._sum[:, band] / (self._n[:, band] + shrink * self._pairs_a_day(band)))[station])
+
+    def _pairs_a_day(self, band: int) -> float:
+        """Of the station that has most, and at least 1: pairs of one day say much the same."""
+        most = float(self._n[:, band].max(initial=0.0))
+        return max(most / float(self._days[band]), 1.0) if most else 1.0
 
     def beyond_chance(self, band: int, spell_days: float) -> float:
         """The mean m over all stations, less what chance makes of it: m (1 - v / ((N - 1) m^2)), not past 0. v: the

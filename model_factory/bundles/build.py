@@ -73,7 +73,8 @@ def bundle_command(
     click.echo(f"golden samples verified; {len(manifest.skill)} cells of skill; sha256 {bundle.digest}")
     if not manifest.skill:
         click.echo(
-            f"no {proof or run}/skill.json: the card says that nothing is known about its skill; model-factory evaluate"
+            f"no {run}/skill.json: the card says that nothing is known about its skill (model-factory evaluate; for a"
+            " run that learned from whole records, --proof)"
         )
 
 

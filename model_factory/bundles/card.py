@@ -15,7 +15,7 @@ from edge_agent.bundle.devices import DEVICES
 from edge_agent.bundle.manifest import Budget, Manifest, SkillRow
 from edge_agent.bundle.skill import BASELINES, Pooled, pool
 from edge_agent.variables import VARIABLES
-from model_factory.bundles.proof import Proof
+from model_factory.bundles.proof import FINAL_PERIOD, Proof
 from model_factory.quantize.measure import Comparison, Speed
 from model_factory.verification.gate import Verdict, summary
 
@@ -26,7 +26,7 @@ LABELS = {
     "ridge": "ridge",
     "lightgbm": "LightGBM",
 }
-FINAL_PERIOD, HELD_OUT = "final-period", "leave-one-network-out"
+HELD_OUT = "leave-one-network-out"
 FINAL_WORDS = (
     "The last {part} of every station's record was kept out of the {weights} weights, as input and as target. The "
     "stations themselves were in training: these figures are for places it knows."
@@ -49,9 +49,9 @@ GATE_WORDS = (
     "0.5 % of RMSE. A bundle that is worse anywhere, or whose 80 % intervals hold less well, is refused."
 )
 PROOF_WORDS = (
-    "The weights that ship learned from whole records: nothing is left to score them on. All skill below is of a "
-    "second run, the proof: the same recipe, without the last {part} of every station's record. The two forecast "
-    "alike; their means lie apart by {apart} of the proof's usual error."
+    "The weights that ship learned from whole records: nothing is left to score them on. The skill below is that of "
+    "other runs of the same recipe, first of all of the proof, which did without the last {part} of every station's "
+    "record. It and these weights forecast alike: their means lie apart by {apart} of the proof's usual error."
 )
 LIMITS = (
     "Not for warnings, and not where life or property depends on it. Official warnings come first.",

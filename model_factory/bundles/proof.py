@@ -24,6 +24,7 @@ from edge_agent.inference import Array
 from edge_agent.inference.onnx import open_model
 from model_factory.verification.gate import Precision
 
+FINAL_PERIOD = "final-period"
 MOST = 0.5  # of a forecast's usual error: further apart, the proof proves another network
 COMPARED = ("temperature", "humidity", "pressure", "wind_speed")
 OWN = ("test_fraction", "mixed", "presentations", "software", "device")  # what runs of one recipe may differ in
@@ -45,19 +46,22 @@ def prove(
     """What the run `proof` says about RUN. `rows`: the proof's skill.
 
     Raises:
-        DataError: the two are not of one recipe, the proof saw all itself or was not evaluated, RUN has no
-            calibration.npz, or their forecasts lie apart by more than half of the usual error.
+        DataError: the two are not of one recipe, RUN did not see all or the proof did, the proof was not evaluated, RUN
+            has no calibration.npz, or their forecasts lie apart by more than half of the usual error.
     """
     part = float(proof_config["test_fraction"])
-    if not part > float(config["test_fraction"]):
-        raise DataError(f"{proof} saw as much of the records as {run}: a proof keeps a part out (--test-fraction 0.2)")
+    if float(config["test_fraction"]):
+        raise DataError(f"{run} did not learn from whole records (--test-fraction 0): evaluate it, it needs no proof")
+    if not part:
+        raise DataError(f"{proof} saw whole records itself: a proof keeps a part out (--test-fraction 0.2)")
     differ = _differences(_recipe(config), _recipe(proof_config))
     if differ:
         raise DataError(f"{proof} is no proof of {run}: they differ in {', '.join(differ)}")
-    if not rows:
+    own = [row for row in rows if row.setting == FINAL_PERIOD]
+    if not own:
         raise DataError(f"{proof} was not evaluated: model-factory evaluate {proof} DATA/")
     shipped, proved = (_means(folder / f"model_{precision}.onnx", _windows(run)) for folder in (run, proof))
-    found = apart(shipped, proved, rows)
+    found = apart(shipped, proved, own)
     far = {name: share for name, share in found.items() if share > MOST}
     if far:
         told = ", ".join(f"{name} {share:.2f}" for name, share in far.items())
@@ -70,11 +74,13 @@ def apart(one: Array, other: Array, rows: Sequence[SkillRow]) -> dict[str, float
     `COMPARED` that has both."""
     found = {}
     for name in COMPARED:
-        squares = np.nanmean((one - other)[..., OUTPUT_VARIABLES.index(name)].astype(np.float64) ** 2, axis=0)
+        square_of_each = (one - other)[..., OUTPUT_VARIABLES.index(name)].astype(np.float64) ** 2
+        there = ~np.isnan(square_of_each)
+        squares = np.where(there, square_of_each, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
         shares = []
         for lead_s, square in zip(LEADS_S, squares, strict=True):
             cells = [(row.n, row.rmse) for row in rows if (row.variable, row.lead_s) == (name, lead_s) and row.n > 0]
-            if cells and np.isfinite(square):
+            if cells and there.any():
                 shares.append(float(np.sqrt(square)) / root_mean_square(cells))
         if shares:
             found[name] = float(np.mean(shares))
@@ -87,7 +93,10 @@ def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     settings = {key: value for key, value in dict(kept.get("settings", {})).items() if key != "test_fraction"}
     steps = [one["settings"]["steps"] for one in dict(config.get("mixed", {})).values()]
     networks = [network.get("network", network.get("name")) for network in config["networks"]]
-    return kept | {"settings": settings, "steps": steps, "networks": networks}
+    flat = {f"settings.{key}": value for key, value in settings.items()}
+    return (
+        {key: value for key, value in kept.items() if key != "settings"} | flat | {"steps": steps, "networks": networks}
+    )
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ import click
 import msgspec
 
 from edge_agent.clock import SystemClock, format_time
-from edge_agent.errors import DataError
+from edge_agent.errors import ConfigError, DataError
 from model_factory.bundles.build import build_bundle
 from model_factory.verification.gate import VERDICT, Score, Verdict, judge, summary, write_verdict
 from model_factory.verification.paired import FOLDER, load_all
@@ -59,9 +59,12 @@ def promote_command(
     """`model-factory promote`: see its help.
 
     Raises:
+        ConfigError: `ship` without a registry.
         DataError: pairs are missing or share nothing, the registry's index cannot be read, or the bundle cannot be
             built; BundleError: it is refused by its own reader.
     """
+    if ship and not registry:
+        raise ConfigError("--ship puts weights into a registry's bundle: name it, --registry DIR")
     index = read_index(registry) if registry else Index()
     current = index.current()
     if champion is None and registry is not None and current is not None:

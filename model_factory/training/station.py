@@ -1,7 +1,7 @@
 """Training the station model, in reading order: settings, data, loop, checkpoint, export. Seeded and resumable.
 
 Runs on torch 2.11 and newer, on a CPU or one GPU; the same file made the bundle that ships. All chance is the CPU's:
-both draw the same samples, the same noise and the same batches, and end at the same network but for rounding.
+both draw the same samples, the same noise and the same batches; what differs is rounding, and what grows from it.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ JOURNAL_EVERY = 20
 CHECKPOINT_EVERY = 50
 CALIBRATION = 255
 CALIBRATION_SEED = 1
+ALIKE = 1e-3  # of a feature's width: so far rounding may move what features are standardized by
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,17 +125,23 @@ def train_command(
         raise ConfigError(f"--test-fraction {test_fraction}: give a part from 0 (train on all) to below 1")
     usual = Settings(seed=seed, test_fraction=test_fraction, hold_out=hold_out)
     settings = replace(usual, samples=samples or usual.samples)
-    lengths = {out: steps} if steps else {out / name: count for name, count in LENGTHS.items()}
+    parts = {out / name: count for name, count in LENGTHS.items()}
+    lengths = {out: steps} if steps else parts
     where = torch.device(
         "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
     )
-    for folder in (out, *lengths):
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "checkpoint.pt").exists() and not resume:
-            raise ConfigError(f"{out} holds a run already: add --resume to go on with it, or choose another folder")
+    for folder in (out, *parts):
+        if (folder / "checkpoint.pt").exists():
+            if not resume:
+                raise ConfigError(f"{out} holds a run already: add --resume to go on with it, or choose another folder")
+            if folder not in lengths:
+                raise ConfigError(
+                    f"{folder} holds a run with{'out' if steps else ''} --steps: go on with it as it began"
+                )
     rows = ready_bank(data, settings, where, bank).without(hold_out)
     for folder, count in lengths.items():
         one = replace(settings, steps=count)
+        folder.mkdir(parents=True, exist_ok=True)
         write_run(train(rows, one, folder, where).averaged, one, data, folder, where)
     if not steps:
         mix(list(lengths), out)
@@ -219,6 +226,7 @@ def ready_bank(data: Path, settings: Settings, device: torch.device, path: Path 
         "seed": settings.seed,
         "test_fraction": settings.test_fraction,
         "features": Front().count,
+        "chance": "of the processor",
         "files": [f"{f.network}/{f.station} {f.path.stat().st_size}" for f in station_files(data)],
     }
     if path is not None and path.exists():
@@ -310,7 +318,7 @@ def load_checkpoint(state: State, settings: Settings, out: Path, device: torch.d
     """Continue where the newest checkpoint stopped.
 
     Raises:
-        ConfigError: the checkpoint was made with other settings.
+        ConfigError: the checkpoint was made with other settings, or from other samples.
     """
     held = torch.load(out / "checkpoint.pt", map_location=device, weights_only=True)
     if held["settings"] != asdict(settings):
@@ -318,6 +326,11 @@ def load_checkpoint(state: State, settings: Settings, out: Path, device: torch.d
         raise ConfigError(
             f"{out}/checkpoint.pt was made with other settings ({', '.join(differ)}): use them, or another folder"
         )
+    for name, value in (("core.center", state.model.core.center), ("core.width", state.model.core.width)):
+        if float(((held["model"][name] - value).abs() / state.model.core.width).max()) > ALIKE:
+            raise ConfigError(
+                f"{out}/checkpoint.pt was made from other samples: has DATA changed? Choose another folder"
+            )
     state.model.load_state_dict(held["model"])
     state.averaged.load_state_dict(held["averaged"])
     state.optimizer.load_state_dict(held["optimizer"])

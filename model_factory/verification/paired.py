@@ -20,7 +20,7 @@ from edge_agent.bundle.station_task import EVENTS, OUTPUT_VARIABLES
 from edge_agent.circle import near
 from edge_agent.errors import DataError
 from edge_agent.forecast import LEADS_S, QUANTILES
-from edge_agent.forecast.chances import with_derived
+from edge_agent.forecast.chances import share_below, with_derived
 from edge_agent.variables import VARIABLES, Kind
 from model_factory.verification.features import LEAD_STEPS
 
@@ -84,10 +84,10 @@ class Pairs:
 def pit_interval(name: str, quantiles: Floats, came: Floats, resolution: float) -> NDArray[np.float64]:
     """Where an observation lies in a forecast distribution, as the interval [F(o - r/2), F(o + r/2)], [..., 2].
 
-    F runs straight between the quantiles; below the first and above the last level it is only known to lie there, so
-    that the interval takes in the whole tail. An honest forecast's randomized PIT, drawn evenly from the interval, is
-    uniform, also where readings are tied (calm, saturated air, whole hPa, no rain). Source: Czado, Gneiting and Held
-    (2009), Biometrics 65, 1254-1261, eq. 2, with the reading's rounding as the tie.
+    F runs straight between the quantiles and falls off exponentially beyond (`share_below`). An honest forecast's
+    randomized PIT, drawn evenly from the interval, is uniform, also where readings are tied (calm, saturated air, whole
+    hPa, no rain). Source: Czado, Gneiting and Held (2009), Biometrics 65, 1254-1261, eq. 2, with the reading's rounding
+    as the tie.
 
     Args:
         name: the variable; directions are unwrapped.
@@ -97,21 +97,10 @@ def pit_interval(name: str, quantiles: Floats, came: Floats, resolution: float) 
     q, o = np.asarray(quantiles, np.float64), np.asarray(came, np.float64)
     if VARIABLES[name].kind is Kind.DIRECTION:
         o = near(o, q[..., q.shape[-1] // 2])
-    low, high = _below(q, o - resolution / 2, -1), _below(q, o + resolution / 2, 1)
+    low = share_below(q, QUANTILES, o - resolution / 2)
+    high = share_below(q, QUANTILES, o + resolution / 2, ties=True)
     missing = np.asarray(np.isnan(o) | np.isnan(q).any(-1))
     return np.where(missing[..., None], np.nan, np.stack([low, high], axis=-1))
-
-
-def _below(q: NDArray[np.float64], x: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """F(x) from quantiles [..., Q]; `side` -1: its lowest possible value, 1: its highest."""
-    levels = np.array(QUANTILES)
-    k = (q < x[..., None]).sum(-1) if side < 0 else (q <= x[..., None]).sum(-1)
-    inner = np.clip(k, 1, len(levels) - 1)
-    left, right = (np.take_along_axis(q, i[..., None], -1)[..., 0] for i in (inner - 1, inner))
-    part = np.clip((x - left) / np.where(right > left, right - left, 1.0), 0.0, 1.0)
-    between = levels[inner - 1] + part * (levels[inner] - levels[inner - 1])
-    below, above = (0.0, levels[-1]) if side < 0 else (levels[0], 1.0)
-    return np.asarray(np.where(k == 0, below, np.where(k == len(levels), above, between)))
 
 
 def resolution_of(values: Floats) -> float:

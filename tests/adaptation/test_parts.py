@@ -96,6 +96,15 @@ def test_curves_learn_as_well_where_verdicts_are_hourly():
     assert (late < 0.5 * early).all()
 
 
+def test_curves_learn_nothing_of_a_forecast_that_a_wrong_clock_has_overwritten():
+    """Five steps wait for verdicts here: one made five steps ahead takes the place of one made now."""
+    curves = Curves(900 * np.array([1, 3]), 3, 1)
+    curves.forecast(900 * 10, np.ones(3))
+    curves.forecast(900 * 15, np.zeros(3))
+    curves.learn(900 * 11, np.array([0]), np.ones((1, 1)))
+    assert not curves.crossed.any() and not curves.rows.any()
+
+
 def test_curves_are_the_ridge_of_all_rows_they_have_seen():
     rng = np.random.default_rng(9)
     curves, rows = Curves(np.array([900]), 3, 2), 400

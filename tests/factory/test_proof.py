@@ -47,10 +47,10 @@ def test_it_ships_with_the_skill_of_its_proof_and_says_so(run: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"settings": {"steps": 20, "size": {"width": 320}, "hold_out": ["nerrs-apaeb"]}}, "settings"),
+        ({"settings": {"steps": 20, "size": {"width": 320}, "hold_out": ["nerrs-apaeb"]}}, "settings.steps"),
         ({"hold_out": []}, "hold_out"),
         ({"networks": [*CONFIG["networks"], {"name": "another"}]}, "networks"),
-        ({"test_fraction": 0.2}, "saw as much"),
+        ({"test_fraction": 0.1}, "did not learn from whole records"),
     ],
 )
 def test_a_run_of_another_recipe_is_no_proof(run: Path, change: dict[str, Any], named: str) -> None:
@@ -103,6 +103,11 @@ def test_the_gate_judges_the_proof_and_ships_the_whole(run: Path, tmp_path: Path
     assert done.exit_code == 0, done.output
     [card] = [bundle.read_bytes() for bundle in registry.glob("*/*.bundle")]
     assert b"learned from whole records" in card and b"## The promotion gate" in card
+
+
+def test_weights_are_shipped_into_a_registry_alone(run: Path) -> None:
+    done = CliRunner().invoke(main, ["promote", str(run), "--ship", str(whole(run))])
+    assert done.exit_code == 1 and "--registry DIR" in done.output
 
 
 def test_a_run_of_whole_records_cannot_be_scored(run: Path, tmp_path: Path) -> None:

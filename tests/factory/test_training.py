@@ -176,6 +176,52 @@ def test_a_mix_with_itself_is_the_run(corpus: Corpus, data: Path, tmp_path: Path
     assert all(torch.equal(held[name], mixed[name]) for name in held)
 
 
+def trained(data: Path, out: Path, **changes: object) -> None:
+    options: dict[str, object] = {
+        "hold_out": (),
+        "test_fraction": 0.2,
+        "seed": 0,
+        "steps": None,
+        "samples": 1000,
+        "device": "cpu",
+        "resume": False,
+        "export": False,
+        "bank": None,
+    }
+    training.train_command(data, out, **(options | changes))  # type: ignore[arg-type]
+
+
+def test_the_recipe_is_two_runs_in_one_and_goes_on_where_it_was_left(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "LENGTHS", {"brief": 2, "long": 3})
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    trained(data, whole)
+    told = json.loads((whole / "config.json").read_text())["mixed"]
+    assert {name: one["settings"]["steps"] for name, one in told.items()} == {"brief": 2, "long": 3}
+    trained(data, parts)
+    for lost in ("weights.pt", "long/weights.pt", "long/checkpoint.pt"):
+        (parts / lost).unlink()
+    trained(data, parts, resume=True)
+    one, other = (torch.load(run / "weights.pt", weights_only=True) for run in (whole, parts))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    with pytest.raises(ConfigError, match="--resume"):
+        trained(data, whole, steps=2)
+    with pytest.raises(ConfigError, match="without --steps"):
+        trained(data, whole, steps=2, resume=True)
+    with pytest.raises(ConfigError, match="other samples"):
+        trained(data, whole, samples=1000, test_fraction=0.2, hold_out=(), resume=True, bank=spoiled(data, tmp_path))
+
+
+def spoiled(data: Path, folder: Path) -> Path:
+    """A bank of the right name whose samples are others."""
+    bank = training.ready_bank(data, replace(SETTINGS, size=Size()), CPU, folder / "bank.pt")
+    held = torch.load(folder / "bank.pt", weights_only=True)
+    held["columns"][0] = bank.features + 1.0
+    torch.save(held, folder / "bank.pt")
+    return folder / "bank.pt"
+
+
 def test_a_folder_without_networks_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="model-factory import"):
         station_files(tmp_path)

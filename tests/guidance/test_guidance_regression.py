@@ -30,6 +30,16 @@ def test_without_ridge_and_forgetting_it_is_least_squares():
     np.testing.assert_allclose([constant, *beta], expected, atol=1e-3)
 
 
+def test_what_a_station_adds_is_counted_in_days_and_not_in_pairs():
+    """Two days of errors of 3, once a day or every hour: as much is added."""
+    daily, hourly = Means(2, 1, 1e15), Means(2, 1, 1e15)
+    for day in (1, 2):
+        daily.learn(np.array([0]), 0, np.array([3.0]), day * DAY_S)
+        hourly.learn(np.zeros(24, np.int64), 0, np.full(24, 3.0), day * DAY_S)
+    for means in (daily, hourly):
+        assert means.left(np.array([0, 1]), 0, 1.0) == pytest.approx([2.0, 0.0])
+
+
 def test_an_old_pair_counts_half_after_its_half_life():
     moments = Moments(1, 1, 10 * DAY_S)
     moments.learn(0, np.zeros((4, 1)), np.zeros(4), DAY_S)
