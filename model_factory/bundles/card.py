@@ -15,9 +15,10 @@ from edge_agent.bundle.devices import DEVICES
 from edge_agent.bundle.manifest import Budget, Manifest, SkillRow
 from edge_agent.bundle.skill import BASELINES, Pooled, pool
 from edge_agent.variables import VARIABLES
-from model_factory.bundles.proof import FINAL_PERIOD, Proof
+from model_factory.bundles.proof import Proof
 from model_factory.quantize.measure import Comparison, Speed
 from model_factory.verification.gate import Verdict, summary
+from model_factory.verification.scoring import FINAL_PERIOD, HELD_OUT
 
 SHOWN_S = (900, 1800, 3600, 7200, 10_800, 21_600)
 LABELS = {
@@ -26,7 +27,6 @@ LABELS = {
     "ridge": "ridge",
     "lightgbm": "LightGBM",
 }
-HELD_OUT = "leave-one-network-out"
 FINAL_WORDS = (
     "The last {part} of every station's record was kept out of the {weights} weights, as input and as target. The "
     "stations themselves were in training: these figures are for places it knows."

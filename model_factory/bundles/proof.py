@@ -23,8 +23,8 @@ from edge_agent.forecast import LEADS_S
 from edge_agent.inference import Array
 from edge_agent.inference.onnx import open_model
 from model_factory.verification.gate import Precision
+from model_factory.verification.scoring import FINAL_PERIOD
 
-FINAL_PERIOD = "final-period"
 MOST = 0.5  # of a forecast's usual error: further apart, the proof proves another network
 COMPARED = ("temperature", "humidity", "pressure", "wind_speed")
 OWN = ("test_fraction", "mixed", "presentations", "software", "device")  # what runs of one recipe may differ in

@@ -22,6 +22,7 @@ from edge_agent.verification import crps, errors, inside
 MODEL, FP32, PERSISTENCE, ANOMALY, RIDGE, LIGHTGBM = (
     "model", "fp32", "persistence", "anomaly_persistence", "ridge", "lightgbm",
 )  # fmt: skip
+FINAL_PERIOD = "final-period"  # the setting of networks that it knows, unless it is named otherwise
 HELD_OUT = "leave-one-network-out"  # the setting of networks that a run never saw
 CLIMATOLOGY = "climatology"  # as a distribution alone
 LIGHTGBM_ALL, FOUNDATION = "lightgbm_all", "fracast"  # beside the others in pairs and reports, not in skill rows
