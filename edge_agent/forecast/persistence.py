@@ -206,17 +206,19 @@ def _past_sun(x: Series, leads_s: Sequence[int]) -> NDArray[np.float32]:
     start = _newest_at(x, at)
     days = _cycles_without(x).reshape(len(x), steps)
     hour = at[:, None] - np.arange(NOW_STEPS)
+    read = np.asarray(x[:, hour], np.float64)
+    # beside the mean day that leaves out the outcome's day, which is the origin's own or the next
+    bright = [_brightness(read, days[:, np.minimum(hour + DAY * later, steps - 1)]) - 1.0 for later in (0, 1)]
     errors = np.full((len(x), len(leads_s), len(at)), np.nan, np.float32)
     for lead, ahead in enumerate(_steps(leads_s)):
         begun = at[at + ahead < steps]
-        o = len(begun)
-        to_outcome = DAY * ((begun + ahead) // DAY - begun // DAY)  # the mean day that leaves out the outcome's own
-        bright = _brightness(np.asarray(x[:, hour[:o]], np.float64), days[:, hour[:o] + to_outcome[:, None]])
+        o, came = len(begun), x[:, begun + ahead]
+        next_day = (begun + ahead) // DAY > begun // DAY
         usual = days[:, begun + ahead]
-        moved = usual * (1.0 + (bright - 1.0) * np.exp(-ahead / CLOUD_STEPS))
+        faded = np.where(next_day, bright[1][:, :o], bright[0][:, :o]) * np.exp(-ahead / CLOUD_STEPS)
         there = ~np.isnan(start[:, :o]) & (usual > DIM)
-        of_day = np.where(there, (x[:, begun + ahead] - np.maximum(moved, 0.0)) / np.where(there, usual, 1.0), np.nan)
-        errors[:, lead, :o] = np.where(lit, of_day, x[:, begun + ahead] - start[:, :o])
+        of_day = np.where(there, came / np.where(there, usual, 1.0) - np.maximum(1.0 + faded, 0.0), np.nan)
+        errors[:, lead, :o] = np.where(lit, of_day, came - start[:, :o])
     return errors
 
 
