@@ -219,6 +219,7 @@ class Front(nn.Module):
         moisture = torch.log(torch.clamp(humidity, min=1.0) / 100.0)
         exponent = 17.625 * temperature / (243.04 + temperature) + moisture
         dew_point = 243.04 * exponent / (17.625 - exponent)  # Magnus form, Alduchov and Eskridge (1996)
+        dryness = torch.where(torch.isnan(temperature + humidity), 0.0, temperature - dew_point)  # LiteRT clamps a NaN
         rain, sun = history[:, 6], history[:, 7]
         wet = [torch.log1p(_sum_last(rain, steps)) for steps in (1, 4, 12, 96)]
         light = [_mean_last(sun, steps) / 500.0 for steps in (1, 4, 12)]
@@ -226,8 +227,8 @@ class Front(nn.Module):
         clear = torch.clamp(sine[:, len(SUN_HOURS) // 2], min=0.0)
         ratio = torch.where(clear > 0.1, light[0] / (2.0 * clear + 0.1), 0.0)
         rows = [
-            temperature / 20.0, humidity / 50.0 - 1.0, (temperature - dew_point) / 10.0, speed / 5.0,
-            torch.log1p(speed), *wet, *light, ratio, torch.sin(angle), torch.cos(angle),
+            temperature / 20.0, humidity / 50.0 - 1.0, dryness / 10.0, speed / 5.0,
+            torch.log1p(torch.nan_to_num(speed)), *wet, *light, ratio, torch.sin(angle), torch.cos(angle),
             torch.isnan(rain[:, -4:]).all(1).float(), torch.isnan(sun[:, -4:]).all(1).float(),
             torch.isnan(site[:, 0]).float(),
         ]  # fmt: skip

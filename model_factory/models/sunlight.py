@@ -48,7 +48,7 @@ class Sunlight:
         ratio = torch.where(torch.isnan(ratio), self.bright(12)[:, None], ratio)
         flicker = [(ratio[:, 1 - n :] - ratio[:, -n:-1]).abs().sum(1) / (n - 1) for n in (4, 12)]
         known = ~torch.isnan(self.read).all(1, keepdim=True)  # without a sensor it says no more than the sun's height
-        usual = torch.where(known, self.day[:, [-1, *at]] / 300.0, 0.0)
+        usual = torch.where(known, self.day[:, [STEPS_PER_DAY - 1, *at]] / 300.0, 0.0)
         bright = [self.bright(steps) - 1.0 for steps in BRIGHT_STEPS]
         return torch.cat((torch.stack([*bright, *flicker], 1), yesterday, usual), 1)
 
@@ -59,20 +59,23 @@ def sunlight(radiation: Tensor, site: Tensor, origin: Tensor, kernel: Tensor) ->
     known = (~torch.isnan(radiation)).float()
     value = torch.nan_to_num(radiation)
     hours = torch.arange(1, STEPS_PER_DAY + 1, device=radiation.device) * (STEP_S / 3600.0)
-    latitude, longitude = site[:, 0], site[:, 1]
+    placed = ~torch.isnan(site[:, 0] + site[:, 1])[:, None]
+    latitude, longitude = torch.nan_to_num(site[:, 0]), torch.nan_to_num(site[:, 1])
     days = value.shape[1] // STEPS_PER_DAY
     ago = torch.arange(days, 0, -1, device=radiation.device).float()
     by_day = known.unflatten(1, (days, STEPS_PER_DAY)).sum(2)
     age = torch.round((by_day * ago).sum(1) / torch.clamp(by_day.sum(1), min=1.0))
     clear = clear_sky(sine_of_sun(origin, latitude, longitude, hours)[0])
     then = clear_sky(sine_of_sun(origin - 86_400 * age.long(), latitude, longitude, hours)[0])
-    season = torch.nan_to_num(torch.clamp((clear + DIM) / (then + DIM), *SEASON), nan=1.0)
+    season = torch.where(placed, torch.clamp((clear + DIM) / (then + DIM), *SEASON), 1.0)
     sums, counts = (x.unflatten(1, (days, STEPS_PER_DAY)).sum(1) for x in (value, known))
-    doubt = CLEAR_DAYS * kernel.sum(0) * (~torch.isnan(clear)).float()
-    usual = season * torch.clamp(sums @ kernel, min=0.0) + doubt * CLEAR_SHARE * torch.nan_to_num(clear)
+    doubt = CLEAR_DAYS * kernel.sum(0) * placed.float()
+    usual = season * torch.clamp(sums @ kernel, min=0.0) + doubt * CLEAR_SHARE * clear
     weight = counts @ kernel + doubt
     day = torch.where(weight > 0.0, usual / torch.clamp(weight, min=1e-6), torch.nan)
-    day = torch.where(clear == 0.0, season * sums / torch.clamp(counts, min=1.0), day)  # dusk must not light the night
+    day = torch.where(
+        placed & (clear == 0.0), season * sums / torch.clamp(counts, min=1.0), day
+    )  # dusk must not light the night
     return Sunlight(torch.where(day < NIGHT, 0.0, day), radiation[:, -STEPS_PER_DAY:])
 
 
@@ -81,7 +84,7 @@ def clear_sky(sine: Tensor) -> Tensor:
     the horizon. Source: B. Haurwitz, J. Meteor. 2 (1945), 154-166, with the constants usual since. Worked: overhead ->
     1037; 30 degrees -> 490."""
     up = torch.clamp(sine, min=1e-3)
-    return torch.where(torch.isnan(sine), sine, torch.where(sine > 0.0, 1098.0 * up * torch.exp(-0.057 / up), 0.0))
+    return torch.where(sine > 0.0, 1098.0 * up * torch.exp(-0.057 / up), 0.0)
 
 
 def sine_of_sun(origin: Tensor, latitude: Tensor, longitude: Tensor, hours: Tensor) -> tuple[Tensor, Tensor]:
