@@ -87,6 +87,13 @@ def train() -> None:
     type=click.IntRange(min=500),
     help="Samples to frame before the first step; default: the recipe's.",
 )
+@click.option(
+    "--size",
+    type=click.Choice(["weather_station", "gateway"]),
+    default="weather_station",
+    show_default=True,
+    help="How large a network: 4 members, or 16 (better trained on a GPU).",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out.")
 @click.option("--bank", type=PATH, metavar="FILE", help="Framed samples, shared between runs; made if not there.")

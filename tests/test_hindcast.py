@@ -190,6 +190,7 @@ def test_forecasts_are_one_row_per_origin_valid_time_and_variable(tmp_path, reco
         "wind_gust",
         "wind_direction",
         "rain",
+        "solar_radiation",
         "event:rain",
         "event:frost",
         "event:gust",

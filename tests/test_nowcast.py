@@ -80,7 +80,7 @@ def test_a_program_reads_the_payload_that_is_published(recording, bundle):
 def test_a_table_program_reads_csv(recording, bundle):
     result = nowcast(recording[0], bundle, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
-    assert len(rows) == 24 * 10  # seven variables and three events
+    assert len(rows) == 24 * 11  # eight variables and three events
     assert list(rows[0])[:6] == ["lead_s", "valid_time", "variable", "mean", "p", "q0.05"]
     first = rows[0]
     assert (first["lead_s"], first["variable"], first["p"]) == ("900", "temperature", "")

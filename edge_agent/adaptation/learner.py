@@ -38,12 +38,14 @@ HALF_LIFE = 30 * 96  # verdicts that squared errors are remembered
 SHARPNESS = 20.0  # a candidate whose squared error is 1 / SHARPNESS larger than the best has 1 / e of its weight
 OUTLIER = 25.0  # a squared error counts at most so many times the network's usual one
 UNIT_SHARE = 0.8  # what an ordinary spread of persistence is worth as a first typical error
+DARK = 5.0  # W/m2: no more was said, and no more came: that says nothing of the sun's widths
 _LIMIT = 8.0  # no input of the correction is larger, in typical errors
 
 _C = len(CORRECTED)
 _V = len(OUTPUT_VARIABLES)
 _INDEX = {name: v for v, name in enumerate(OUTPUT_VARIABLES)}
 _TURNS = _INDEX["wind_direction"]
+_SUN = _INDEX["solar_radiation"]
 _LOW, _HIGH = np.array([BOUNDS.get(name, (-np.inf, np.inf)) for name in OUTPUT_VARIABLES]).T
 _INPUTS = 3 + 1 + RECENT + 2
 _PRIOR = np.eye(_INPUTS)[0]  # the network as it is
@@ -113,7 +115,9 @@ class Learner:
         rung = np.zeros(shape, np.int8)
         rung[leads] = np.maximum(self.pending.rung[at], 0)
         observed[:, _TURNS] = near(observed[:, _TURNS], issued[:, _TURNS, len(self.levels) // 2])
-        self.calibration.learn(rung, issued, observed, hour_terms(valid))
+        judged = observed.copy()
+        judged[np.maximum(issued[:, _SUN, -1], observed[:, _SUN]) <= DARK, _SUN] = np.nan
+        self.calibration.learn(rung, issued, judged, hour_terms(valid))
         outcome = np.array([event.came(came[_INDEX[event.variable]]) for event in self.events])
         self.chances.learn(leads, self.pending.chance[at].astype(np.float64), outcome)
         self._learn_means(valid, at, leads, observed[:, _COLUMNS])

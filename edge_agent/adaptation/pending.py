@@ -19,6 +19,7 @@ Whole = NDArray[np.int64]
 _SPANS = {
     "temperature": (0.0, 0.005), "humidity": (100.0, 0.005), "pressure": (1000.0, 0.02), "wind_speed": (64.0, 0.002),
     "wind_gust": (64.0, 0.002), "wind_direction": (180.0, 0.02), "rain": (64.0, 0.002),
+    "solar_radiation": (800.0, 0.05),
 }  # fmt: skip
 _MIDDLE, _GRAIN = (column[:, None] for column in np.array([_SPANS[name] for name in OUTPUT_VARIABLES]).T)
 _MOST, _NONE = 32_767, -32_768

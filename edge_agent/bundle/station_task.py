@@ -13,7 +13,7 @@ from edge_agent.variables import VARIABLES
 TASK_STEP_S = STEP_S
 REQUIRED_QUANTILES: tuple[float, ...] = (0.05, 0.1, 0.5, 0.9, 0.95)
 OUTPUT_VARIABLES: tuple[str, ...] = (
-    "temperature", "humidity", "pressure", "wind_speed", "wind_gust", "wind_direction", "rain",
+    "temperature", "humidity", "pressure", "wind_speed", "wind_gust", "wind_direction", "rain", "solar_radiation",
 )  # fmt: skip
 WIND_AXIS = (Axis("eastward_wind", "m/s"), Axis("northward_wind", "m/s"))  # towards; CF names
 RAIN_EVENT = Event("rain", "rain", 0.2, "mm")

@@ -30,7 +30,7 @@ REASONS = {
 }  # of the recordings; any other reason stands for itself
 _SHORT = {
     "temperature": "T", "humidity": "RH", "pressure": "p", "wind_speed": "wind", "wind_gust": "gust",
-    "wind_direction": "from", "rain": "rain",
+    "wind_direction": "from", "rain": "rain", "solar_radiation": "sun",
 }  # fmt: skip
 
 

@@ -38,6 +38,7 @@ PRIOR_RAIN = (0.05, DAY)  # this share of wet steps weighs as much as a day of t
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "humidity": (0.0, 100.0), "wind_speed": (0.0, np.inf), "wind_gust": (0.0, np.inf), "rain": (0.0, np.inf),
+    "solar_radiation": (0.0, np.inf),
 }  # fmt: skip
 
 # Spread of persistence's errors where a station has no past yet: (standard deviation after an hour, exponent by which
@@ -45,7 +46,13 @@ BOUNDS: dict[str, tuple[float, float]] = {
 ORDINARY_SPREAD: dict[str, tuple[float, float]] = {
     "temperature": (1.0, 0.75), "humidity": (5.0, 0.62), "pressure": (0.45, 0.83), "wind_speed": (1.1, 0.25),
     "wind_gust": (1.8, 0.27), "wind_direction": (65.0, 0.17), "rain": (0.2, 0.05),
+    "solar_radiation": (80.0, 0.3),
 }  # fmt: skip
+
+SUN = "solar_radiation"  # zero at night: it is a multiple of its own mean day, and so are its errors
+DIM = 10.0  # W/m2: with so little light, how bright it is stays near the ordinary
+CLOUD_STEPS = 16.0  # quarter hours after which 1 / e is left of how far from ordinary it is
+ORDINARY_DAY = 250.0  # W/m2 that the ordinary spread of radiation belongs to
 
 
 def newest(x: Series) -> Floats:
@@ -83,6 +90,9 @@ def base(x: Series, name: str, leads_s: Sequence[int], *, cycle: bool = True) ->
     if VARIABLES[name].kind is Kind.DIRECTION:
         return compass(now)[:, None].repeat(len(leads_s), axis=1)
     day = _cycle(x, name, cycle)
+    if name == SUN and cycle:
+        there = _enough(_days(x)[1])[:, None]
+        return np.where(there, _sun(x, now, day, _steps(leads_s)), now[:, None])
     change = day[:, (_steps(leads_s) - 1) % DAY] - day[:, -1:]  # the origin is the last entry of the day
     return np.asarray(np.clip(now[:, None] + change, *BOUNDS.get(name, (-np.inf, np.inf))))
 
@@ -103,7 +113,12 @@ def quantiles(x: Series, name: str, leads_s: Sequence[int], levels: Sequence[flo
         return np.asarray(spread[:, None, :].repeat(len(leads_s), axis=1))
     past, n = sorted_quantiles(np.sort(_past_errors(x, name, leads_s, cycle), axis=2), levels)
     weight = (n**2 / (n**2 + PRIOR_ERRORS**2))[..., None]
-    offset = weight * past + (1.0 - weight) * _ordinary(name, leads_s, levels)
+    ordinary = _ordinary(name, leads_s, levels)
+    if name == SUN and cycle:
+        lit = _enough(_days(x)[1])[:, None]
+        usual = np.where(lit, diurnal_cycle(x)[:, (_steps(leads_s) - 1) % DAY], 1.0)[..., None]
+        past, ordinary = past * usual, np.where(lit[..., None], ordinary * usual / ORDINARY_DAY, ordinary)
+    offset = weight * past + (1.0 - weight) * ordinary
     low, high = BOUNDS.get(name, (-np.inf, np.inf))
     return np.asarray(np.clip(centre[..., None] + offset, low, high))
 
@@ -167,8 +182,50 @@ def _newest_at(x: Series, at: NDArray[np.int64]) -> Floats:
     return found
 
 
+def _sun(x: Series, now: Floats, day: Floats, steps: NDArray[np.int64]) -> Floats:
+    """Radiation [S, L]: the mean day, times how bright the last hour was, which fades. `now` [S]: NaN where nothing was
+    read."""
+    bright = _brightness(np.asarray(x[:, -NOW_STEPS:], np.float64), day[:, -NOW_STEPS:])
+    ahead = day[:, (steps - 1) % DAY] * (1.0 + (bright[:, None] - 1.0) * np.exp(-steps / CLOUD_STEPS))
+    return np.where(np.isnan(now)[:, None], np.nan, np.maximum(ahead, 0.0))
+
+
+def _brightness(read: Floats, usual: Floats) -> Floats:
+    """Radiation over the usual one along the last axis, near 1 in the dark; 1 where nothing was read."""
+    there = ~(np.isnan(read) | np.isnan(usual))
+    n = np.maximum(there.sum(axis=-1), 1)
+    return np.asarray(
+        (np.where(there, read, 0.0).sum(axis=-1) + DIM * n) / (np.where(there, usual, 0.0).sum(axis=-1) + DIM * n)
+    )
+
+
+def _past_sun(x: Series, leads_s: Sequence[int]) -> NDArray[np.float32]:
+    """As `_past_errors`, in units of the mean day where there is one; there the dark has none."""
+    steps, lit = x.shape[1], _enough(_days(x)[1])[:, None]
+    at = np.arange((steps - 1) % ERROR_STEPS + ERROR_STEPS, steps - 1, ERROR_STEPS)
+    start = _newest_at(x, at)
+    days = _cycles_without(x).reshape(len(x), steps)
+    hour = at[:, None] - np.arange(NOW_STEPS)
+    read = np.asarray(x[:, hour], np.float64)
+    # beside the mean day that leaves out the outcome's day, which is the origin's own or the next
+    bright = [_brightness(read, days[:, np.minimum(hour + DAY * later, steps - 1)]) - 1.0 for later in (0, 1)]
+    errors = np.full((len(x), len(leads_s), len(at)), np.nan, np.float32)
+    for lead, ahead in enumerate(_steps(leads_s)):
+        begun = at[at + ahead < steps]
+        o, came = len(begun), x[:, begun + ahead]
+        next_day = (begun + ahead) // DAY > begun // DAY
+        usual = days[:, begun + ahead]
+        faded = np.where(next_day, bright[1][:, :o], bright[0][:, :o]) * np.exp(-ahead / CLOUD_STEPS)
+        there = ~np.isnan(start[:, :o]) & (usual > DIM)
+        of_day = np.where(there, came / np.where(there, usual, 1.0) - np.maximum(1.0 + faded, 0.0), np.nan)
+        errors[:, lead, :o] = np.where(lit, of_day, came - start[:, :o])
+    return errors
+
+
 def _past_errors(x: Series, name: str, leads_s: Sequence[int], cycle: bool) -> NDArray[np.float32]:
     """Observed minus base, [S, L, O], from every hour before the origin; NaN where one is missing or yet to come."""
+    if name == SUN and cycle:
+        return _past_sun(x, leads_s)
     steps = x.shape[1]
     at = np.arange((steps - 1) % ERROR_STEPS + ERROR_STEPS, steps - 1, ERROR_STEPS)
     start = _newest_at(x, at).astype(np.float32)

@@ -51,7 +51,7 @@ LICENCE = "Apache-2.0"
 # What rounding may do to a golden answer on another processor: below what a reading itself is worth.
 TOLERANCE = {
     "temperature": 0.2, "humidity": 2.0, "pressure": 0.3, "wind_speed": 0.3, "wind_gust": 0.5, "wind_direction": 20.0,
-    "rain": 0.3, "eastward_wind": 0.3, "northward_wind": 0.3, "event:rain": 0.05,
+    "rain": 0.3, "solar_radiation": 20.0, "eastward_wind": 0.3, "northward_wind": 0.3, "event:rain": 0.05,
 }  # fmt: skip
 
 

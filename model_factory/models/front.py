@@ -19,6 +19,7 @@ from edge_agent.forecast import LEADS_S
 from edge_agent.forecast.persistence import CYCLE_SIGMA, MIN_CYCLE_STEPS, NOW_STEPS
 from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS, STEPS_PER_DAY
 from model_factory.models.neighbours import attention, heard
+from model_factory.models.sunlight import sine_of_sun, sunlight
 
 DAYS = HISTORY_STEPS // STEPS_PER_DAY
 HOURS = HISTORY_STEPS // 4
@@ -56,13 +57,16 @@ _PRIOR = {
 @dataclass(slots=True)
 class Framed:
     """What `Front` finds. features [S, F]; base: the forecast to be corrected, scale: the usual errors of anomaly
-    persistence, [S, L, C]; now [S, C]; rain_mean [S], the 30-day mean per step, NaN where there is no rain gauge."""
+    persistence, [S, L, C]; now [S, C]; rain_mean [S], the 30-day mean per step, NaN where there is no rain gauge; day
+    [S, L], the usual radiation at the leads, W/m2; bright [S]: the last hour's over the usual one, NaN without any."""
 
     features: Tensor
     base: Tensor
     scale: Tensor
     now: Tensor
     rain_mean: Tensor
+    day: Tensor
+    bright: Tensor
 
 
 def blowing_to(direction: Tensor, speed: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,30 +92,6 @@ def channels_of(history: Tensor) -> Tensor:
     """[S, 8, T] grid variables -> [S, 7, T] channels."""
     speed, direction = history[:, 3], history[:, 5]
     return torch.cat((history[:, :5], torch.stack(blowing_to(direction, speed), 1)), 1)
-
-
-def sine_of_sun(origin: Tensor, latitude: Tensor, longitude: Tensor, hours: Tensor) -> tuple[Tensor, Tensor]:
-    """Sine of the sun's elevation [S, H] at `hours` from the origin, and the solar hour angle [S] there, radians.
-
-    Declination and equation of time by Spencer's Fourier series (J. W. Spencer, Search 2(5), 1971, p. 172);
-    sin(elevation) = sin(lat) sin(decl) + cos(lat) cos(decl) cos(hour angle). Good to about 0.05 degree in declination.
-    """
-    day = torch.div(origin, 86_400, rounding_mode="floor")
-    seconds = (origin - day * 86_400).float()
-    leap = (day - 10_957).float()  # days since 2000-01-01
-    year = torch.remainder(leap, 365.2425) * (2 * math.pi / 365.2425)
-    c1, s1, c2, s2, c3, s3 = (f(k * year) for k in (1, 2, 3) for f in (torch.cos, torch.sin))
-    declination = (
-        0.006918 - 0.399912 * c1 + 0.070257 * s1 - 0.006758 * c2 + 0.000907 * s2 - 0.002697 * c3 + 0.00148 * s3
-    )
-    equation = 0.000075 + 0.001868 * c1 - 0.032077 * s1 - 0.014615 * c2 - 0.040849 * s2
-    angle = seconds * (2 * math.pi / 86_400) - math.pi + torch.deg2rad(longitude) + equation
-    lat = torch.deg2rad(latitude)
-    at = angle[:, None] + hours[None, :] * (math.pi / 12)
-    sine = (torch.sin(lat) * torch.sin(declination))[:, None] + (torch.cos(lat) * torch.cos(declination))[
-        :, None
-    ] * torch.cos(at)
-    return sine, angle
 
 
 class Front(nn.Module):
@@ -165,9 +145,14 @@ class Front(nn.Module):
             has_cycle.float()[..., None],
             known.sum(2, keepdim=True) / HISTORY_STEPS,
         ]
-        found = [part.transpose(1, 2).flatten(1) for part in parts] + self._surroundings(history, site, origin)
+        light = sunlight(history[:, 7], site, origin, self.kernel)
+        found = [part.transpose(1, 2).flatten(1) for part in parts]
+        found += [*self._surroundings(history, site, origin), light.features()]
         features = torch.clamp(torch.nan_to_num(torch.cat(found, 1)), -8.0, 8.0)
-        return Framed(features, base.transpose(1, 2), scale.transpose(1, 2), now, _rain_mean(history[:, 6]))
+        return Framed(
+            features, base.transpose(1, 2), scale.transpose(1, 2), now, _rain_mean(history[:, 6]),
+            light.day[:, :LEADS], light.bright(NOW_STEPS),
+        )  # fmt: skip
 
     def _cycle(self, apart: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Smoothed 30-day mean by time of day, [S, C, 96]; zero where there are fewer than five days."""
@@ -234,6 +219,7 @@ class Front(nn.Module):
         moisture = torch.log(torch.clamp(humidity, min=1.0) / 100.0)
         exponent = 17.625 * temperature / (243.04 + temperature) + moisture
         dew_point = 243.04 * exponent / (17.625 - exponent)  # Magnus form, Alduchov and Eskridge (1996)
+        dryness = torch.where(torch.isnan(temperature + humidity), 0.0, temperature - dew_point)  # LiteRT clamps a NaN
         rain, sun = history[:, 6], history[:, 7]
         wet = [torch.log1p(_sum_last(rain, steps)) for steps in (1, 4, 12, 96)]
         light = [_mean_last(sun, steps) / 500.0 for steps in (1, 4, 12)]
@@ -241,8 +227,8 @@ class Front(nn.Module):
         clear = torch.clamp(sine[:, len(SUN_HOURS) // 2], min=0.0)
         ratio = torch.where(clear > 0.1, light[0] / (2.0 * clear + 0.1), 0.0)
         rows = [
-            temperature / 20.0, humidity / 50.0 - 1.0, (temperature - dew_point) / 10.0, speed / 5.0,
-            torch.log1p(speed), *wet, *light, ratio, torch.sin(angle), torch.cos(angle),
+            temperature / 20.0, humidity / 50.0 - 1.0, dryness / 10.0, speed / 5.0,
+            torch.log1p(torch.nan_to_num(speed)), *wet, *light, ratio, torch.sin(angle), torch.cos(angle),
             torch.isnan(rain[:, -4:]).all(1).float(), torch.isnan(sun[:, -4:]).all(1).float(),
             torch.isnan(site[:, 0]).float(),
         ]  # fmt: skip

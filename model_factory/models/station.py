@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_agent.forecast import QUANTILES
+from edge_agent.forecast.persistence import CLOUD_STEPS
 from model_factory.models.front import CHANNELS, LEADS, SCALARS, Framed, Front, usual_turn, wind_from
 
 
@@ -30,11 +31,15 @@ class Size:
     input_noise: float = 0.6
 
 
+# One definition, two sizes: what a lone station's board runs beside everything else, and what a gateway can afford.
+SIZES = {"weather_station": Size(), "gateway": Size(members=16)}
+
+
 @dataclass(slots=True)
 class Departure:
     """What `Core` forecasts, in units of the base's usual error: mean [S, L, C]; quantiles [S, L, 5, Q] of the scalars;
     direction [S, L, Q] usual turns around the mean direction; rain [S, L, Q] as log(1 + mm), rain_mean [S, L] mm;
-    event [S, L] logit."""
+    event [S, L] logit; sun [S, L, Q] and sun_mean [S, L]: how much brighter than the base, in usual radiations."""
 
     mean: Tensor
     quantiles: Tensor
@@ -42,10 +47,12 @@ class Departure:
     rain: Tensor
     rain_mean: Tensor
     event: Tensor
+    sun: Tensor
+    sun_mean: Tensor
 
 
 class StationModel(nn.Module):
-    """history [S, T, 8], site [S, 4], origin [S] -> mean [S, L, 7], quantiles [S, L, 7, Q], wind_uv [S, L, 2],
+    """history [S, T, 8], site [S, 4], origin [S] -> mean [S, L, 8], quantiles [S, L, 8, Q], wind_uv [S, L, 2],
     probability [S, L, 1]; a variable without a recent reading comes back as NaN. Rows do not see each other."""
 
     def __init__(self, size: Size | None = None) -> None:
@@ -86,31 +93,45 @@ class Core(nn.Module):
         mean, rest = raw.split([self.skip.out_features, raw.shape[1] - self.skip.out_features], 1)
         return departure(torch.cat((mean + self.skip(x), rest), 1))
 
+    def learners(self) -> list[nn.Module]:
+        """The parts that learn each by itself."""
+        return [self.skip, *(module for module in self.members.modules() if isinstance(module, Tower))]
+
     def standardize(self, features: Tensor) -> Tensor:
         """[S, F] with mean 0 and variance 1 over the training samples."""
         return (features - self.center) / self.width
 
 
-# What a member says, side by side: name -> numbers per lead.
-SECTIONS = {
-    "mean": len(CHANNELS),
-    "quantiles": len(SCALARS) * len(QUANTILES),
-    "direction": len(QUANTILES),
-    "rain": len(QUANTILES),
-    "rain_mean": 1,
-    "event": 1,
-}
+# What a member says, side by side: name -> numbers per lead. Rain and sun are said by a tower of their own: what they
+# teach is of another size and another kind, and does the other variables no good.
+DRY = {"mean": len(CHANNELS), "quantiles": len(SCALARS) * len(QUANTILES), "direction": len(QUANTILES)}
+SKY = {"rain": len(QUANTILES), "rain_mean": 1, "event": 1, "sun": len(QUANTILES), "sun_mean": 1}
+SECTIONS = DRY | SKY
 
 
 class Member(nn.Module):
-    """[S, F] -> [S, sum of SECTIONS, each L wide]: a residual MLP."""
+    """[S, F] -> [S, sum of SECTIONS, each L wide]: two towers side by side, that of the sky half as wide."""
 
     def __init__(self, count: int, size: Size) -> None:
         super().__init__()
-        self.inward = nn.Linear(count, size.width)
-        self.blocks = nn.ModuleList(Block(size.width, size.dropout) for _ in range(size.blocks))
-        self.norm = nn.LayerNorm(size.width)
-        self.outward = nn.Linear(size.width, LEADS * sum(SECTIONS.values()))
+        self.towers = nn.ModuleList(
+            Tower(count, width, LEADS * sum(sections.values()), size)
+            for width, sections in ((size.width, DRY), (size.width // 2, SKY))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([tower(x) for tower in self.towers], 1)
+
+
+class Tower(nn.Module):
+    """[S, F] -> [S, out]: a residual MLP."""
+
+    def __init__(self, count: int, width: int, out: int, size: Size) -> None:
+        super().__init__()
+        self.inward = nn.Linear(count, width)
+        self.blocks = nn.ModuleList(Block(width, size.dropout) for _ in range(size.blocks))
+        self.norm = nn.LayerNorm(width)
+        self.outward = nn.Linear(width, out)
         nn.init.zeros_(self.outward.weight)
         nn.init.zeros_(self.outward.bias)
 
@@ -135,6 +156,8 @@ def departure(raw: Tensor) -> Departure:
         torch.cumsum(torch.cat((wet[..., :1] - 1.0, 0.2 * F.softplus(wet[..., 1:] - 1.0)), -1), -1),
         0.2 * F.softplus(parts["rain_mean"] - 1.0),
         parts["event"] - 3.0,
+        parts["sun_mean"][..., None] + _monotone(parts["sun"].unflatten(1, (LEADS, len(QUANTILES))), 0.2),
+        parts["sun_mean"],
     )
 
 
@@ -184,14 +207,23 @@ class Back(nn.Module):
         gauge = (framed.rain_mean * 0.0)[:, None]  # NaN without a rain gauge, else 0
         rain_mean = departure.rain_mean + gauge
         rain = torch.expm1(torch.relu(departure.rain)) + gauge[..., None]
+        bright, light = brightness(framed), framed.day + (framed.bright * 0.0)[:, None]  # NaN without a reading
+        sun_mean = light * torch.clamp(bright + departure.sun_mean, min=0.0)
+        sun = light[..., None] * torch.clamp(bright[..., None] + departure.sun, min=0.0)
+        alone = direction, rain_mean, sun_mean
         return (
-            torch.cat((torch.clamp(mean[..., :scalars], low, high), direction[..., None], rain_mean[..., None]), -1),
-            torch.cat(
-                (torch.clamp(quantiles, low[:, None], high[:, None]), turned[..., None, :], rain[..., None, :]), -2
-            ),
+            torch.cat((torch.clamp(mean[..., :scalars], low, high), torch.stack(alone, -1)), -1),
+            torch.cat((torch.clamp(quantiles, low[:, None], high[:, None]), torch.stack((turned, rain, sun), -2)), -2),
             wind,
             (torch.sigmoid(departure.event) + gauge)[..., None],
         )
+
+
+def brightness(framed: Framed) -> Tensor:
+    """The base of the radiation's forecast, in usual radiations [S, L]: how bright it was in the last hour, which
+    fades."""
+    ahead = torch.arange(1, LEADS + 1, device=framed.bright.device)
+    return 1.0 + (framed.bright[:, None] - 1.0) * torch.exp(-ahead / CLOUD_STEPS)
 
 
 def _gust_above_wind(values: Tensor, dim: int) -> Tensor:

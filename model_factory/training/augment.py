@@ -41,7 +41,7 @@ _COARSE = {
 
 
 def augment(history: Tensor, site: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """A batch as other stations would have measured it: history [B, T, 8], site [B, 4], target [B, L, 7].
+    """A batch as other stations would have measured it: history [B, T, 8], site [B, 4], target [B, L, 8].
 
     A coarse display shows what comes as coarsely as what was, so the target is rounded with its history; nothing else
     of it changes. `generator` is one of the CPU on every device, so that a GPU breaks a batch in the same way.

@@ -141,7 +141,7 @@ def _finer_pressure(
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A batch: history [B, 2880, 8], site [B, 4], origin [B], group [B], target [B, L, 7], index of the network [B]."""
+    """A batch: history [B, 2880, 8], site [B, 4], origin [B], group [B], target [B, L, 8], index of the network [B]."""
 
     history: Tensor
     site: Tensor

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from edge_agent.bundle.station_task import RAIN_EVENT
 from edge_agent.forecast import QUANTILES
 from model_factory.models.front import CHANNELS, SCALARS, Framed, blowing_to, usual_turn, wind_from
-from model_factory.models.station import Departure
+from model_factory.models.station import Departure, brightness
 
 HUBER = 4.0  # beyond this many usual errors a miss counts linearly
 WEIGHT_RANGE = (0.3, 3.0)  # bounds of a sample's weight by how lively the station is
@@ -25,14 +25,16 @@ CHANNEL_WEIGHT = {
 }
 TURN_WEIGHT = 0.3
 FAINT = 0.2  # a mean vector much shorter than this has no direction to speak of
-RAIN_CAP = 20.0  # mm a step: beyond this an amount is as good as certain to be a fault
+SUN_UNIT = 150.0  # W/m2
+RAIN_CAP = 20.0  # mm a step: beyond this an amount is as good as certain to be a fault,
+CLOUDBURST = 5.0  # and beyond this one would outweigh all others in the mean
 
 
 def station_loss(framed: Framed, departure: Departure, target: Tensor, prior: Tensor) -> dict[str, Tensor]:
     """The parts of the loss, already weighted; their sum is minimized.
 
     Args:
-        target: [S, L, 7] in OUTPUT_VARIABLES order, NaN where nothing came.
+        target: [S, L, 8] in OUTPUT_VARIABLES order, NaN where nothing came.
         prior: [L, C] usual scales; a station livelier than usual weighs more, a calmer one less.
     """
     to = torch.stack(blowing_to(target[..., 5], torch.ones_like(target[..., 5])), -1)
@@ -50,6 +52,7 @@ def station_loss(framed: Framed, departure: Departure, target: Tensor, prior: Te
         "quantiles": 2.0 * spread.sum() / weight[..., :scalars].sum().clamp(min=1.0),
         **_direction(framed, departure, target),
         **_rain(departure, target[..., 6]),
+        **_sun(framed, departure, target[..., 7]),
     }
 
 
@@ -89,5 +92,20 @@ def _rain(departure: Departure, rain: Tensor) -> dict[str, Tensor]:
     return {
         "event": 0.3 * (event * there).sum() / count,
         "rain": 2.0 * (quantile.mean(-1) * there).sum() / count,
-        "rain_mean": 0.05 * ((departure.rain_mean - amount).square() * there).sum() / count,
+        "rain_mean": 3.0 * ((departure.rain_mean - amount.clamp(max=CLOUDBURST)).square() * there).sum() / count,
+    }
+
+
+def _sun(framed: Framed, departure: Departure, sun: Tensor) -> dict[str, Tensor]:
+    """Mean and quantiles of the radiation, W/m2; the dark half of the hours has nothing to teach."""
+    bright = brightness(framed)
+    there = ~torch.isnan(sun) & ~torch.isnan(bright) & ~torch.isnan(framed.day)
+    count = there.sum().clamp(min=1)
+    usual = torch.nan_to_num(framed.day) / SUN_UNIT
+    came, bright = torch.nan_to_num(sun).clamp(min=0.0) / SUN_UNIT, torch.nan_to_num(bright)
+    mean = F.huber_loss(usual * (bright + departure.sun_mean), came, reduction="none", delta=HUBER)
+    spread = pinball(came[..., None] - usual[..., None] * (bright[..., None] + departure.sun)).mean(-1)
+    return {
+        "sun_mean": 0.3 * (mean * there).sum() / count,
+        "sun": 1.0 * (spread * there).sum() / count,
     }

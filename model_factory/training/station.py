@@ -22,7 +22,7 @@ from edge_agent import __version__
 from edge_agent.errors import ConfigError
 from edge_agent.grid import GRID_VARIABLES
 from model_factory.models.front import LEADS, SCALE_LEADS, Framed, Front, interpolation
-from model_factory.models.station import Core, Size, StationModel
+from model_factory.models.station import SIZES, Core, Size, StationModel
 from model_factory.training.augment import augment
 from model_factory.training.data import Corpus, load_series, station_files
 from model_factory.training.loss import station_loss
@@ -59,11 +59,13 @@ class Settings:
 @dataclass(slots=True)
 class Bank:
     """Windows already through `Front`, which has no weights, so that the loop only pays for the network. Rows: features
-    [N, F], base and scale [N, L, C], target [N, L, 7], network [N]: its index in `networks`."""
+    [N, F], base and scale [N, L, C], day [N, L], bright [N], target [N, L, 8], network [N]: its index in `networks`."""
 
     features: Tensor
     base: Tensor
     scale: Tensor
+    day: Tensor
+    bright: Tensor
     target: Tensor
     network: Tensor
     networks: list[str]
@@ -81,18 +83,20 @@ class Bank:
     @classmethod
     def of(cls, columns: Sequence[Tensor], networks: list[str]) -> Bank:
         """The inverse of `columns`."""
-        features, base, scale, target, network = columns
-        return cls(features, base, scale, target, network, networks)
+        return cls(*columns, networks)  # type: ignore[call-arg, arg-type]
 
-    def columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def columns(self) -> tuple[Tensor, ...]:
         """All tensors, in the order of the constructor."""
-        return self.features, self.base, self.scale, self.target, self.network
+        return self.features, self.base, self.scale, self.day, self.bright, self.target, self.network
 
     def rows(self, index: Tensor) -> tuple[Framed, Tensor]:
         """The chosen rows, as a batch."""
         base = self.base[index]
         nothing = base[:, 0, 0]  # the loss needs neither now nor the rain's mean
-        return Framed(self.features[index].float(), base, self.scale[index], nothing, nothing), self.target[index]
+        framed = Framed(
+            self.features[index].float(), base, self.scale[index], nothing, nothing, self.day[index], self.bright[index]
+        )
+        return framed, self.target[index]
 
 
 @dataclass(slots=True)
@@ -119,11 +123,12 @@ def train_command(
     resume: bool,
     export: bool,
     bank: Path | None,
+    size: str,
 ) -> None:
     """`model-factory train station`: see its help."""
     if not 0.0 <= test_fraction < 1.0:
         raise ConfigError(f"--test-fraction {test_fraction}: give a part from 0 (train on all) to below 1")
-    usual = Settings(seed=seed, test_fraction=test_fraction, hold_out=hold_out)
+    usual = Settings(seed=seed, test_fraction=test_fraction, hold_out=hold_out, size=SIZES[size])
     settings = replace(usual, samples=samples or usual.samples)
     parts = {out / name: count for name, count in LENGTHS.items()}
     lengths = {out: steps} if steps else parts
@@ -211,7 +216,9 @@ def fill_bank(corpus: Corpus, settings: Settings, device: torch.device) -> Bank:
             whole = history, site, drawn.origin, drawn.group, target, drawn.network
             for *inputs, came, network in zip(*(x.split(FRAMED_AT_ONCE[device.type]) for x in whole), strict=True):
                 framed = front(*inputs)
-                parts.append((framed.features.half(), framed.base, framed.scale, came, network))
+                parts.append(
+                    (framed.features.half(), framed.base, framed.scale, framed.day, framed.bright, came, network)
+                )
     return Bank.of([torch.cat(column) for column in zip(*parts, strict=True)], corpus.networks)
 
 
@@ -270,7 +277,7 @@ def one_step(state: State, bank: Bank, settings: Settings, prior: Tensor) -> dic
     losses = ensemble_loss(state.model.core, framed, target, prior)
     state.optimizer.zero_grad(set_to_none=True)
     torch.stack(list(losses.values())).sum().backward()
-    for part in (state.model.core.skip, *state.model.core.members):
+    for part in state.model.core.learners():
         nn.utils.clip_grad_norm_(part.parameters(), 1.0)
     state.optimizer.step()
     state.schedule.step()

@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 
 def adapted_forecasts(model: Model, one: Record, at: Index, others: Sequence[Record] = ()) -> tuple[Rows, Rows, Rows]:
-    """Mean [O, 24, 7], quantiles [O, 24, 7, 11] and probability [O, 24, E] from the origins `at`, ascending. A variable
+    """Mean [O, 24, 8], quantiles [O, 24, 8, 11] and probability [O, 24, E] from the origins `at`, ascending. A variable
     without a reading in the hour before an origin has none: NaN.
 
     Raises:

@@ -46,7 +46,7 @@ def station_pairs(
     """A station's pairs at the seven leads.
 
     Args:
-        came: [O, 24, 7]; means: source -> [O, 24, 7]; quantiles [O, 24, 7, Q] and probability [O, 24, E] of the
+        came: [O, 24, 8]; means: source -> [O, 24, 8]; quantiles [O, 24, 8, Q] and probability [O, 24, E] of the
             bundle's events, of the model.
     """
     there, q = came[:, AT_LEADS], quantiles[:, AT_LEADS]

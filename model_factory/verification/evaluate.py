@@ -298,14 +298,14 @@ def _neighbour(file: StationFile, test_fraction: float) -> Record:
 
 
 def _at_leads(values: Rows) -> Rows:
-    """[O, K, 7] at the regressions' leads as [O, 24, 7], NaN between."""
+    """[O, K, 7] at the regressions' leads as [O, 24, 8], NaN between."""
     out = np.full((len(values), len(LEADS_S), len(OUTPUT_VARIABLES)), np.nan, np.float32)
     out[:, np.array(LEAD_STEPS) - 1] = values
     return out
 
 
 def _cells(names: tuple[str, ...]) -> NDArray[np.bool_]:
-    """[24, 7]: the cells that a regression of these variables answers for."""
+    """[24, 8]: the cells that a regression of these variables answers for."""
     out = np.zeros((len(LEADS_S), len(OUTPUT_VARIABLES)), bool)
     for i, name in enumerate(OUTPUT_VARIABLES):
         out[np.array(LEAD_STEPS) - 1, i] = name in names

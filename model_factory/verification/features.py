@@ -12,7 +12,7 @@ from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.forecast import LEADS_S
 from edge_agent.forecast.persistence import NOW_STEPS, base
 from edge_agent.grid import GRID_VARIABLES
-from model_factory.models.front import sine_of_sun
+from model_factory.models.sunlight import sine_of_sun
 from model_factory.verification.pairs import Index, Record, windows
 
 LEAD_STEPS = (1, 2, 4, 8, 12, 16, 24)  # 15 min to 6 h: the leads the regressions are made for
@@ -76,7 +76,7 @@ def sun(one: Record, at: Index) -> Floats:
 
 
 def base_forecasts(one: Record, at: Index, *, cycle: bool) -> NDArray[np.float32]:
-    """Diurnal-anomaly persistence, or plain persistence where `cycle` is False, [O, 24, 7]."""
+    """Diurnal-anomaly persistence, or plain persistence where `cycle` is False, [O, 24, 8]."""
     out = np.full((len(at), len(LEADS_S), len(OUTPUT_VARIABLES)), np.nan, np.float32)
     for start in range(0, len(at), CHUNK):
         chunk = windows(one, at[start : start + CHUNK])

@@ -30,8 +30,8 @@ Rows = NDArray[np.float32]
 
 
 def read_issued(path: Path, one: Record, at: Index) -> tuple[Index, Rows, Rows, Rows]:
-    """The origins among `at` [O] that a file has forecasts from, [P], and their mean [P, 24, 7], quantiles
-    [P, 24, 7, 11] and probability of the bundle's events [P, 24, E]; NaN where it has no number.
+    """The origins among `at` [O] that a file has forecasts from, [P], and their mean [P, 24, 8], quantiles
+    [P, 24, 8, 11] and probability of the bundle's events [P, 24, E]; NaN where it has no number.
 
     Raises:
         DataError: it cannot be read, is too large, or is not what `hindcast --out` writes.

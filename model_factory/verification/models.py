@@ -20,14 +20,14 @@ Rows = NDArray[np.float32]
 
 
 class Model(Protocol):
-    """Windows [S, 8, 2880], sites [S, 4], origins [S], UTC s, groups [S] -> mean [S, 24, 7], quantiles [S, 24, 7, 11],
+    """Windows [S, 8, 2880], sites [S, 4], origins [S], UTC s, groups [S] -> mean [S, 24, 8], quantiles [S, 24, 8, 11],
     probability of events [S, 24, E]."""
 
     def __call__(self, history: Rows, site: Rows, origin: Index, group: Index) -> tuple[Rows, Rows, Rows]: ...
 
 
 def forecasts(model: Model, one: Record, at: Index, others: Sequence[Record] = ()) -> tuple[Rows, Rows, Rows]:
-    """A model's mean [O, 24, 7], quantiles [O, 24, 7, 11] and probability [O, 24, E] from the origins `at`, in chunks
+    """A model's mean [O, 24, 8], quantiles [O, 24, 8, 11] and probability [O, 24, E] from the origins `at`, in chunks
     of about 256 windows. `others`: neighbours, whose windows stand beside the station's own."""
     mean = np.empty((len(at), len(LEADS_S), len(OUTPUT_VARIABLES)), np.float32)
     quantiles = np.empty((*mean.shape, len(QUANTILES)), np.float32)

@@ -26,7 +26,7 @@ class Record:
     """One station on the grid of UTC quarter hours.
 
     `site` [4]: latitude, longitude, elevation, NaN. `steps` [T]: UTC seconds. `history` [T, 8]: grid variables. `came`
-    [T + 24, 7]: the reading that stands at each step, NaN where there is none. `split`: index of the first step of the
+    [T + 24, 8]: the reading that stands at each step, NaN where there is none. `split`: index of the first step of the
     part that no training sees.
     """
 
@@ -86,5 +86,5 @@ def windows(one: Record, at: Index) -> NDArray[np.float32]:
 
 
 def observed(one: Record, at: Index) -> NDArray[np.float64]:
-    """What came at each lead after each origin, [O, 24, 7]."""
+    """What came at each lead after each origin, [O, 24, 8]."""
     return np.asarray(one.came[at[:, None] + np.arange(1, LEADS + 1)])

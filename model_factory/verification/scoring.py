@@ -40,7 +40,7 @@ def _zeros() -> NDArray[np.float64]:
 
 @dataclass(slots=True)
 class Sums:
-    """Of a network's pairs, [24, 7] each: how many, squared errors per source, and the model's further scores."""
+    """Of a network's pairs, [24, 8] each: how many, squared errors per source, and the model's further scores."""
 
     n: NDArray[np.float64] = field(default_factory=_zeros)
     squares: dict[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -60,9 +60,9 @@ class Sums:
         """Take a station's pairs: those where a reading came and every source has a forecast.
 
         Args:
-            came: [O, 24, 7]; means: source -> [O, 24, 7], `model` among them; quantiles: [O, 24, 7, Q] of the model.
+            came: [O, 24, 8]; means: source -> [O, 24, 8], `model` among them; quantiles: [O, 24, 8, Q] of the model.
             quantiles_fp32: those of the model before quantization.
-            asked: source -> [24, 7], the cells a source answers for; elsewhere its absence leaves no pair out.
+            asked: source -> [24, 8], the cells a source answers for; elsewhere its absence leaves no pair out.
         """
         asked = asked or {}
         pairs = ~np.isnan(came) & ~np.isnan(quantiles).any(axis=-1)

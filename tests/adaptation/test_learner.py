@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from edge_agent.adaptation import cycle
-from edge_agent.adaptation.learner import DELAY_S, Learner
+from edge_agent.adaptation.features import CORRECTED
+from edge_agent.adaptation.learner import BY_BUNDLE, DELAY_S, Learner
 from edge_agent.adaptation.live import Adaptation
 from edge_agent.adaptation.saved import pack, unpack
 from edge_agent.bundle.reader import read_bundle
@@ -266,6 +267,24 @@ def test_another_bundle_begins_the_networks_part_anew_and_keeps_the_stations_own
     np.testing.assert_array_equal(learner.expert.forecast(x)[0], own)
     assert not np.array_equal(learner.correction.weights, weights)
     assert (learner.pending.origin == -1).all()
+
+
+@pytest.mark.parametrize(("came", "verdicts"), [(2.0, 0), (60.0, 1)])
+def test_a_dark_step_says_nothing_of_the_suns_widths(came, verdicts):
+    learner = Learner(LEADS_S, QUANTILES, EVENTS, expert=False)
+    leads, sun = len(LEADS_S), OUTPUT_VARIABLES.index("solar_radiation")
+    quantiles = np.linspace(-1.0, 1.0, len(QUANTILES)) + np.full((leads, len(OUTPUT_VARIABLES), 1), 5.0)
+    quantiles[:, sun] = 0.0
+    mean = quantiles[..., len(QUANTILES) // 2].copy()
+    rung = np.full(len(OUTPUT_VARIABLES), BY_BUNDLE, np.int8)
+    history = np.full((2880, 8), 5.0, np.float32)
+    base, chance = np.full((leads, len(CORRECTED)), 5.0), np.full((leads, len(EVENTS)), 0.1)
+    learner.adapt(1_600_000_200, history, base, rung, mean, quantiles, chance)
+    readings = np.full(len(OUTPUT_VARIABLES), 5.0)
+    readings[sun] = came
+    learner.learn(1_600_000_200 + 900, readings)
+    assert learner.calibration.verdicts[BY_BUNDLE, 0, sun] == verdicts
+    assert learner.calibration.verdicts[BY_BUNDLE, 0, 0] == 1
 
 
 # --- what is kept ---------------------------------------------------------------------------------

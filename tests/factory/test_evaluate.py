@@ -123,7 +123,7 @@ def test_a_station_with_a_short_past_has_no_regression() -> None:
 def test_regressions_are_made_once(known: pairs.Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the next evaluation asks for sparser origins."""
     hourly, daily = (pairs.held_out_origins(known, span) for span in (3600, 86_400))
-    values = np.random.default_rng(0).normal(size=(2, len(hourly), 7, 7)).astype(np.float32)
+    values = np.random.default_rng(0).normal(size=(2, len(hourly), 7, 8)).astype(np.float32)
     made = baselines.Regressions(*values)
     calls = []
     monkeypatch.setattr(baselines, "regressions", lambda *a: calls.append(1) or made)

@@ -70,7 +70,7 @@ def test_a_candidate_made_five_percent_worse_is_refused(champion: dict[str, Pair
     assert not verdict.promoted
     against = [cell for cell in verdict.cells if cell.rival == CHAMPION]
     assert all(cell.worse and cell.ratio == pytest.approx(1.05, abs=2e-3) for cell in against)
-    assert len(against) == 49 and any("above that of champion" in why for why in verdict.why)
+    assert len(against) == 56 and any("above that of champion" in why for why in verdict.why)
 
 
 def test_a_candidate_three_percent_better_is_taken(champion: dict[str, Pairs]) -> None:
@@ -116,7 +116,7 @@ def test_a_worse_crps_in_one_network_is_refused_though_the_error_is_the_same(cha
     verdict = judge(after, before)
     assert not verdict.promoted and all("CRPS" in why for why in verdict.why if "champion" in why)
     worse = [cell for cell in verdict.cells if cell.worse and cell.rival == CHAMPION]
-    assert {(cell.score, cell.network) for cell in worse} == {("crps", "other")} and len(worse) == 49
+    assert {(cell.score, cell.network) for cell in worse} == {("crps", "other")} and len(worse) == 56
     assert all(cell.ratio == pytest.approx(1.05, abs=2e-3) for cell in worse)
 
 

@@ -75,7 +75,7 @@ def test_weights_that_forecast_differently_are_not_proved(run: Path) -> None:
 
 
 def test_how_far_two_forecasts_lie_apart_is_told_in_usual_errors() -> None:
-    one = np.zeros((3, len(LEADS_S), 7), np.float32)
+    one = np.zeros((3, len(LEADS_S), 8), np.float32)
     other = one.copy()
     other[..., 0] = 0.5
     other[0, :, 0] = np.nan

@@ -106,7 +106,7 @@ def test_parts_by_season_and_daylight_are_told_apart(pairs: Pairs) -> None:
 def test_a_regression_is_dressed_with_errors_that_were_known_at_the_origin() -> None:
     rng = np.random.default_rng(4)
     times = 3600 * np.arange(1000)
-    mean = np.full((1000, 7, 7), 20.0)
+    mean = np.full((1000, 7, 8), 20.0)
     came = mean + rng.normal(0, 1, mean.shape)
     scores = distributions._by_residuals(times, mean, came)
     some = times % 10_800 == 0

@@ -16,12 +16,12 @@ from model_factory.models.front import (  # noqa: E402
     Front,
     blowing_to,
     ridge,
-    sine_of_sun,
     wind_from,
 )
-from model_factory.models.station import Size, StationModel  # noqa: E402
+from model_factory.models.station import Size, StationModel, brightness  # noqa: E402
+from model_factory.models.sunlight import clear_sky, sine_of_sun, sunlight  # noqa: E402
 
-TEMPERATURE, HUMIDITY, PRESSURE, SPEED, GUST, DIRECTION, RAIN = range(7)
+TEMPERATURE, HUMIDITY, PRESSURE, SPEED, GUST, DIRECTION, RAIN, SUN = range(8)
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +74,13 @@ def test_quantiles_rise_and_stay_within_what_is_physical(model: StationModel) ->
     assert (quantiles.diff(dim=-1) >= 0).all()
     for values in (mean[..., HUMIDITY], quantiles[:, :, HUMIDITY]):
         assert ((values >= 0) & (values <= 100)).all()
-    for v in (SPEED, GUST, RAIN):
+    for v in (SPEED, GUST, RAIN, SUN):
         assert (quantiles[:, :, v] >= 0).all() and (mean[..., v] >= 0).all()
     assert ((mean[..., DIRECTION] >= 0) & (mean[..., DIRECTION] < 360)).all()
     assert ((probability >= 0) & (probability <= 1)).all()
 
 
-@pytest.mark.parametrize("missing", range(RAIN + 1))
+@pytest.mark.parametrize("missing", range(SUN + 1))
 def test_what_is_not_measured_is_not_forecast(model: StationModel, missing: int) -> None:
     history, site, origin = weather()
     history[..., missing] = torch.nan
@@ -163,6 +163,58 @@ def test_the_sun_stands_where_it_does() -> None:
     assert torch.rad2deg(torch.asin(sine[1, 0])).item() > 88
 
 
+def test_a_clear_sky_is_as_bright_as_the_book_says() -> None:
+    sky = clear_sky(torch.tensor([1.0, 0.5, 0.0, -0.5]))
+    torch.testing.assert_close(sky, torch.tensor([1037.2, 489.9, 0.0, 0.0]), atol=0.2, rtol=0)
+
+
+def days_of_sun(stations: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Six tenths of the clear sky's light at 47 N, 8 E in June, to the steps before 10:00 UTC."""
+    history, site, origin = weather(stations)
+    origin = torch.full((stations,), 1_592_042_400)
+    hours = torch.arange(-HISTORY_STEPS + 1, 1) / 4.0
+    history[..., SUN] = 0.6 * clear_sky(sine_of_sun(origin, site[:, 0], site[:, 1], hours)[0])
+    return history, site, origin
+
+
+def test_the_mean_day_of_the_sun_is_that_of_todays_season_and_of_a_new_station_that_of_the_book() -> None:
+    history, site, origin = days_of_sun()
+    hours = torch.arange(1, LEADS + 1) / 4.0
+    right = 0.6 * clear_sky(sine_of_sun(origin, site[:, 0], site[:, 1], hours)[0])
+    kernel = Front().kernel
+    whole = sunlight(history[..., SUN], site, origin, kernel)
+    torch.testing.assert_close(whole.day[:, :LEADS], right, atol=6.0, rtol=0.03)
+    assert whole.bright(4).item() == pytest.approx(1.0, abs=0.03)
+    new = sunlight(
+        torch.where(torch.arange(HISTORY_STEPS) < HISTORY_STEPS - 8, torch.nan, history[..., SUN]), site, origin, kernel
+    )
+    torch.testing.assert_close(new.day[:, :LEADS], right, atol=6.0, rtol=0.03)
+    nowhere = sunlight(history[..., SUN], torch.full((1, 4), torch.nan), origin, kernel)
+    torch.testing.assert_close(nowhere.day[:, :LEADS], right, atol=12.0, rtol=0.06)
+    blind = sunlight(torch.full((1, HISTORY_STEPS), torch.nan), torch.full((1, 4), torch.nan), origin, kernel)
+    assert torch.isnan(blind.day).all() and torch.isnan(blind.bright(4)).all()
+
+
+def test_the_sun_does_not_shine_at_night(model: StationModel) -> None:
+    history, site, origin = days_of_sun(2)
+    origin = origin + 9 * 3600  # 19:00 UTC
+    hours = torch.arange(-HISTORY_STEPS + 1, 1) / 4.0
+    history[..., SUN] = 0.6 * clear_sky(sine_of_sun(origin, site[:, 0], site[:, 1], hours)[0])
+    with torch.no_grad():
+        mean, quantiles, _, _ = model(history, site, origin)
+    assert mean[:, 8:, SUN].abs().max() < 1.0 and quantiles[:, 8:, SUN].abs().max() < 1.0
+
+
+def test_a_cloud_now_darkens_the_next_hours_and_is_forgotten() -> None:
+    history, site, origin = days_of_sun()
+    dull = history.clone()
+    dull[:, -4:, SUN] *= 0.2
+    bright, dark = (Front()(x, site, origin) for x in (history, dull))
+    assert dark.bright.item() < 0.5 * bright.bright.item()
+    ahead = [brightness(one)[0] for one in (bright, dark)]
+    assert (ahead[1] < ahead[0]).all() and ahead[1][0] < 0.6 < 0.9 < ahead[1][-1] + 0.15
+
+
 def test_wind_turns_into_a_vector_and_back() -> None:
     direction = torch.arange(0.0, 360.0, 15.0)
     east, north = blowing_to(direction, torch.full_like(direction, 4.0))
@@ -200,5 +252,5 @@ def test_every_lead_has_a_forecast(model: StationModel) -> None:
     history, site, origin = weather()
     with torch.no_grad():
         mean, quantiles, wind, probability = model(history, site, origin)
-    assert mean.shape == (3, LEADS, 7) and quantiles.shape == (3, LEADS, 7, 11)
+    assert mean.shape == (3, LEADS, 8) and quantiles.shape == (3, LEADS, 8, 11)
     assert wind.shape == (3, LEADS, 2) and probability.shape == (3, LEADS, 1)

@@ -187,6 +187,7 @@ def trained(data: Path, out: Path, **changes: object) -> None:
         "resume": False,
         "export": False,
         "bank": None,
+        "size": "weather_station",
     }
     training.train_command(data, out, **(options | changes))  # type: ignore[arg-type]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edge_agent import grid
 from edge_agent.bundle.reader import read_bundle
+from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.config import Station
 from edge_agent.errors import BundleError
 from edge_agent.forecast import LEADS_S, QUANTILES, Level, persistence
@@ -23,7 +24,7 @@ from tests.tiny_bundle import PROBABILITY, make_tiny_bundle
 
 ORIGIN = START + 30 * 86_400
 COLUMN = {name: i for i, name in enumerate(grid.GRID_VARIABLES)}
-OUTPUTS = ("temperature", "humidity", "pressure", "wind_speed", "wind_gust", "wind_direction", "rain")
+OUTPUTS = OUTPUT_VARIABLES
 
 
 @pytest.fixture(scope="module")

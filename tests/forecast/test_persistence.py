@@ -178,3 +178,43 @@ def test_past_errors_are_not_smaller_than_those_to_come():
     past = persistence._past_errors(known, "temperature", leads, True)
     to_come = x[:, 2879 + 24] - persistence.base(known, "temperature", leads)[:, 0]
     assert 1.0 < float(np.nanstd(past)) / float(np.std(to_come)) < 1.12
+
+
+def sunny(share: float = 1.0, noise: float = 0.0) -> np.ndarray:
+    """[1, 2880]: radiation by day, none at night, ending at a quarter past ten in the morning of its sine."""
+    step = np.arange(STEPS) + 24
+    light = np.maximum(800.0 * np.sin(2 * np.pi * (step - 10) / 96), 0.0)
+    factor = 1.0 + noise * np.random.default_rng(3).normal(size=STEPS)
+    light = light * np.clip(factor, 0.0, None)
+    light[-5:] *= share
+    return light[None]
+
+
+def test_radiation_stays_as_bright_as_it_was_beside_its_mean_day_and_is_none_at_night():
+    clear, dull = sunny(), sunny(0.3)
+    usual, under_cloud = (persistence.base(x, "solar_radiation", LEADS_S)[0] for x in (clear, dull))
+    step = np.arange(STEPS, STEPS + len(LEADS_S)) + 24
+    came = np.maximum(800.0 * np.sin(2 * np.pi * (step - 10) / 96), 0.0)
+    assert np.abs(usual - came).max() < 30.0
+    assert under_cloud[0] < 0.4 * usual[0] and 0.5 < under_cloud[-1] / usual[-1] < 0.9  # it fades
+    night = np.roll(clear, -30, axis=1)  # ends in the evening
+    dark = persistence.base(night, "solar_radiation", LEADS_S)
+    spread = persistence.quantiles(night, "solar_radiation", LEADS_S, QUANTILES)
+    assert dark[0, -1] < 1.0 and spread[0, -1].max() < 2.0
+
+
+def test_the_spread_of_radiation_follows_its_day():
+    x = np.roll(sunny(noise=0.3), -28, axis=1)  # into the evening
+    spread = persistence.quantiles(x, "solar_radiation", LEADS_S, QUANTILES)[0]
+    assert (np.diff(spread, axis=1) >= 0).all() and (spread >= 0).all()
+    width = spread[:, -1] - spread[:, 0]
+    assert width[0] > 50.0 and width[-1] < 1.0
+
+
+def test_radiation_without_a_mean_day_is_the_last_value():
+    x = sunny()
+    x[:, : STEPS - 96] = np.nan
+    np.testing.assert_allclose(persistence.base(x, "solar_radiation", LEADS_S)[0], x[0, -1])
+    assert np.isfinite(persistence.quantiles(x, "solar_radiation", LEADS_S, QUANTILES)).all()
+    x[:, -8:] = np.nan
+    assert np.isnan(persistence.base(x, "solar_radiation", LEADS_S)).all()

@@ -16,7 +16,7 @@ from edge_agent.forecast import LEADS_S, QUANTILES
 
 class LastValue(nn.Module):
     def forward(self, history: Tensor, site: Tensor, origin: Tensor) -> dict[str, Tensor]:
-        last = history[:, -1, :7][:, None, :].expand(-1, len(LEADS_S), -1)
+        last = history[:, -1][:, None, :].expand(-1, len(LEADS_S), -1)
         mean = last + 0.0 * site[:, :1, None] + 0.0 * origin[:, None, None].float()
         offset = torch.tensor(QUANTILES) - 0.5
         return {

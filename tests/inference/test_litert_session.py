@@ -57,10 +57,10 @@ def test_a_bundle_of_the_second_runtime_forecasts_every_station(tmp_path: Path) 
     session = open_session(bundle)
     assert isinstance(session, LitertSession)
     found = session.run(inputs())
-    last = inputs()["history"][:, -1, :7]
+    last = inputs()["history"][:, -1]
     np.testing.assert_allclose(found["mean"], np.repeat(last[:, None], 24, axis=1), atol=1e-4)
     np.testing.assert_allclose(found["quantiles"][0, 0, 0] - last[0, 0], np.array(QUANTILES) - 0.5, atol=1e-4)
-    assert session.run({name: value[:0] for name, value in inputs().items()})["mean"].shape == (0, 24, 7)
+    assert session.run({name: value[:0] for name, value in inputs().items()})["mean"].shape == (0, 24, 8)
 
 
 def test_wrong_inputs_are_refused_as_by_the_first_runtime(tmp_path: Path) -> None:

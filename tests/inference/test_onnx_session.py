@@ -35,7 +35,7 @@ def test_any_number_of_stations_is_forecast(session: OnnxSession, stations: int)
 def test_no_station_gives_empty_forecasts(session: OnnxSession) -> None:
     results = session.run({name: value[:0] for name, value in tiny_inputs(1).items()})
     assert {name: value.shape for name, value in results.items()} == {
-        "mean": (0, 24, 7), "quantiles": (0, 24, 7, 11), "wind_uv": (0, 24, 2), "probability": (0, 24, 1),
+        "mean": (0, 24, 8), "quantiles": (0, 24, 8, 11), "wind_uv": (0, 24, 2), "probability": (0, 24, 1),
     }  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def test_optional_inputs_are_filled_in_where_nobody_gives_them(tmp_path: Path) -
 
 
 def test_optional_inputs_a_bundle_does_not_name_are_left_out(session: OnnxSession) -> None:
-    assert session.run(tiny_inputs(2) | {"group": np.zeros(2, np.int64)})["mean"].shape == (2, 24, 7)
+    assert session.run(tiny_inputs(2) | {"group": np.zeros(2, np.int64)})["mean"].shape == (2, 24, 8)
 
 
 def test_a_model_the_runtime_cannot_load_is_a_bundle_error(tmp_path: Path) -> None:
