@@ -184,6 +184,9 @@ def evaluate(run: Path, data: Path, **options: Any) -> None:
 @click.option(
     "--proof", type=FOLDER, metavar="RUN", help="The evaluated run of the same recipe, where RUN saw whole records."
 )
+@click.option(
+    "--device", multiple=True, help="What it is meant for, and held against; default: all that its precision is for."
+)
 def bundle(run: Path, **options: Any) -> None:
     """Put RUN's model, golden samples, card and provenance into one bundle file, and read it back."""
     from model_factory.bundles.build import bundle_command

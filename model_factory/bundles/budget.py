@@ -10,7 +10,7 @@ import msgspec
 
 from edge_agent.bundle.benchmark import SUFFIX, Benchmark, benchmark
 from edge_agent.bundle.manifest import Budget, Device
-from edge_agent.errors import DataError
+from edge_agent.errors import ConfigError, DataError
 
 MEASURED = ((1, 1, 100), (4, 1, 100), (1, 64, 10))  # threads, stations, runs
 INSTRUCTIONS = "instructions.json"
@@ -37,9 +37,22 @@ def measure(bundle: Path) -> tuple[Benchmark, ...]:
     return tuple(benchmark(bundle, threads=t, stations=s, runs=runs) for t, s, runs in MEASURED)
 
 
-def budgets(here: Sequence[Benchmark], run: Path) -> tuple[Budget, ...]:
-    """A row for every device the artefact is for: as measured there, where RUN holds such a file for this model, else
-    estimated from what was measured here.
+def meant_for(precision: str, chosen: Sequence[str]) -> tuple[Device, ...]:
+    """The devices an artefact is for: those chosen, or all that its precision is for.
+
+    Raises:
+        ConfigError: one of them is none for that precision.
+    """
+    known = SLOWER[precision]
+    for name in chosen:
+        if name not in known:
+            raise ConfigError(f"--device {name}: {precision} is for {', '.join(known)}")
+    return tuple(device for device in known if device in chosen or not chosen)
+
+
+def budgets(here: Sequence[Benchmark], run: Path, devices: Sequence[Device]) -> tuple[Budget, ...]:
+    """A row for each device: as measured there, where RUN holds such a file for this model, else estimated from what
+    was measured here.
 
     Raises:
         DataError: a file in RUN is not what it should be.
@@ -48,8 +61,8 @@ def budgets(here: Sequence[Benchmark], run: Path) -> tuple[Budget, ...]:
     there = [one for one in boards(run) if one.model_sha256 == first.model_sha256]
     rows = {one.device: _measured(one, one.device) for one in there if one.device and one.stations == 1}
     count = _instructions(run, first.model_sha256)
-    for device, slower in SLOWER[first.precision].items():
-        rows.setdefault(device, _estimated(first, device, slower, count))
+    for device in devices:
+        rows.setdefault(device, _estimated(first, device, SLOWER[first.precision][device], count))
     return tuple(rows[device] for device in sorted(rows))
 
 

@@ -32,7 +32,7 @@ from edge_agent.inference import Array
 from edge_agent.inference.litert import Runner
 from edge_agent.inference.onnx import open_model
 from edge_agent.variables import VARIABLES, Kind
-from model_factory.bundles.budget import SLOWER, budgets, measure
+from model_factory.bundles.budget import budgets, meant_for, measure
 from model_factory.bundles.card import Card, crps_changes, render_card
 from model_factory.bundles.golden_inputs import golden_inputs
 from model_factory.bundles.graph import without_notes
@@ -63,9 +63,12 @@ def bundle_command(
     precision: Precision | None,
     runtime: Runtime = ONNX,
     proof: Path | None = None,
+    device: Sequence[str] = (),
 ) -> None:
     """`model-factory bundle`: see its help."""
-    bundle = build_bundle(run, out, name=name, counter=counter, precision=precision, runtime=runtime, proof=proof)
+    bundle = build_bundle(
+        run, out, name=name, counter=counter, precision=precision, runtime=runtime, proof=proof, device=device
+    )
     manifest = bundle.manifest
     click.echo(
         f"{out}: {manifest.name} release {manifest.counter}, {manifest.precision}, {out.stat().st_size / 1e6:.2f} MB"
@@ -88,15 +91,17 @@ def build_bundle(
     runtime: Runtime = ONNX,
     version: str = __version__,
     proof: Path | None = None,
+    device: Sequence[str] = (),
 ) -> Bundle:
     """Write RUN's model as a bundle to `out` and return it as read back.
 
     RUN holds model_<precision>.onnx (or model.tflite) and config.json as training writes them; skill.json and further
     skill-*.json (of runs of the same recipe) where evaluated; golden_inputs.npz to replace the made-up samples.
     `proof`: the run that was evaluated in its place, where RUN learned from whole records; skill and verdict are its.
+    `device`: those it is meant for and held against; none: all that its precision is for.
 
     Raises:
-        ConfigError: `counter` below 1.
+        ConfigError: `counter` below 1, or a device that its precision is not for.
         DataError: a file of RUN is missing or unreadable, the model answers nonsense, or `proof` proves another.
         BundleError: what was written is refused by the reader or its own golden samples.
     """
@@ -106,6 +111,7 @@ def build_bundle(
     precision = precision or ("fp32" if runtime == LITERT else "int8")
     if runtime == LITERT and precision != "fp32":
         raise ConfigError(f"--precision {precision}: a LiteRT model is FP32")
+    devices = meant_for(precision, device)
     file = TFLITE if runtime == LITERT else MODEL
     model = _bytes(run / TFLITE) if runtime == LITERT else without_notes(_bytes(run / f"model_{precision}.onnx"))
     inputs = _golden_inputs(run, looks_around(model, runtime))
@@ -129,11 +135,11 @@ def build_bundle(
         _write(draft, manifest, files | {CARD: b"# draft\n"})
         read_bundle(draft)
         measured = measure(draft)
-        manifest = msgspec.structs.replace(manifest, budgets=budgets(measured, run))
+        manifest = msgspec.structs.replace(manifest, budgets=budgets(measured, run, devices))
         card = _card(run, config, manifest, measured, inputs, proof or run, proved)
         _write(draft, manifest, files | {CARD: render_card(card).encode()})
-        for device in SLOWER[precision]:
-            bundle = read_bundle(draft, device=device)
+        for one in devices:
+            bundle = read_bundle(draft, device=one)
         verify_golden(draft, bundle.digest)
         os.replace(draft, out)
     return bundle

@@ -73,9 +73,8 @@ def sunlight(radiation: Tensor, site: Tensor, origin: Tensor, kernel: Tensor) ->
     usual = season * torch.clamp(sums @ kernel, min=0.0) + doubt * CLEAR_SHARE * clear
     weight = counts @ kernel + doubt
     day = torch.where(weight > 0.0, usual / torch.clamp(weight, min=1e-6), torch.nan)
-    day = torch.where(
-        placed & (clear == 0.0), season * sums / torch.clamp(counts, min=1.0), day
-    )  # dusk must not light the night
+    night = placed & (clear == 0.0)  # which smoothing must not light from dusk
+    day = torch.where(night, season * sums / torch.clamp(counts, min=1.0), day)
     return Sunlight(torch.where(day < NIGHT, 0.0, day), radiation[:, -STEPS_PER_DAY:])
 
 

@@ -38,7 +38,7 @@ class Masked(nn.Module):
 
     def forward(self, history: Tensor, site: Tensor, origin: Tensor) -> dict[str, Tensor]:
         mean, quantiles, wind, probability = self.model(history, site, origin)
-        known = torch.stack([self._known(history, name) for name in OUTPUT_VARIABLES], dim=1)  # [S, 7]
+        known = torch.stack([self._known(history, name) for name in OUTPUT_VARIABLES], dim=1)  # [S, 8]
         nothing = torch.full((), float("nan"))
         rain = known[:, OUTPUT_VARIABLES.index("rain")]
         return {

@@ -83,7 +83,8 @@ class Bank:
     @classmethod
     def of(cls, columns: Sequence[Tensor], networks: list[str]) -> Bank:
         """The inverse of `columns`."""
-        return cls(*columns, networks)  # type: ignore[call-arg, arg-type]
+        features, base, scale, day, bright, target, network = columns
+        return cls(features, base, scale, day, bright, target, network, networks)
 
     def columns(self) -> tuple[Tensor, ...]:
         """All tensors, in the order of the constructor."""

@@ -78,13 +78,13 @@ def station_pairs(
 
 
 def _crps(q: Floats, came: Floats) -> Floats:
-    """[O, 7, 7] of quantiles [O, 7, 7, Q]."""
+    """[O, 7, 8] of quantiles [O, 7, 8, Q]."""
     scores = [crps(q[:, :, i], came[:, :, i], QUANTILES, turns) for i, turns in enumerate(CIRCULAR)]
     return np.stack(scores, axis=-1)
 
 
 def _odds(q: Floats, own: Floats) -> NDArray[np.float64]:
-    """Probabilities [O, 7, E] of `NAMED_EVENTS`: `own` [O, 7, .] of the first, and what quantiles [O, 7, 7, Q] tell."""
+    """Probabilities [O, 7, E] of `NAMED_EVENTS`: `own` [O, 7, .] of the first, and what quantiles [O, 7, 8, Q] tell."""
     out = np.full((*q.shape[:2], len(NAMED_EVENTS)), np.nan)
     out[..., : own.shape[-1]] = own
     chances.derive(out, q, QUANTILES, NAMED_EVENTS)
@@ -92,7 +92,7 @@ def _odds(q: Floats, own: Floats) -> NDArray[np.float64]:
 
 
 def _by_residuals(times: Index, mean: Floats, came: Floats) -> Floats:
-    """CRPS [O, 7, 7] of a regression's mean with the quantiles of its own errors that were known at the origin, of the
+    """CRPS [O, 7, 8] of a regression's mean with the quantiles of its own errors that were known at the origin, of the
     30 days before it; NaN where there are fewer than `FEW_RESIDUALS`, and at the origins between."""
     out = np.full(came.shape, np.nan)
     some = np.flatnonzero(times % DRESSED_EVERY_S == 0)
@@ -112,7 +112,7 @@ def _by_residuals(times: Index, mean: Floats, came: Floats) -> Floats:
 
 
 def _dressed(one: Record, at: Index, came: Floats, source: str) -> tuple[Floats, Floats]:
-    """CRPS [O, 7, 7] and probabilities of events [O, 7, E] of a persistence with the quantiles of its own errors, or of
+    """CRPS [O, 7, 8] and probabilities of events [O, 7, E] of a persistence with the quantiles of its own errors, or of
     the climatology of 30 days; NaN at the origins between. Rain is as likely as plain persistence has it now, or as it
     was in 30 days."""
     out, odds = np.full(came.shape, np.nan), np.full((*came.shape[:2], len(NAMED_EVENTS)), np.nan)

@@ -298,7 +298,7 @@ def _neighbour(file: StationFile, test_fraction: float) -> Record:
 
 
 def _at_leads(values: Rows) -> Rows:
-    """[O, K, 7] at the regressions' leads as [O, 24, 8], NaN between."""
+    """[O, K, 8] at the regressions' leads as [O, 24, 8], NaN between."""
     out = np.full((len(values), len(LEADS_S), len(OUTPUT_VARIABLES)), np.nan, np.float32)
     out[:, np.array(LEAD_STEPS) - 1] = values
     return out

@@ -40,7 +40,7 @@ class Pairs:
 
     `place` [K, 2]: latitude, longitude, degrees. `since` [K]: first reading, UTC s. `station` [N]: which of `stations`.
     `origin` [N]: UTC s. `came` [N, 7, 7]. `means`: source -> [N, 7, 7]. `crps`: the same of sources that forecast a
-    distribution. `pit` [N, 7, 7, 2]: see `pit_interval`, of the model. `chances`: source -> [N, 7, E], probabilities of
+    distribution. `pit` [N, 7, 8, 2]: see `pit_interval`, of the model. `chances`: source -> [N, 7, E], probabilities of
     `NAMED_EVENTS`. `precision`: of the model.
     """
 

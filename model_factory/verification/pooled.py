@@ -45,7 +45,7 @@ def pooled_forecasts(
     folder: Path,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[Key, Rows]:
-    """(network, station) -> forecasts [O, 7, 7] from every full hour of the part kept out, NaN but for the linear
+    """(network, station) -> forecasts [O, 7, 8] from every full hour of the part kept out, NaN but for the linear
     variables; trained on the stations of networks that are not held out. Kept in `folder`. `tick` is called after each
     lead."""
     digest = hashlib.sha256(f"{RECIPE} {test_fraction} {sorted(hold_out)}".encode())

@@ -27,7 +27,7 @@ Rows = NDArray[np.float32]
 
 
 def zero_shot_forecasts(one: Record, at: Index, folder: Path) -> Rows:
-    """[O, 7, 7], NaN but for four variables: the mean of the nine deciles that the model gives. Kept in `folder`.
+    """[O, 7, 8], NaN but for four variables: the mean of the nine deciles that the model gives. Kept in `folder`.
 
     Raises:
         ConfigError: the package is not there.

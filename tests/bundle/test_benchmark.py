@@ -14,7 +14,7 @@ from edge_agent.bundle.devices import DEVICES
 from edge_agent.bundle.reader import read_bundle
 from edge_agent.cli import DEVICE_NAMES, main
 from edge_agent.errors import BundleError
-from model_factory.bundles.budget import boards, budgets
+from model_factory.bundles.budget import boards, budgets, meant_for
 from tests.tiny_bundle import make_tiny_bundle
 
 
@@ -33,11 +33,13 @@ def test_the_file_beside_the_bundle_becomes_a_measured_row_of_that_device(bundle
     assert found.model_sha256 == hashlib.sha256(read_bundle(bundle).model).hexdigest()
     assert (found.threads, found.stations, found.runs) == (2, 1, 5)
     assert 0 < found.cost.p50_ms <= found.cost.p95_ms < found.cost.startup_ms and found.cost.peak_rss_mb > 20
-    rows = {row.device: row for row in budgets([found], tmp_path)}
+    devices = meant_for("fp32", ())
+    rows = {row.device: row for row in budgets([found], tmp_path, devices)}
     assert rows["raspberry_pi_4"].basis == "measured" and rows["raspberry_pi_4"].p95_ms == found.cost.p95_ms
     assert rows["jetson_nano"].basis == "estimated" and "assumed" in rows["jetson_nano"].note
     other = msgspec.structs.replace(found, model_sha256="0" * 64)
-    assert {row.basis for row in budgets([other], tmp_path)} == {"estimated"}  # of another model: not taken up
+    of_another = budgets([other], tmp_path, devices)
+    assert {row.basis for row in of_another} == {"estimated"}  # measured of another model: not taken up
 
 
 def test_json_is_the_whole_measurement(bundle: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def shipped() -> Bundle:
 
 
 def test_it_is_small_int8_and_trusted(shipped: Bundle) -> None:
-    assert default_bundle().stat().st_size <= 3_500_000
+    assert default_bundle().stat().st_size <= 3_300_000
     assert shipped.manifest.precision == "int8"
     assert shipped.trust == "package"
 

@@ -283,3 +283,10 @@ def test_a_bundle_of_int4_has_its_own_skill_and_devices(run: Path) -> None:
     (run / "skill_int4.json").write_text(json.dumps([cell(crps=0.301, crps_fp32=0.3, rmse=0.52)]))
     assert [row.rmse for row in read_skill(run, "int4")] == [0.52]
     assert set(budget.SLOWER["int4"]) == {"mobile", "browser"}
+
+
+def test_a_bundle_is_held_against_the_devices_it_is_meant_for(run: Path) -> None:
+    bundle = make(run, device=("jetson_nano",))
+    assert [row.device for row in bundle.manifest.budgets] == ["jetson_nano"]
+    with pytest.raises(ConfigError, match="--device browser: fp32 is for raspberry_pi_4, jetson_nano"):
+        make(run, device=("browser",))

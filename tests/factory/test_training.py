@@ -11,10 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from edge_agent.bundle.devices import DEVICES  # noqa: E402
 from edge_agent.clock import format_time  # noqa: E402
 from edge_agent.errors import ConfigError, DataError  # noqa: E402
 from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS  # noqa: E402
-from model_factory.models.station import Size, departure  # noqa: E402
+from model_factory import cli  # noqa: E402
+from model_factory.models.station import SIZES, Size, StationModel, departure  # noqa: E402
 from model_factory.training import station as training  # noqa: E402
 from model_factory.training.augment import augment  # noqa: E402
 from model_factory.training.data import Corpus, Drawn, load_series, station_files  # noqa: E402
@@ -174,6 +176,15 @@ def test_a_mix_with_itself_is_the_run(corpus: Corpus, data: Path, tmp_path: Path
     mix([run, run], tmp_path)
     held, mixed = (torch.load(path / "weights.pt", weights_only=True) for path in (run, tmp_path))
     assert all(torch.equal(held[name], mixed[name]) for name in held)
+
+
+def test_both_sizes_are_one_definition_and_keep_within_the_boards() -> None:
+    """An INT8 weight is a byte; a quarter more is what the rest of the graph takes at most."""
+    [option] = [one for one in cli.station.params if one.name == "size"]
+    assert tuple(option.type.choices) == tuple(SIZES) == ("weather_station", "gateway")  # type: ignore[attr-defined]
+    count = {name: sum(p.numel() for p in StationModel(size).parameters()) for name, size in SIZES.items()}
+    assert 1.25 * count["weather_station"] < DEVICES["browser"].model_bytes
+    assert 1.25 * count["gateway"] < DEVICES["raspberry_pi_4"].model_bytes
 
 
 def trained(data: Path, out: Path, **changes: object) -> None:
