@@ -79,12 +79,6 @@ class DayCells:
         """The day as bytes, `PACKED_BYTES` long."""
         return bytes(self._buffer)
 
-    def newest(self, column: int, day: int, until: int) -> int | None:
-        """Time of the newest reading of a column at a step up to `until`; None where there is none."""
-        steps = _steps_of(day)
-        at = np.flatnonzero((self.count[:, column] > 0) & (steps <= until))
-        return int(steps[at[-1]] - self.latest[at[-1], column]) if len(at) else None
-
 
 def day_of(t: int) -> int:
     """The day, counted from 1970-01-01 UTC, whose steps take a reading at `t`."""
@@ -102,16 +96,8 @@ def history(days: Mapping[int, bytes], origin: int) -> NDArray[np.float32]:
         [2880, 8], columns as `grid.GRID_VARIABLES`, NaN = missing; states held as `grid.on_grid` does, by the cadence
         of the readings in these 30 days.
     """
-    steps = origin + grid.STEP_S * np.arange(1 - grid.HISTORY_STEPS, 1, dtype=np.int64)
-    first_day = int(steps[0]) // DAY_S
-    raw = np.tile(np.frombuffer(_EMPTY, np.uint8), (origin // DAY_S - first_day + 1, 1))
-    for day, packed in days.items():
-        if 0 <= day - first_day < len(raw):
-            raw[day - first_day] = np.frombuffer(packed, np.uint8)
-    start = (int(steps[0]) - first_day * DAY_S) // grid.STEP_S
-    value, first, latest, count = (
-        _part(raw, name)[start : start + grid.HISTORY_STEPS] for name in ("value", "first", "latest", "count")
-    )
+    steps = _steps_to(origin)
+    value, first, latest, count = _window(days, origin, "value", "first", "latest", "count")
     out = np.ascontiguousarray(value)
     for column, kind in enumerate(KINDS):
         filled = np.flatnonzero(count[:, column])
@@ -122,6 +108,20 @@ def history(days: Mapping[int, bytes], origin: int) -> NDArray[np.float32]:
         hold_s = grid.HOLD_S if often else grid.HOLD_HOURLY_S
         out[:, column] = grid.hold(value[:, column].astype(np.float64), latest_t, steps, kind, hold_s)
     return out
+
+
+def ages(days: Mapping[int, bytes], origin: int) -> dict[str, int]:
+    """Variable -> seconds from the newest reading that is in `history` of these days to `origin`; those without any are
+    left out."""
+    steps = _steps_to(origin)
+    latest, count = _window(days, origin, "latest", "count")
+    filled = count > 0
+    newest = len(steps) - 1 - filled[::-1].argmax(axis=0)
+    return {
+        name: int(origin - (steps[newest[column]] - latest[newest[column], column]))
+        for name, column in COLUMNS.items()
+        if filled[newest[column], column]
+    }
 
 
 def _comes_often(first: grid.Times, latest: grid.Times, count: NDArray[np.uint16]) -> bool:
@@ -139,8 +139,20 @@ def step_of(t: int) -> int:
     return -(-t // grid.STEP_S) * grid.STEP_S
 
 
-def _steps_of(day: int) -> grid.Times:
-    return day * DAY_S + grid.STEP_S * np.arange(grid.STEPS_PER_DAY, dtype=np.int64)
+def _steps_to(origin: int) -> grid.Times:
+    return origin + grid.STEP_S * np.arange(1 - grid.HISTORY_STEPS, 1, dtype=np.int64)
+
+
+def _window(days: Mapping[int, bytes], origin: int, *names: str) -> list[NDArray[Any]]:
+    """Packed parts of the 30 days that end at `origin`, each [2880, 8]."""
+    first_step = origin - (grid.HISTORY_STEPS - 1) * grid.STEP_S
+    first_day = first_step // DAY_S
+    raw = np.tile(np.frombuffer(_EMPTY, np.uint8), (origin // DAY_S - first_day + 1, 1))
+    for day, packed in days.items():
+        if 0 <= day - first_day < len(raw):
+            raw[day - first_day] = np.frombuffer(packed, np.uint8)
+    start = (first_step - first_day * DAY_S) // grid.STEP_S
+    return [_part(raw, name)[start : start + grid.HISTORY_STEPS] for name in names]
 
 
 def _part(raw: NDArray[np.uint8], name: str) -> NDArray[Any]:

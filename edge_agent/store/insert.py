@@ -31,7 +31,7 @@ def insert(tables: Tables, judged: Judged, destinations: Sequence[str], totals: 
             tables.outbox.put(destination, series, o.t, added.bytes, added.part, priority)
     tables.open_steps.add(station, o.t)
     tables.grid.put(station, o.t, added.grid, o.rank)
-    tables.newest.put(station, added.judged, added.grid)
+    tables.newest.put(station, added.judged)
     tables.rain.put(o.source, o.station, totals)
     tables.connection.unsaved += 1
     return fate

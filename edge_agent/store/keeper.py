@@ -221,9 +221,8 @@ class Keeper:
         """As `Store.history`."""
         nothing = np.full((len(stations), grid.HISTORY_STEPS, len(grid.GRID_VARIABLES)), np.nan, np.float32)
         found = self._refuge.look(lambda store: store.history(stations, origin), nothing)
-        if self._refuge.memory is not None:  # a station it knows has its days from the disk, and its own
-            known = set(self._refuge.memory.stations())
-            rows = [row for row, station in enumerate(stations) if station in known]
+        if self._refuge.memory is not None:
+            rows = self._in_memory(stations)
             found[rows] = self._refuge.memory.history([stations[row] for row in rows], origin)
         return found
 
@@ -232,9 +231,14 @@ class Keeper:
         nothing: list[dict[str, int]] = [{} for _ in stations]
         found = self._refuge.look(lambda store: store.ages(stations, origin), nothing)
         if self._refuge.memory is not None:
-            for ages, newer in zip(found, self._refuge.memory.ages(stations, origin), strict=True):
-                ages |= {name: min(age, ages.get(name, age)) for name, age in newer.items()}
+            for row in self._in_memory(stations):
+                (found[row],) = self._refuge.memory.ages([stations[row]], origin)
         return found
+
+    def _in_memory(self, stations: Sequence[str]) -> list[int]:
+        """Rows of the stations that memory knows: it has their days from the disk, and its own."""
+        known = set(self._refuge.memory.stations()) if self._refuge.memory is not None else set()
+        return [row for row, station in enumerate(stations) if station in known]
 
     # --- forecasts and scores -----------------------------------------------------------------------------------------
 

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from edge_agent import grid
 from edge_agent.store.observations import Observations
-from edge_agent.store.state import GridDays, Newest
+from edge_agent.store.state import GridDays
 
 
 class Past:
     """The past of stations, up to any origin."""
 
-    def __init__(self, observations: Observations, days: GridDays, newest: Newest) -> None:
-        self._observations, self._days, self._newest = observations, days, newest
+    def __init__(self, observations: Observations, days: GridDays) -> None:
+        self._observations, self._days = observations, days
 
     def history(self, stations: Sequence[str], origin: int) -> NDArray[np.float32]:
         """As `Store.history`."""
@@ -29,15 +29,5 @@ class Past:
 
     def ages(self, stations: Sequence[str], origin: int) -> list[dict[str, int]]:
         """As `Store.ages`."""
-        return [self._ages(station, origin) for station in stations]
-
-    def _ages(self, station: str, origin: int) -> dict[str, int]:
-        number = self._observations.station(station)
-        if number is None:
-            return {}
-        newest = self._newest.of(number).usable
-        later = [name for name, t in newest.items() if t > origin]
-        before = {**newest, **dict.fromkeys(later), **self._days.newest(number, later, origin)}
-        oldest = origin - grid.HISTORY_STEPS * grid.STEP_S
-        found = {name: t for name, t in before.items() if t is not None and t > oldest}
-        return {name: origin - found[name] for name in grid.GRID_VARIABLES if name in found}
+        numbers = [self._observations.station(station) for station in stations]
+        return [{} if number is None else self._days.ages(number, origin) for number in numbers]

@@ -76,8 +76,6 @@ class Revisions:
             self._rebuild(revision.station, station, day)
         if before:
             self._newest.revise(station, revision)
-        if days:
-            self._newest.reread(station, self._grid)
         return before
 
     def recorded(self, station: str | None = None, *, by_operator: bool = False) -> list[Recorded]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edge_agent import grid
 from edge_agent.observation import Flag, Judged, RainState, Revision
-from edge_agent.store.cells import COLUMNS, DAY_S, PACKED_BYTES, WORST_RANK, DayCells, day_of, history
+from edge_agent.store.cells import COLUMNS, DAY_S, PACKED_BYTES, WORST_RANK, DayCells, ages, day_of, history
 from edge_agent.store.connection import Connection, damaged
 from edge_agent.store.observations import Observations
 from edge_agent.store.open_steps import OpenSteps
@@ -68,20 +68,9 @@ class GridDays:
         """[2880, 8] ending at `origin`, as `cells.history`."""
         return history(self.between(station, *_days_to(origin)), origin)
 
-    def newest(self, station: int, names: Iterable[str], origin: int) -> dict[str, int]:
-        """Times of the variables' newest readings at or before `origin`, within 30 days; absent where there is none."""
-        found: dict[str, int] = {}
-        wanted = set(names)
-        first, last = _days_to(origin)
-        for day in range(last, first - 1, -1):
-            if not wanted:
-                break
-            for packed in self.between(station, day, day).values():
-                cells = DayCells(packed)
-                times = {name: cells.newest(COLUMNS[name], day, origin) for name in wanted}
-                found |= {name: t for name, t in times.items() if t is not None}
-                wanted -= found.keys()
-        return found
+    def ages(self, station: int, origin: int) -> dict[str, int]:
+        """As `cells.ages`, of the 30 days that end at `origin`."""
+        return ages(self.between(station, *_days_to(origin)), origin)
 
     def prune(self, before_day: int) -> int:
         """Delete days before that one; their number."""
@@ -192,11 +181,9 @@ def _days_to(origin: int) -> tuple[int, int]:
 
 
 class StationState(msgspec.Struct):
-    """`newest`: variable -> (t, value, flag), whatever the flag. `usable`: grid variable -> t of its newest usable
-    reading."""
+    """`newest`: variable -> (t, value, flag), whatever the flag."""
 
     newest: dict[str, tuple[int, float, int]] = {}
-    usable: dict[str, int] = {}
 
 
 class Newest:
@@ -218,13 +205,13 @@ class Newest:
                 raise damaged(self._connection.path, f"newest readings of station number {station}") from error
             for step in sorted(self._open.of(station)):
                 for judged in self._observations.in_step(station, step):
-                    _take(state, judged, grid_values(judged))
+                    _take(state, judged)
             self._states[station] = state
         return self._states[station]
 
-    def put(self, station: int, judged: Judged, grid_values: Mapping[str, float]) -> None:
+    def put(self, station: int, judged: Judged) -> None:
         """Take an observation of a station that `of` was asked for; an older reading never replaces a newer one."""
-        _take(self.of(station), judged, grid_values)
+        _take(self.of(station), judged)
 
     def merge(self, station: int, other: StationState) -> None:
         """Take over what is newer, and keep it at once."""
@@ -232,8 +219,6 @@ class Newest:
         for name, (t, value, flag) in other.newest.items():
             if name not in state.newest or t > state.newest[name][0]:
                 state.newest[name] = (t, value, flag)
-        for name, t in other.usable.items():
-            state.usable[name] = max(t, state.usable.get(name, t))
         self._write(station, set())
 
     def move(self, station: int, was: Mapping[int, Judged], now: Sequence[Judged]) -> None:
@@ -241,17 +226,14 @@ class Newest:
         `now`. What the others have is looked up where one of these was the newest, and keeps at once."""
         state = self.of(station)
         gone = {name for name, (t, _, _) in state.newest.items() if t in was and name in was[t].observation.values}
-        unused = {name for name, t in state.usable.items() if t in was and name in grid_values(was[t])}
         for name in gone:
             del state.newest[name]
-        for name in unused:
-            del state.usable[name]
-        if gone or unused:
+        if gone:
             since = min(judged.observation.t for judged in now)
             others = self._observations.between(self._observations.name(station), since, None)
             now = [*others, *now]
         for judged in now:
-            _take(state, judged, grid_values(judged))
+            _take(state, judged)
         self._write(station, set())
 
     def revise(self, station: int, revision: Revision) -> None:
@@ -261,26 +243,18 @@ class Newest:
         if known is not None and revision.start <= known[0] <= revision.end:
             state.newest[name] = (known[0], known[1], int(revision.verdict.flag))
 
-    def reread(self, station: int, grid_days: GridDays) -> None:
-        """The newest usable readings anew, from a grid that was rebuilt."""
-        state = self.of(station)
-        latest = max((t for t, _, _ in state.newest.values()), default=0)
-        state.usable = grid_days.newest(station, COLUMNS, -(-latest // grid.STEP_S) * grid.STEP_S)
-
     def _write(self, station: int, days: set[int]) -> None:
         text = msgspec.json.encode(self.of(station)).decode()
         self._connection.write("UPDATE stations SET newest = ? WHERE id = ?", (text, station))
 
 
-def _take(state: StationState, judged: Judged, grid_values: Mapping[str, float]) -> None:
+def _take(state: StationState, judged: Judged) -> None:
     t = judged.observation.t
     for name, value in judged.observation.values.items():
         known = state.newest.get(name)
         if math.isfinite(value) and (known is None or t >= known[0]):
             verdict = judged.verdicts.get(name)
             state.newest[name] = (t, float(value), int(verdict.flag if verdict else Flag.NOT_EVALUATED))
-    for name in grid_values:
-        state.usable[name] = max(t, state.usable.get(name, t))
 
 
 class RainTotals:

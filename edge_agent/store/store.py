@@ -56,7 +56,7 @@ class Store:
             self._outbox,
         )  # fmt: skip
         self._restamp = Restamp(self.tables, self._revisions)
-        self._past = Past(self._observations, self._grid, self._newest)
+        self._past = Past(self._observations, self._grid)
         self._verifying = Verifying(connection, self._observations)
         self._identity: tuple[int, int] | None = None
 

@@ -114,6 +114,20 @@ def test_the_newest_reading_s_flag_and_age_follow(filled: Store) -> None:
     assert filled.ages(["roof"], DAY + 3600)[0]["temperature"] == 3600 - 2400
 
 
+def test_ages_are_of_the_readings_that_stand_on_the_grid(store: Store) -> None:
+    """A reading of a worse source does not count where the better one has the step, whichever came first."""
+    step = DAY + 45_000
+    store.add(judged(DAY + 600, {"temperature": 9.0}))
+    store.add(judged(step, {"temperature": 12.0}, source="shed", rank=1))
+    assert store.ages(["roof"], ORIGIN)[0]["temperature"] == ORIGIN - step
+    store.add(judged(step - 600, {"temperature": 11.0}))
+    assert store.ages(["roof"], ORIGIN)[0]["temperature"] == ORIGIN - step + 600
+    store.revise(revision(Flag.FAIL, DAY + 600, DAY + 600), DAY)
+    assert store.ages(["roof"], ORIGIN)[0]["temperature"] == ORIGIN - step + 600
+    store.revise(revision(Flag.FAIL, step - 600, step - 600), DAY)
+    assert store.ages(["roof"], ORIGIN)[0]["temperature"] == ORIGIN - step
+
+
 readings = st.lists(
     st.tuples(
         st.integers(1, 130),
