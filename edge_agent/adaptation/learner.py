@@ -15,6 +15,7 @@ from edge_agent.adaptation.calibration import Calibration, Rungs, hour_terms
 from edge_agent.adaptation.chances import Chances
 from edge_agent.adaptation.correction import Correction
 from edge_agent.adaptation.curves import Curves
+from edge_agent.adaptation.darkness import DARK, Darkness
 from edge_agent.adaptation.expert import Expert
 from edge_agent.adaptation.features import ALL, BENT_INPUTS, COLUMNS, CORRECTED, UNITS, bent, inputs
 from edge_agent.adaptation.pending import Pending
@@ -38,7 +39,6 @@ HALF_LIFE = 30 * 96  # verdicts that squared errors are remembered
 SHARPNESS = 20.0  # a candidate whose squared error is 1 / SHARPNESS larger than the best has 1 / e of its weight
 OUTLIER = 25.0  # a squared error counts at most so many times the network's usual one
 UNIT_SHARE = 0.8  # what an ordinary spread of persistence is worth as a first typical error
-DARK = 5.0  # W/m2: no more was said, and no more came: that says nothing of the sun's widths
 _LIMIT = 8.0  # no input of the correction is larger, in typical errors
 
 _C = len(CORRECTED)
@@ -68,6 +68,7 @@ class Learner:
         self.curves = Curves(self._leads, BENT_INPUTS, _C) if expert else None
         self.calibration = Calibration(len(LADDER), n, _V, levels)
         self.chances = Chances(n, len(events))
+        self.darkness = Darkness(levels)
         spread = [ORDINARY_SPREAD[name] for name in OUTPUT_VARIABLES]
         self.unit_squares = np.stack([(UNIT_SHARE * a * (self._leads / 3600.0) ** b) ** 2 for a, b in spread], axis=1)
         self._begin_network()
@@ -116,7 +117,8 @@ class Learner:
         rung[leads] = np.maximum(self.pending.rung[at], 0)
         observed[:, _TURNS] = near(observed[:, _TURNS], issued[:, _TURNS, len(self.levels) // 2])
         judged = observed.copy()
-        judged[np.maximum(issued[:, _SUN, -1], observed[:, _SUN]) <= DARK, _SUN] = np.nan
+        judged[np.maximum(issued[:, _SUN, -1], observed[:, _SUN]) <= DARK, _SUN] = np.nan  # says nothing of the widths
+        self.darkness.learn(issued[:, _SUN, -1], came[_SUN])
         self.calibration.learn(rung, issued, judged, hour_terms(valid))
         outcome = np.array([event.came(came[_INDEX[event.variable]]) for event in self.events])
         self.chances.learn(leads, self.pending.chance[at].astype(np.float64), outcome)
@@ -179,7 +181,10 @@ class Learner:
         unit = np.sqrt(self.unit_squares)
         shifted = quantiles + (mean - alone)[..., None]
         ready = self.calibration.apply(np.maximum(rung, 0), shifted, unit, hour_terms(origin + self._leads))
+        dark = standing[_SUN] & (quantiles[:, _SUN, -1] <= DARK)
+        ready[dark, _SUN] = quantiles[dark, _SUN]
         quantiles[:, standing] = np.clip(ready, _LOW[:, None], _HIGH[:, None])[:, standing]
+        mean[dark, _SUN], quantiles[dark, _SUN] = self.darkness.shown(mean[dark, _SUN], quantiles[dark, _SUN])
         ahead = mean[:, _TURNS, None]
         quantiles[:, _TURNS] = np.clip(quantiles[:, _TURNS], ahead - 180.0, ahead + 180.0)
         lift_gusts(OUTPUT_VARIABLES, mean, quantiles)

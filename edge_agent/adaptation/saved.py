@@ -19,7 +19,7 @@ from edge_agent.adaptation.learner import Learner
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import DataError
 
-VERSION = b"learned3"  # grows whenever arrays, inputs or their meaning change: older bytes are then not used
+VERSION = b"learned4"  # grows whenever arrays, inputs or their meaning change: older bytes are then not used
 MAX_BYTES = 16_000_000  # after decompression
 _DIGEST = 32
 
@@ -93,6 +93,7 @@ def _places(learner: Learner) -> Iterator[NDArray[np.floating]]:
     yield from (recent.newest, recent.hours, recent.week, recent.day)
     yield from (learner.calibration.terms, learner.calibration.quick, learner.calibration.verdicts)
     yield from (learner.chances.terms, learner.chances.scores)
+    yield from (learner.darkness.readings, learner.darkness.taken)
     for sums in (learner.expert, learner.curves):
         if sums is not None:
             yield from (sums.rows, sums.crossed, sums.products)

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge_agent.adaptation import cycle
+from edge_agent.adaptation.darkness import DARK, ENOUGH, READINGS, Darkness
 from edge_agent.adaptation.features import CORRECTED
 from edge_agent.adaptation.learner import BY_BUNDLE, DELAY_S, Learner
 from edge_agent.adaptation.live import Adaptation
@@ -285,6 +286,38 @@ def test_a_dark_step_says_nothing_of_the_suns_widths(came, verdicts):
     learner.learn(1_600_000_200 + 900, readings)
     assert learner.calibration.verdicts[BY_BUNDLE, 0, sun] == verdicts
     assert learner.calibration.verdicts[BY_BUNDLE, 0, 0] == 1
+
+
+def test_the_dark_is_forecast_as_the_sensor_shows_it():
+    darkness, dark = Darkness(QUANTILES), np.array([np.nan, 0.0])
+    mean, quantiles = np.zeros(3), np.zeros((3, len(QUANTILES)))
+    shows = np.random.default_rng(0).gamma(4.0, 0.4, 400)
+    for value in shows[: ENOUGH - 1]:
+        darkness.learn(dark, value)
+    for highest, nothing in ((np.array([DARK + 0.1]), 1.0), (dark, DARK + 0.1), (dark, np.nan)):
+        darkness.learn(highest, nothing)
+    np.testing.assert_array_equal(darkness.shown(mean, quantiles)[1], 0.0)
+    for value in shows[ENOUGH - 1 :]:
+        darkness.learn(dark, value)
+    newest = shows[-READINGS:]
+    shown, fan = darkness.shown(mean, quantiles)
+    np.testing.assert_allclose(shown, newest.mean())
+    np.testing.assert_allclose(fan, np.tile(np.quantile(newest, QUANTILES), (3, 1)))
+
+
+def test_what_day_taught_does_not_light_the_night():
+    learner = Learner(LEADS_S, QUANTILES, EVENTS, expert=False)
+    sun = OUTPUT_VARIABLES.index("solar_radiation")
+    learner.calibration.terms[:, :, sun, :, 0] = 0.5
+    mean, quantiles = np.zeros((24, 8)), np.zeros((24, 8, len(QUANTILES)))
+    mean[:12, sun], quantiles[:12, sun] = 200.0, np.linspace(100.0, 300.0, len(QUANTILES))
+    learner.adapt(
+        1_600_000_200, np.zeros((2880, 8), np.float32), np.zeros((24, len(CORRECTED))),
+        np.full(8, BY_BUNDLE, np.int8), mean, quantiles, np.full((24, len(EVENTS)), 0.1),
+    )  # fmt: skip
+    assert (quantiles[:12, sun, 0] != 100.0).all()
+    np.testing.assert_array_equal(quantiles[12:, sun], 0.0)
+    np.testing.assert_array_equal(mean[12:, sun], 0.0)
 
 
 # --- what is kept ---------------------------------------------------------------------------------
