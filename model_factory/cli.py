@@ -152,6 +152,12 @@ def quantize(run: Path, bits: str, **options: Any) -> None:
     "--neighbours", default=0, metavar="N", help="Show the model the N nearest stations of each network, too."
 )
 @click.option("--adapt", is_flag=True, help="As a station gets it: adapted by its own verdicts over the whole record.")
+@click.option(
+    "--adapt-days",
+    type=click.IntRange(1, 3650),
+    metavar="N",
+    help="The same, but learning begins N days before the part that is scored.",
+)
 @click.option("--html", type=PATH, metavar="FILE", help="One page with tables and plots; keeps the pairs, too.")
 @click.option(
     "--forecasts",

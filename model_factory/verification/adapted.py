@@ -1,7 +1,7 @@
 """A model's forecasts as a station would get them: moved by what it has learned of its own verdicts.
 
-The learner of the agent runs through the whole record, every quarter hour from its second day on, by the agent's own
-cycle. What it gives at an origin rests on nothing later.
+The learner of the agent runs through the record, every quarter hour from its second day on or from so many days before
+the part that is scored, by the agent's own cycle. What it gives at an origin rests on nothing later.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ Rows = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 
-def adapted_forecasts(model: Model, one: Record, at: Index, others: Sequence[Record] = ()) -> tuple[Rows, Rows, Rows]:
+def adapted_forecasts(
+    model: Model, one: Record, at: Index, others: Sequence[Record] = (), days: int | None = None
+) -> tuple[Rows, Rows, Rows]:
     """Mean [O, 24, 8], quantiles [O, 24, 8, 11] and probability [O, 24, E] from the origins `at`, ascending. A variable
-    without a reading in the hour before an origin has none: NaN.
+    without a reading in the hour before an origin has none: NaN. `days`: learning begins so many before the first
+    origin; None: with the record.
 
     Raises:
         DataError: an origin in the first day, before there is a forecast.
@@ -37,7 +40,8 @@ def adapted_forecasts(model: Model, one: Record, at: Index, others: Sequence[Rec
     if at[0] < STEPS_PER_DAY:
         raise DataError(f"{one.network} {one.station}: less than a day of readings before the part that is scored")
     parts: list[list[Rows]] = [[], [], []]
-    for origins, made in _issued(model, one, others, int(at[-1])):
+    first = STEPS_PER_DAY if days is None else max(int(at[0]) - days * STEPS_PER_DAY, STEPS_PER_DAY)
+    for origins, made in _issued(model, one, others, first, int(at[-1])):
         chosen = np.isin(origins, at)
         for part, values in zip(parts, made, strict=True):
             part.append(values[chosen].astype(np.float32))
@@ -46,9 +50,9 @@ def adapted_forecasts(model: Model, one: Record, at: Index, others: Sequence[Rec
 
 
 def _issued(
-    model: Model, one: Record, others: Sequence[Record], last: int
+    model: Model, one: Record, others: Sequence[Record], first: int, last: int
 ) -> Iterator[tuple[Index, tuple[Floats, Floats, Floats]]]:
-    """Adapted mean, quantiles and probability from each quarter hour up to `last`, in chunks."""
+    """Adapted mean, quantiles and probability from each quarter hour, `first` to `last`, in chunks."""
     learner = Learner(LEADS_S, QUANTILES, EVENTS)
     start = int(one.steps[0])
 
@@ -57,7 +61,7 @@ def _issued(
         return np.where((at >= 0)[:, None], one.came[np.maximum(at, 0)], np.nan)
 
     chunk = max(CHUNK // (1 + len(others)), 1)
-    for begin in range(STEPS_PER_DAY, last + 1, chunk):
+    for begin in range(first, last + 1, chunk):
         origins = np.arange(begin, min(begin + chunk, last + 1), dtype=np.int64)
         x = windows(one, origins)
         history = np.ascontiguousarray(x.transpose(0, 2, 1))

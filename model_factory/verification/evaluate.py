@@ -63,7 +63,8 @@ class Plan:
 
     `issued`: a folder with <network>/<station>.csv, forecasts to score in place of a model's. `all_stations`,
     `zero_shot`: further comparisons, in pairs alone. `neighbours`: so many of the nearest stations of its network, at
-    most, does a model see beside a station.
+    most, does a model see beside a station. `adapt`: as a station gets it, having learned from the whole record or, with
+    `adapt_days`, from so many days before the part that is scored.
     """
 
     files: list[StationFile]
@@ -78,11 +79,13 @@ class Plan:
     zero_shot: bool = False
     neighbours: int = 0
     adapt: bool = False
+    adapt_days: int | None = None
 
     def setting_of(self, network: str) -> str:
         """What a network's rows are called."""
         seen = HELD_OUT if network in self.hold_out else self.setting
-        return seen + (" with neighbours" if self.neighbours else "") + (", adapted" if self.adapt else "")
+        begins = f" from {self.adapt_days} days before" if self.adapt_days else ""
+        return seen + (" with neighbours" if self.neighbours else "") + (", adapted" + begins if self.adapt else "")
 
     def around(self, one: Record) -> list[Record]:
         """The neighbours that a model sees beside a station, nearest first."""
@@ -118,6 +121,7 @@ def evaluate_command(
     zero_shot: bool = False,
     neighbours: int = 0,
     adapt: bool = False,
+    adapt_days: int | None = None,
 ) -> None:
     """Score RUN's models and write RUN/skill.json; rows of the same setting and network are replaced. With `pairs` or
     `html` the pairs themselves go to RUN/pairs/ and, as a report for people, to `html`. With `forecasts`, what lies
@@ -142,7 +146,7 @@ def evaluate_command(
     cache = data / CACHE if baselines else None
     plan = Plan(
         chosen_files(data, network), fraction, hold_out, setting, parse_every(every), cache, pairs or html is not None,
-        forecasts, all_stations, zero_shot, neighbours, adapt,
+        forecasts, all_stations, zero_shot, neighbours, adapt or adapt_days is not None, adapt_days,
     )  # fmt: skip
     if (all_stations or zero_shot) and plan.cache is None:
         raise ConfigError("--all-stations and --zero-shot are baselines: leave out --no-baselines")
@@ -281,8 +285,10 @@ def _answers(
         at, mean, quantiles, probability = read_issued(plan.issued / one.network / f"{one.station}.csv", one, at)
         return at, {MODEL: mean}, quantiles, probability, None
     leading, *others = models
-    made = adapted_forecasts if plan.adapt else forecasts
-    mean, quantiles, probability = made(models[leading], one, at, beside)
+    if plan.adapt:
+        mean, quantiles, probability = adapted_forecasts(models[leading], one, at, beside, plan.adapt_days)
+    else:
+        mean, quantiles, probability = forecasts(models[leading], one, at, beside)
     means, before = {MODEL: mean}, quantiles if leading == FP32 else None
     if others:
         means[FP32], before, _ = forecasts(models[FP32], one, at, beside)

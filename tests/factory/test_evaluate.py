@@ -293,5 +293,9 @@ def test_an_adapted_model_is_scored_on_what_a_hindcast_issues(tmp_path: Path) ->
         np.testing.assert_allclose(ours[:, :, v], theirs[:, :, v], rtol=1e-4)
     assert probability.shape[:2] == mean.shape[:2]
     assert not np.allclose(mean[:, :, v], evaluate.forecasts(model, one, at)[0][:, :, v])
+    np.testing.assert_array_equal(adapted.adapted_forecasts(model, one, at, days=1000)[0], mean)
+    longer, late = series(synthetic(4), 0.25), np.arange(300, 340, 4)
+    month, whole = (adapted.adapted_forecasts(model, longer, late, days=days)[0][:, :, v] for days in (1, None))
+    assert not np.allclose(month, whole)
     with pytest.raises(DataError, match="less than a day"):
         adapted.adapted_forecasts(model, one, np.array([3, 200]))
