@@ -63,8 +63,8 @@ class Plan:
 
     `issued`: a folder with <network>/<station>.csv, forecasts to score in place of a model's. `all_stations`,
     `zero_shot`: further comparisons, in pairs alone. `neighbours`: so many of the nearest stations of its network, at
-    most, does a model see beside a station. `adapt`: as a station gets it, having learned from the whole record or, with
-    `adapt_days`, from so many days before the part that is scored.
+    most, does a model see beside a station. `adapt`: as a station gets it, having learned from the whole record or,
+    with `adapt_days`, from so many days before the part that is scored.
     """
 
     files: list[StationFile]
