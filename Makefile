@@ -6,6 +6,8 @@ PYTHON := $(or $(PYTHON),$(shell for p in python3 python3.11 python3.12 python3.
 # PyTorch has builds per accelerator: its page https://pytorch.org/get-started/locally/ says what to ask for, as in
 # make test TORCH="torch==2.13.0 --index-url ADDRESS"
 TORCH ?= torch==2.13.0
+# So many tests at a time, each with one thread of linear algebra: make test JOBS=4
+JOBS ?= 2
 # Arguments for the command behind a target: make demo ARGS=--once, make test ARGS="-k replay"
 ARGS ?=
 # Which lock the agent's environment is made from: `demo` brings an embedded broker, for where there is no Mosquitto.
@@ -27,7 +29,7 @@ demo: .venv-agent/.$(KIND)  ## two recorded stations, a broker, a forecast (ARGS
 	@.venv-agent/bin/edge-agent demo $(ARGS)
 
 test: system .venv/.ready  ## the whole test suite, in an environment with everything (ARGS="-k replay": a part)
-	.venv/bin/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 check: .venv/.ready  ## lint, format, types, and documents that no longer match the code
 	.venv/bin/ruff check .

@@ -93,6 +93,12 @@ class ScoreRow:
         return self.inside80 / self.n if self.n else math.nan
 
 
+def resolution_of(values: NDArray[np.floating]) -> float:
+    """The step in which a series was read: the median distance of neighbouring different values; 0 without two."""
+    different = np.unique(values[~np.isnan(values)].round(4))
+    return float(np.median(np.diff(different))) if len(different) > 1 else 0.0
+
+
 def errors(forecast: ArrayLike, observed: ArrayLike, circular: bool = False) -> Floats:
     """Forecast minus observed; for directions the shorter way round, in -180 to 180. NaN where either is missing."""
     difference = np.asarray(forecast, np.float64) - np.asarray(observed, np.float64)

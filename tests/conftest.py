@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,17 @@ from tests.tiny_bundle import make_tiny_bundle
 
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+
+def pytest_configure() -> None:
+    """Ctrl-C reaches what tests start: workers of tests that run side by side ignore it, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def no_niceness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that gives way to other work, called within a test, would slow all tests after it."""
+    monkeypatch.setattr(os, "nice", lambda by: by)
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.forecast.chances import share_below
+
 Floats = NDArray[np.float64]
 Rungs = NDArray[np.int8]
 
@@ -34,27 +36,30 @@ def hour_terms(valid: NDArray[np.int64] | int) -> Floats:
     return np.stack([np.ones_like(angle), np.sin(angle), np.cos(angle)], axis=-1)
 
 
-def below(quantiles: Floats, came: Floats, levels: Floats) -> Floats:
+def below(quantiles: Floats, came: Floats, levels: Floats, resolution: Floats | float = 0.0) -> Floats:
     """How much of a verdict lies below each quantile: 1 where the reading does, 0 where it lies above, [..., Q].
 
     A reading that equals several quantiles (calm, saturated air, no rain) stands for the whole range of levels that
-    they share, as a randomized probability integral transform draws from it, on average: (level - low) / (high - low).
-    Source: Czado, Gneiting and Held (2009), Biometrics 65, 1254-1261, eq. 1. The range ends somewhere between the last
-    level that is on the reading and the next one that is not: half way, unless there is none. Worked: levels 0.1, 0.5,
-    0.9, quantiles 0, 0, 2, reading 0 -> 1/7, 5/7, 1.
+    they share, and one that was rounded (whole hPa) for that between F(came - resolution / 2) and
+    F(came + resolution / 2), as a randomized probability integral transform draws from it, on average:
+    (level - low) / (high - low). Source: Czado, Gneiting and Held (2009), Biometrics 65, 1254-1261, eq. 1 and 2. The
+    range of equal quantiles ends somewhere between the last level that is on the reading and the next one that is not:
+    half way, unless there is none. Worked, levels 0.1, 0.5, 0.9: quantiles 0, 0, 2, reading 0 -> 1/7, 5/7, 1; quantiles
+    0, 1, 2, reading 1.25 in whole numbers -> F from 0.4 to 0.8 -> 0, 0.25, 1.
 
     Args:
-        quantiles: [..., Q] ascending; came: [...]; levels: [Q].
+        quantiles: [..., Q] ascending; came: [...]; levels: [Q]; resolution: [...], in the unit of the readings.
     """
-    reading = came[..., None]
+    reading, half = came[..., None], np.asarray(resolution) / 2.0
     on = np.abs(quantiles - reading) <= SAME
-    under = (quantiles < reading) & ~on
-    first = under.sum(axis=-1)
-    last = first + on.sum(axis=-1)
+    first = ((quantiles < reading) & ~on).sum(axis=-1)
+    tied = on.sum(axis=-1)
     ends = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]])
-    low, high = ends[first][..., None], ends[last][..., None]
-    share = (levels - low) / np.maximum(high - low, SAME)
-    return np.asarray(np.where(on, share, np.where(under, 0.0, 1.0)))
+    low = share_below(quantiles, levels, came - half)
+    high = share_below(quantiles, levels, came + half, ties=True)
+    low = np.where(tied, np.minimum(low, ends[first]), low)[..., None]
+    high = np.where(tied, np.maximum(high, ends[first + tied]), high)[..., None]
+    return np.asarray(np.clip((levels - low) / np.maximum(high - low, SAME), 0.0, 1.0))
 
 
 class Calibration:
@@ -90,14 +95,14 @@ class Calibration:
         shifted = median + moved[..., self._middle, None] * unit[..., None]
         return np.sort(shifted + (quantiles - median) * np.exp(moved), axis=-1)
 
-    def learn(self, rung: Rungs, quantiles: Floats, came: Floats, hours: Floats) -> None:
-        """Take verdicts on quantiles as issued [L, V, Q] on their rungs [L, V]; `came` [L, V], NaN where there is none;
-        `hours`: [TERMS]."""
+    def learn(self, rung: Rungs, quantiles: Floats, came: Floats, hours: Floats, resolution: Floats) -> None:
+        """Take verdicts on quantiles as issued [L, V, Q] on their rungs [L, V]; `came` [L, V], NaN where there is none,
+        in steps of `resolution` [V]; `hours`: [TERMS]."""
         there = ~np.isnan(came) & ~np.isnan(quantiles).any(axis=-1)
         at = (rung, *self._at)
         n = self.verdicts[at]
         self.verdicts[at] = n + there
-        below_ = below(np.nan_to_num(quantiles), np.nan_to_num(came), self.levels)
+        below_ = below(np.nan_to_num(quantiles), np.nan_to_num(came), self.levels, resolution)
         miss = np.where(there, self._pace, 0.0)[..., None] * (self.levels - below_) * self._outwards
         rates = _RATES + _FIRST_RATES * 0.5 ** (n / SETTLED)[..., None]
         step = miss[..., None] * (rates * hours)[:, :, None]

@@ -26,7 +26,8 @@ from edge_agent.circle import near
 from edge_agent.forecast import Level
 from edge_agent.forecast.nowcast import LADDER, lift_gusts
 from edge_agent.forecast.persistence import BOUNDS, ORDINARY_SPREAD
-from edge_agent.grid import STEP_S
+from edge_agent.grid import GRID_VARIABLES, STEP_S, STEPS_PER_DAY
+from edge_agent.verification import resolution_of
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +45,7 @@ _LIMIT = 8.0  # no input of the correction is larger, in typical errors
 _C = len(CORRECTED)
 _V = len(OUTPUT_VARIABLES)
 _INDEX = {name: v for v, name in enumerate(OUTPUT_VARIABLES)}
+_GRID = [GRID_VARIABLES.index(name) for name in OUTPUT_VARIABLES]
 _TURNS = _INDEX["wind_direction"]
 _SUN = _INDEX["solar_radiation"]
 _LOW, _HIGH = np.array([BOUNDS.get(name, (-np.inf, np.inf)) for name in OUTPUT_VARIABLES]).T
@@ -69,6 +71,7 @@ class Learner:
         self.calibration = Calibration(len(LADDER), n, _V, levels)
         self.chances = Chances(n, len(events))
         self.darkness = Darkness(levels)
+        self.resolution, self._looked = np.zeros(_V), -1  # the step in which sensors are read, and the day it is of
         spread = [ORDINARY_SPREAD[name] for name in OUTPUT_VARIABLES]
         self.unit_squares = np.stack([(UNIT_SHARE * a * (self._leads / 3600.0) ** b) ** 2 for a, b in spread], axis=1)
         self._begin_network()
@@ -119,7 +122,7 @@ class Learner:
         judged = observed.copy()
         judged[np.maximum(issued[:, _SUN, -1], observed[:, _SUN]) <= DARK, _SUN] = np.nan  # says nothing of the widths
         self.darkness.learn(issued[:, _SUN, -1], came[_SUN])
-        self.calibration.learn(rung, issued, judged, hour_terms(valid))
+        self.calibration.learn(rung, issued, judged, hour_terms(valid), self.resolution)
         outcome = np.array([event.came(came[_INDEX[event.variable]]) for event in self.events])
         self.chances.learn(leads, self.pending.chance[at].astype(np.float64), outcome)
         self._learn_means(valid, at, leads, observed[:, _COLUMNS])
@@ -172,6 +175,10 @@ class Learner:
             rung: [V], positions in `LADDER`: a mean from a bundle is corrected, quantiles of any rung are calibrated.
             mean: [L, V]; quantiles: [L, V, Q]; probability: [L, E].
         """
+        day = origin // (STEPS_PER_DAY * STEP_S)
+        if day != self._looked:
+            self._looked = day
+            self.resolution = np.array([resolution_of(history[:, column]) for column in _GRID])
         alone, fan = mean.copy(), quantiles.copy()
         corrected = (rung > PERSISTS)[_COLUMNS]
         candidates, z = self._candidates(origin, history, base, mean[:, _COLUMNS])

@@ -93,7 +93,7 @@ def _places(learner: Learner) -> Iterator[NDArray[np.floating]]:
     yield from (recent.newest, recent.hours, recent.week, recent.day)
     yield from (learner.calibration.terms, learner.calibration.quick, learner.calibration.verdicts)
     yield from (learner.chances.terms, learner.chances.scores)
-    yield from (learner.darkness.readings, learner.darkness.taken)
+    yield from (learner.darkness.readings, learner.darkness.taken, learner.resolution)
     for sums in (learner.expert, learner.curves):
         if sums is not None:
             yield from (sums.rows, sums.crossed, sums.products)

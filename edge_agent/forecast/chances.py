@@ -45,7 +45,7 @@ def chance(event: Event, quantiles: NDArray[np.floating], levels: Sequence[float
 
 
 def share_below(
-    quantiles: NDArray[np.floating], levels: Sequence[float], x: float | Floats, *, ties: bool = False
+    quantiles: NDArray[np.floating], levels: Sequence[float] | Floats, x: float | Floats, *, ties: bool = False
 ) -> Floats:
     """F(x) of distributions given by quantiles [..., Q], [...]; NaN where one is missing.
 

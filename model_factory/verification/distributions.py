@@ -14,7 +14,7 @@ from edge_agent.bundle.station_task import EVENTS, OUTPUT_VARIABLES
 from edge_agent.forecast import QUANTILES, chances, persistence
 from edge_agent.forecast.climatology import climatology
 from edge_agent.grid import GRID_VARIABLES
-from edge_agent.verification import crps, errors
+from edge_agent.verification import crps, errors, resolution_of
 from model_factory.verification.paired import (
     AT_LEADS,
     CIRCULAR,
@@ -22,7 +22,6 @@ from model_factory.verification.paired import (
     PAIRED_LEADS_S,
     Pairs,
     pit_interval,
-    resolution_of,
 )
 from model_factory.verification.pairs import Index, Record, windows
 from model_factory.verification.scoring import ANOMALY, CLIMATOLOGY, LIGHTGBM, LIGHTGBM_ALL, MODEL, PERSISTENCE, RIDGE

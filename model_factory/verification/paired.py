@@ -103,12 +103,6 @@ def pit_interval(name: str, quantiles: Floats, came: Floats, resolution: float) 
     return np.where(missing[..., None], np.nan, np.stack([low, high], axis=-1))
 
 
-def resolution_of(values: Floats) -> float:
-    """The step in which a series was read: the median distance of neighbouring different values; 0 without two."""
-    different = np.unique(values[~np.isnan(values)].round(4))
-    return float(np.median(np.diff(different))) if len(different) > 1 else 0.0
-
-
 def joined(parts: Sequence[Pairs]) -> Pairs:
     """Stations of one network as one."""
     counts = np.cumsum([0, *(len(part.stations) for part in parts)])

@@ -266,6 +266,7 @@ def test_a_reading_on_several_quantiles_stands_for_all_of_them():
     np.testing.assert_allclose(below(np.array([0.0, 0.0, 2.0]), np.array(0.0), levels), [1 / 7, 5 / 7, 1.0])
     np.testing.assert_allclose(below(np.array([1.0, 2.0, 3.0]), np.array(2.5), levels), [0.0, 0.0, 1.0])
     np.testing.assert_allclose(below(np.array([5.0, 9.0, 9.0]), np.array(9.0), levels), [0.0, 2 / 7, 6 / 7])
+    np.testing.assert_allclose(below(np.array([0.0, 1.0, 2.0]), np.array(1.25), levels, 1.0), [0.0, 0.25, 1.0])
 
 
 @settings(max_examples=20)
@@ -292,7 +293,7 @@ def test_intervals_that_are_wrong_become_honest(spread, bias):
         assert (np.diff(issued) >= 0).all()
         came = np.array([[bias + rng.standard_normal()]])
         inside.append(issued[0, 0, 1] <= came[0, 0] <= issued[0, 0, -2])
-        calibration.learn(rung[None], issued, came, hours)
+        calibration.learn(rung[None], issued, came, hours, np.zeros(1))
     assert np.mean(inside[2000:]) == pytest.approx(0.8, abs=0.03)
 
 
@@ -305,7 +306,7 @@ def pits(came: np.ndarray, normal: np.ndarray, calibration: Calibration) -> np.n
         issued = np.maximum(calibration.apply(rung, normal[None, None], unit, hours[None]), 0.0)
         assert (np.diff(issued) >= 0).all()
         found.append(below(issued, observed, LEVELS)[0, 0])
-        calibration.learn(rung[None], issued, observed, hours)
+        calibration.learn(rung[None], issued, observed, hours, np.zeros(1))
     return np.array(found)
 
 
@@ -319,6 +320,24 @@ def test_intervals_hold_what_they_should_through_calms_and_seasons():
     assert held.mean() == pytest.approx(0.8, abs=0.01)
     for part in np.array_split(held, 4):
         assert part.mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_intervals_of_whole_numbers_hold_what_they_should():
+    """A pressure in whole hPa, true to 0.4 hPa and forecast to twice that, judged as it was before rounding."""
+    rng = np.random.default_rng(8)
+    normal = np.quantile(rng.standard_normal(100_000), LEVELS)
+    calibration, unit, rung = Calibration(1, 1, 1, QUANTILES), np.ones((1, 1)), np.zeros(1, np.int8)
+    inside, share = [], []
+    for t in range(6000):
+        hours, middle = hour_terms(900 * t), 1000.0 + 10.0 * rng.random()
+        issued = calibration.apply(rung, middle + 0.8 * normal[None, None], unit, hours[None])
+        truth = middle + 0.4 * rng.standard_normal()
+        inside.append(issued[0, 0, 1] <= truth <= issued[0, 0, -2])
+        came = np.round([[truth]])
+        share.append(np.diff(below(issued, came, LEVELS, 1.0)[0, 0, [1, -2]]))
+        calibration.learn(rung[None], issued, came, hours, np.ones(1))
+    assert np.mean(share[2000:]) == pytest.approx(0.8, abs=0.01)
+    assert np.mean(inside[2000:]) == pytest.approx(0.8, abs=0.03)
 
 
 def test_what_a_sensor_did_for_a_fortnight_is_let_go_of(monkeypatch):
@@ -338,11 +357,11 @@ def test_what_a_sensor_did_for_a_fortnight_is_let_go_of(monkeypatch):
 def test_each_rung_has_a_calibration_of_its_own_and_a_missing_verdict_moves_none():
     calibration = Calibration(2, 1, 1, QUANTILES)
     issued = np.linspace(-1, 1, len(QUANTILES))[None, None]
-    calibration.learn(np.array([[1]], np.int8), issued, np.array([[9.0]]), hour_terms(0))
+    calibration.learn(np.array([[1]], np.int8), issued, np.array([[9.0]]), hour_terms(0), np.zeros(1))
     assert not calibration.terms[0].any() and calibration.terms[1].any()
     before, quick = calibration.terms.copy(), calibration.quick.copy()
     assert not quick[0].any() and quick[1].any()
-    calibration.learn(np.array([[1]], np.int8), issued, np.array([[np.nan]]), hour_terms(0))
+    calibration.learn(np.array([[1]], np.int8), issued, np.array([[np.nan]]), hour_terms(0), np.zeros(1))
     np.testing.assert_array_equal(calibration.terms, before)
     np.testing.assert_array_equal(calibration.quick, quick)
 

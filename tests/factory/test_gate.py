@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
 from edge_agent.errors import DataError
 from edge_agent.forecast import QUANTILES
+from edge_agent.verification import resolution_of
 from model_factory.verification.aims import SETTLED_S
 from model_factory.verification.gate import CHAMPION, judge, read_verdict, squared_errors, write_verdict
-from model_factory.verification.paired import PAIRED_LEADS_S, Pairs, load, load_all, pit_interval, resolution_of, save
+from model_factory.verification.paired import PAIRED_LEADS_S, Pairs, load, load_all, pit_interval, save
 from model_factory.verification.scoring import ANOMALY, MODEL, PERSISTENCE, RIDGE
 from model_factory.verification.significance import diebold_mariano, false_discovery, over_stations, paired
 

@@ -124,7 +124,7 @@ def test_a_boot_in_1970_a_time_server_and_jumps_leave_every_reading_at_its_time(
     rows, forecasts = station.kept()
     assert {row.machine for row in rows} == {machine.clock.boot_id} and len({row.boot_id for row in rows}) == 3
     for row in rows:
-        assert abs(row.t - row.steady_s - station.truth_s) <= 1, row
+        assert abs(row.t - row.steady_s - station.truth_s) <= 1.001, row  # kept to the millisecond
     assert len(rows) > 30 * MINUTE / 6 / 2 and left.status["home"]["lost"].keys() <= {"same-second", "duplicate"}
 
     # a sink that drops what it has, unless it was put right, has each of them once, and as it is here
