@@ -97,7 +97,7 @@ class Calibration:
 
     def learn(self, rung: Rungs, quantiles: Floats, came: Floats, hours: Floats, resolution: Floats) -> None:
         """Take verdicts on quantiles as issued [L, V, Q] on their rungs [L, V]; `came` [L, V], NaN where there is none,
-        in steps of `resolution` [V]; `hours`: [TERMS]."""
+        rounded to `resolution` [L, V]; `hours`: [TERMS]."""
         there = ~np.isnan(came) & ~np.isnan(quantiles).any(axis=-1)
         at = (rung, *self._at)
         n = self.verdicts[at]

@@ -122,7 +122,8 @@ class Learner:
         judged = observed.copy()
         judged[np.maximum(issued[:, _SUN, -1], observed[:, _SUN]) <= DARK, _SUN] = np.nan  # says nothing of the widths
         self.darkness.learn(issued[:, _SUN, -1], came[_SUN])
-        self.calibration.learn(rung, issued, judged, hour_terms(valid), self.resolution)
+        at_bound = (judged == _LOW) | (judged == _HIGH)  # calm, saturated air, no rain: not what a step rounded
+        self.calibration.learn(rung, issued, judged, hour_terms(valid), np.where(at_bound, 0.0, self.resolution))
         outcome = np.array([event.came(came[_INDEX[event.variable]]) for event in self.events])
         self.chances.learn(leads, self.pending.chance[at].astype(np.float64), outcome)
         self._learn_means(valid, at, leads, observed[:, _COLUMNS])

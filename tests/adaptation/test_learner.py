@@ -22,6 +22,7 @@ from edge_agent.forecast import LEADS_S, QUANTILES
 from edge_agent.forecast.hindcast import hindcast, origins_between
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.forecast.skill import ALONE, ISSUED, Skill
+from edge_agent.grid import GRID_VARIABLES
 from edge_agent.history import History
 from edge_agent.inference.onnx import OnnxSession
 from edge_agent.store import Store
@@ -286,6 +287,25 @@ def test_a_dark_step_says_nothing_of_the_suns_widths(came, verdicts):
     learner.learn(1_600_000_200 + 900, readings)
     assert learner.calibration.verdicts[BY_BUNDLE, 0, sun] == verdicts
     assert learner.calibration.verdicts[BY_BUNDLE, 0, 0] == 1
+
+
+def test_in_a_dry_month_the_quantiles_of_rain_go_to_zero():
+    """A tip of 0.2 mm is the step in which rain is read, but none is none."""
+    learner = Learner(LEADS_S, QUANTILES, EVENTS, expert=False)
+    rain = OUTPUT_VARIABLES.index("rain")
+    history = np.zeros((2880, 8), np.float32)
+    history[::50, GRID_VARIABLES.index("rain")] = 0.2
+    for k in range(400):
+        origin = 1_600_000_200 + 900 * k
+        quantiles = np.zeros((24, 8, len(QUANTILES)))
+        quantiles[:, rain] = np.linspace(0.001, 0.02, len(QUANTILES))
+        learner.adapt(
+            origin, history, np.zeros((24, len(CORRECTED))), np.full(8, BY_BUNDLE, np.int8), np.zeros((24, 8)),
+            quantiles, np.full((24, len(EVENTS)), 0.1),
+        )  # fmt: skip
+        learner.learn(origin, np.zeros(8))
+    assert learner.resolution[rain] == pytest.approx(0.2)
+    assert (quantiles[0, rain, : len(QUANTILES) // 2] == 0.0).all()
 
 
 def test_the_dark_is_forecast_as_the_sensor_shows_it():
