@@ -79,6 +79,11 @@ def bundle_command(
             f"no {run}/skill.json: the card says that nothing is known about its skill (model-factory evaluate; for a"
             " run that learned from whole records, --proof)"
         )
+    elif manifest.precision in CRPS_LOSS and not crps_changes(manifest.skill):
+        click.echo(
+            f"what {manifest.precision} costs in skill was not measured: run `model-factory evaluate` where"
+            " model_fp32.onnx lies beside it, without --adapt"
+        )
 
 
 def build_bundle(
@@ -107,7 +112,7 @@ def build_bundle(
     """
     if counter < 1:
         raise ConfigError(f"--release {counter}: release counters start at 1 and only grow")
-    config = _config(run)
+    config = run_config(run)
     precision = precision or ("fp32" if runtime == LITERT else "int8")
     if runtime == LITERT and precision != "fp32":
         raise ConfigError(f"--precision {precision}: a LiteRT model is FP32")
@@ -119,7 +124,7 @@ def build_bundle(
     check_answers(inputs, outputs)
     rows = read_skill(proof or run, precision)
     check_loss(rows, precision)
-    proved = prove(run, config, proof, _config(proof), precision, rows) if proof else None
+    proved = prove(run, config, proof, run_config(proof), precision, rows) if proof else None
     if proved:
         config = config | {"proof": {"test_fraction": proved.part}}
     files = {file: model, GOLDEN: pack_golden(inputs, outputs)}
@@ -292,7 +297,8 @@ def _card(
     )
 
 
-def _config(run: Path) -> dict[str, Any]:
+def run_config(run: Path) -> dict[str, Any]:
+    """RUN/config.json. Raises DataError: it is not one that training writes."""
     try:
         config = json.loads(_bytes(run / "config.json"))
         float(config["test_fraction"]), list(config["hold_out"]), [dict(network) for network in config["networks"]]

@@ -241,10 +241,13 @@ def _gate(card: Card) -> Iterator[str]:
 
 def _quantized(card: Card) -> Iterator[str]:
     both = [row for row in card.manifest.skill if row.rmse_fp32 and row.n > 0]
-    if card.manifest.precision == "fp32" or not (both or card.comparison):
+    if card.manifest.precision == "fp32":
         return
     yield f"## {card.manifest.precision.upper()} against FP32"
-    if both:
+    if not both:
+        yield ""
+        yield "What quantization costs in skill was not measured."
+    else:
         yield from _change_table(precision_changes(both), "RMSE")
     scored = crps_changes(both)
     if scored:

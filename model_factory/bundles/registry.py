@@ -20,7 +20,7 @@ import msgspec
 
 from edge_agent.clock import SystemClock, format_time
 from edge_agent.errors import ConfigError, DataError
-from model_factory.bundles.build import build_bundle
+from model_factory.bundles.build import build_bundle, run_config
 from model_factory.verification.gate import VERDICT, Score, Verdict, judge, summary, write_verdict
 from model_factory.verification.paired import FOLDER, load_all
 
@@ -65,6 +65,7 @@ def promote_command(
     """
     if ship and not registry:
         raise ConfigError("--ship puts weights into a registry's bundle: name it, --registry DIR")
+    run_config(candidate)
     index = read_index(registry) if registry else Index()
     current = index.current()
     if champion is None and registry is not None and current is not None:

@@ -285,10 +285,10 @@ def _answers(
         at, mean, quantiles, probability = read_issued(plan.issued / one.network / f"{one.station}.csv", one, at)
         return at, {MODEL: mean}, quantiles, probability, None
     leading, *others = models
-    if plan.adapt:
+    if plan.adapt:  # alone: what rounding costs is told where neither is adapted
         mean, quantiles, probability = adapted_forecasts(models[leading], one, at, beside, plan.adapt_days)
-    else:
-        mean, quantiles, probability = forecasts(models[leading], one, at, beside)
+        return at, {MODEL: mean}, quantiles, probability, None
+    mean, quantiles, probability = forecasts(models[leading], one, at, beside)
     means, before = {MODEL: mean}, quantiles if leading == FP32 else None
     if others:
         means[FP32], before, _ = forecasts(models[FP32], one, at, beside)

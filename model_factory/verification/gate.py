@@ -99,8 +99,10 @@ def judge(candidate: Mapping[str, Pairs], champion: Mapping[str, Pairs] | None) 
     its own. p-values are adjusted over all these tests.
 
     Raises:
-        DataError: the candidate and the champion share no origin, or there is a rival with nothing to compare.
+        DataError: the two were not evaluated alike: another setting, or a network of the champion's is missing; they
+            share no origin, or there is a rival with nothing to compare.
     """
+    _check_alike(candidate, champion or {})
     rivals = tuple(rival for rival in RIVALS if rival != CHAMPION or champion is not None)
     rows: list[tuple[Cell, Paired]] = []
     for rival in rivals:
@@ -125,6 +127,21 @@ def judge(candidate: Mapping[str, Pairs], champion: Mapping[str, Pairs] | None) 
     coverage = tuple(_coverage(candidate, champion))
     why = (*(_lost(cell) for cell in cells if cell.worse), *(_uncovered(one) for one in coverage if not one.held))
     return Verdict(not why, why, _precision(candidate), rivals, tuple(candidate), cells, coverage)
+
+
+def _check_alike(candidate: Mapping[str, Pairs], champion: Mapping[str, Pairs]) -> None:
+    missing = [network for network in champion if network not in candidate]
+    if missing:
+        raise DataError(
+            f"the champion was judged on {', '.join(missing)} as well: `model-factory evaluate CANDIDATE DATA --pairs`"
+        )
+    for network, theirs in champion.items():
+        ours = candidate[network].setting
+        if ours != theirs.setting:
+            raise DataError(
+                f'{network}: the candidate\'s pairs are of "{ours}", the champion\'s of "{theirs.setting}": evaluate'
+                " both in the same way, with --pairs"
+            )
 
 
 def _precision(candidate: Mapping[str, Pairs]) -> Precision:
@@ -167,7 +184,7 @@ def summary(verdict: Verdict, score: Score = "rmse") -> Iterator[tuple[str, str,
 
 
 def squared_errors(pairs: Pairs, forecast: Floats) -> Floats:
-    """[N, 7, 7]; directions on the circle."""
+    """[N, 7, 8]; directions on the circle."""
     columns = [errors(forecast[..., i], pairs.came[..., i], turns) ** 2 for i, turns in enumerate(CIRCULAR)]
     return np.stack(columns, axis=-1)
 
@@ -192,7 +209,7 @@ def _both(
 
 
 def _losses(pairs: Pairs, source: str, score: Score) -> Floats | None:
-    """[N, 7, 7]: squared errors, or CRPS; None where there are none of the source."""
+    """[N, 7, 8]: squared errors, or CRPS; None where there are none of the source."""
     if score == "crps":
         return pairs.crps.get(source)
     return squared_errors(pairs, pairs.means[source]) if source in pairs.means else None
@@ -239,7 +256,7 @@ def _coverage(candidate: Mapping[str, Pairs], champion: Mapping[str, Pairs] | No
 
 
 def _inside(networks: Mapping[str, Pairs]) -> NDArray[np.float64]:
-    """Share in the central 80 %, [7, 7], each network counting the same."""
+    """Share in the central 80 %, [7, 8], each network counting the same."""
     shares = []
     for pairs in networks.values():
         part = pairs.inside(COVERAGE)

@@ -39,7 +39,7 @@ class Pairs:
     """Of a network, N origins of K stations, 7 leads, 7 variables; NaN where there is nothing.
 
     `place` [K, 2]: latitude, longitude, degrees. `since` [K]: first reading, UTC s. `station` [N]: which of `stations`.
-    `origin` [N]: UTC s. `came` [N, 7, 7]. `means`: source -> [N, 7, 7]. `crps`: the same of sources that forecast a
+    `origin` [N]: UTC s. `came` [N, 7, 8]. `means`: source -> [N, 7, 8]. `crps`: the same of sources that forecast a
     distribution. `pit` [N, 7, 8, 2]: see `pit_interval`, of the model. `chances`: source -> [N, 7, E], probabilities of
     `NAMED_EVENTS`. `precision`: of the model.
     """
@@ -63,7 +63,7 @@ class Pairs:
         return event.came(self.came[..., OUTPUT_VARIABLES.index(event.variable)])
 
     def inside(self, share: float) -> NDArray[np.float64]:
-        """Chance that a randomized PIT lies in the central `share` (0 to 1), [N, 7, 7]: its mean is the coverage of
+        """Chance that a randomized PIT lies in the central `share` (0 to 1), [N, 7, 8]: its mean is the coverage of
         that interval, ties included."""
         low, edge = self.pit[..., 0].astype(np.float64), (1.0 - share) / 2.0
         width = np.maximum(self.pit[..., 1] - low, 1e-6)

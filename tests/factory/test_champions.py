@@ -65,3 +65,9 @@ def test_a_registry_that_lost_its_champion_is_not_written_to(run: Path, tmp_path
 def test_a_candidate_without_pairs_is_told_how_to_make_them(run: Path) -> None:
     done = CliRunner().invoke(main, ["promote", str(run)])
     assert done.exit_code == 1 and "model-factory evaluate" in done.output
+
+
+def test_a_run_without_its_config_is_not_promoted(run: Path, tmp_path: Path) -> None:
+    one = candidate(run, "one", 1.0)
+    (one / "config.json").write_text("{}")
+    assert "config.json" in promote(one, tmp_path / "registry", 1)

@@ -251,6 +251,9 @@ def test_int8_leads_and_fp32_stands_beside_it(run: Path, tmp_path: Path) -> None
     (run / "model_int8.onnx").write_bytes(tiny_model())
     evaluate.evaluate_command(run, data, (), "final-period", False, "3h", None)
     assert all(row.rmse_fp32 == row.rmse for row in skill(run))
+    evaluate.evaluate_command(run, data, (), "final-period", False, "3h", None, adapt=True)
+    adapted_rows = [row for row in skill(run) if row.setting.endswith(", adapted")]
+    assert adapted_rows and all(row.rmse_fp32 is None and row.crps_fp32 is None for row in adapted_rows)
 
 
 def test_a_station_too_short_for_regressions_is_named(run: Path, tmp_path: Path) -> None:

@@ -74,6 +74,15 @@ def test_a_candidate_made_five_percent_worse_is_refused(champion: dict[str, Pair
     assert len(against) == 56 and any("above that of champion" in why for why in verdict.why)
 
 
+def test_what_was_evaluated_otherwise_is_not_compared(champion: dict[str, Pairs]) -> None:
+    other = {**champion, "made": replace(champion["made"], setting="final-period, adapted")}
+    with pytest.raises(DataError, match='made: the candidate\'s pairs are of "final-period, adapted"'):
+        judge(other, champion)
+    with pytest.raises(DataError, match="was judged on other as well"):
+        judge({"made": champion["made"]}, champion)
+    judge(champion, {"made": champion["made"]})
+
+
 def test_a_candidate_three_percent_better_is_taken(champion: dict[str, Pairs]) -> None:
     verdict = judge({name: scaled(pairs, 0.97) for name, pairs in champion.items()}, champion)
     assert verdict.promoted and verdict.why == ()
