@@ -65,3 +65,13 @@ def test_a_registry_that_lost_its_champion_is_not_written_to(run: Path, tmp_path
 def test_a_candidate_without_pairs_is_told_how_to_make_them(run: Path) -> None:
     done = CliRunner().invoke(main, ["promote", str(run)])
     assert done.exit_code == 1 and "model-factory evaluate" in done.output
+
+
+def test_a_registry_that_is_a_file_is_refused_before_anything_is_judged(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "registry"
+    file.write_text("mine")
+    told = promote(candidate(run, "first", 1.0), file, 1)
+    assert told.strip() == (
+        f"model-factory: --registry {file}: is a file: name a folder, which is made where it is not there"
+    )
+    assert file.read_text() == "mine"
