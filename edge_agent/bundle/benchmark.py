@@ -89,10 +89,15 @@ def benchmark_command(
 
 
 def benchmark(
-    path: Path, *, threads: int = 1, stations: int = 1, runs: int = RUNS, device: Device | None = None
-) -> Benchmark:
-    """Measure a bundle here. Raises BundleError: it is refused, the process failed or took more than 5 minutes."""
-    bundle = read_bundle(path)
+    path: Path, *, threads: int = 1, stations: int = 1, runs: int = RUNS, device: Device | None = None,
+    quiet: bool = False,
+) -> Benchmark:  # fmt: skip
+    """Measure a bundle here. `quiet`: as `read_bundle`.
+
+    Raises:
+        BundleError: it is refused, the process failed or took more than 5 minutes.
+    """
+    bundle = read_bundle(path, quiet=quiet)
     command = [sys.executable, "-P", "-m", "edge_agent.bundle.benchmark", str(path)]
     started = time.monotonic()
     try:

@@ -53,13 +53,19 @@ def default_bundle() -> Path:
 
 
 def read_bundle(
-    path: Path, *, device: Device | None = None, allow_unsigned: bool = True, limits: Limits | None = None
+    path: Path,
+    *,
+    device: Device | None = None,
+    allow_unsigned: bool = True,
+    limits: Limits | None = None,
+    quiet: bool = False,
 ) -> Bundle:
     """The bundle in a file, checked against the manifest, the task's tensors and the graph itself.
 
     Args:
         device: also hold it against this device class's limits.
         allow_unsigned: False refuses every file but the one shipped with the agent.
+        quiet: no warning that it is not signed, as of a file this process has just written.
 
     Raises:
         BundleError: refused; the words are listed in docs/bundle.md.
@@ -77,7 +83,7 @@ def read_bundle(
     check_model(manifest, model)
     if trust == "unsigned" and not allow_unsigned:
         raise BundleError("unsigned", f"{path} is not signed and the configuration does not allow that")
-    if trust == "unsigned":
+    if trust == "unsigned" and not quiet:
         log.warning(
             "bundle %s (%s) is not signed: whoever could write the file decides the forecasts", manifest.name, path
         )
