@@ -25,6 +25,7 @@ from edge_agent.bundle.devices import DEVICES
 from edge_agent.bundle.golden import unpack_golden
 from edge_agent.bundle.manifest import Device
 from edge_agent.bundle.reader import default_bundle, read_bundle
+from edge_agent.bundle.refusal import naming
 from edge_agent.clock import SystemClock, format_time
 from edge_agent.errors import BundleError, ConfigError
 
@@ -97,7 +98,8 @@ def benchmark(
     Raises:
         BundleError: it is refused, the process failed or took more than 5 minutes.
     """
-    bundle = read_bundle(path, quiet=quiet)
+    with naming(path):
+        bundle = read_bundle(path, quiet=quiet)
     command = [sys.executable, "-P", "-m", "edge_agent.bundle.benchmark", str(path)]
     started = time.monotonic()
     try:

@@ -82,7 +82,7 @@ def read_bundle(
     check_manifest(manifest, device, len(model))
     check_model(manifest, model)
     if trust == "unsigned" and not allow_unsigned:
-        raise BundleError("unsigned", f"{path} is not signed and the configuration does not allow that")
+        raise BundleError("unsigned", "it is not signed and the configuration does not allow that")
     if trust == "unsigned" and not quiet:
         log.warning(
             "bundle %s (%s) is not signed: whoever could write the file decides the forecasts", manifest.name, path
@@ -111,13 +111,13 @@ def _read_file(path: Path, limits: Limits) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise BundleError("unreadable", f"{path} is not a regular file")
         if status.st_size > limits.bundle_bytes:
-            raise BundleError("oversize", f"{path} has {status.st_size} bytes, allowed are {limits.bundle_bytes}")
+            raise BundleError("oversize", f"the file has {status.st_size} bytes, allowed are {limits.bundle_bytes}")
         with path.open("rb") as file:
             raw = file.read(limits.bundle_bytes + 1)
     except OSError as error:
         raise BundleError("unreadable", f"{path}: {error.strerror}") from error
     if len(raw) > limits.bundle_bytes:
-        raise BundleError("oversize", f"{path} has more than {limits.bundle_bytes} bytes")
+        raise BundleError("oversize", f"the file has more than {limits.bundle_bytes} bytes")
     return raw
 
 
