@@ -113,9 +113,10 @@ def build_bundle(
         raise ConfigError(f"--precision {precision}: a LiteRT model is FP32")
     devices = meant_for(precision, device)
     file = TFLITE if runtime == LITERT else MODEL
+    path = run / (TFLITE if runtime == LITERT else f"model_{precision}.onnx")
     litert = f"`python -m model_factory.quantize.litert {run}` makes it, in an environment of its own (docs/bundle.md)"
-    model = _bytes(run / TFLITE, litert) if runtime == LITERT else read_without_notes(run / f"model_{precision}.onnx")
-    inputs = _golden_inputs(run, looks_around(model, runtime))
+    model = _bytes(path, litert) if runtime == LITERT else read_without_notes(path)
+    inputs = _golden_inputs(run, looks_around(model, runtime, str(path)))
     outputs = _answers(model, runtime, inputs)
     check_answers(inputs, outputs)
     rows = read_skill(proof or run, precision)
@@ -332,9 +333,10 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str | i
     return rows
 
 
-def looks_around(model: bytes, runtime: Runtime) -> bool:
-    """Whether a model takes groups of neighbours; a LiteRT model, which sees one station at a time, never does."""
-    return runtime == ONNX and station_task.GROUP.name in [tensor.name for tensor in open_model(model).get_inputs()]
+def looks_around(model: bytes, runtime: Runtime, name: str) -> bool:
+    """Whether a model takes groups of neighbours; a LiteRT model, which sees one station at a time, never does. Raises
+    BundleError: ONNX Runtime cannot load it; `name` is told."""
+    return runtime == ONNX and station_task.GROUP.name in [t.name for t in open_model(model, name=name).get_inputs()]
 
 
 def _golden_inputs(run: Path, group: bool) -> dict[str, Array]:

@@ -311,6 +311,13 @@ def test_a_damaged_model_is_named_with_the_command_that_makes_it(run: Path, dama
     assert f"{run}/model_fp32.onnx" in told and f"model-factory export {run}" in told
 
 
+def test_a_model_that_the_runtime_does_not_load_is_named(run: Path) -> None:
+    model = onnx.load_from_string(tiny_model())
+    model.graph.node[0].op_type = "Nonsense"
+    (run / "model_fp32.onnx").write_bytes(model.SerializeToString())
+    assert f"{run}/model_fp32.onnx: onnxruntime cannot load it" in refused(run, "--precision", "fp32")
+
+
 def test_without_a_litert_model_its_own_command_is_named(run: Path) -> None:
     assert f"python -m model_factory.quantize.litert {run}" in refused(run, "--runtime", "ai-edge-litert")
 
