@@ -56,8 +56,9 @@ class StoreError(StationcastError):
 
 
 class BundleError(StationcastError):
-    """A bundle is refused. `refused` is a short stable word for what was wrong with it."""
+    """A bundle is refused. `refused` is a short stable word for what was wrong with it, `detail` says it in words;
+    `bundle`: its file, where that is told."""
 
-    def __init__(self, refused: str, detail: str) -> None:
-        super().__init__(f"refused ({refused}): {detail}")
-        self.refused = refused
+    def __init__(self, refused: str, detail: str, *, bundle: str = "") -> None:
+        super().__init__(f"{f'bundle {bundle}: ' if bundle else ''}refused ({refused}): {detail}")
+        self.refused, self.detail = refused, detail

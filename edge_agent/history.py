@@ -23,6 +23,7 @@ from edge_agent import grid
 from edge_agent.clock import format_time, parse_time
 from edge_agent.errors import DataError
 from edge_agent.packed import BROKEN, unpacked
+from edge_agent.quality import slips
 from edge_agent.quality.checks import impossible
 from edge_agent.variables import VARIABLES, Kind
 
@@ -274,15 +275,22 @@ class _Table:
         self._refuse(row, f'{name}: "{text[:40]}" is not a number: leave the field empty where a value is missing')
 
     def _leave_out_impossible(self, values: dict[str, Values], elevation_m: float | None) -> None:
+        """Takes out what cannot be, and the rest of a column of which nearly all cannot be but for another unit."""
         for name, out in list(impossible(values, elevation_m)):
-            if out.any():
-                low, high = VARIABLES[name].fail
-                at_sea = "" if name != "pressure" or elevation_m is None else f" or no pressure at {elevation_m:g} m"
-                self._warnings.append(
-                    f"{self._path}: {name}: {int(out.sum())} values outside {low:g}..{high:g} {VARIABLES[name].unit}"
-                    f"{at_sea} taken as missing, the first {values[name][out][0]:g}"
-                )
-                values[name][out] = np.nan
+            if not out.any():
+                continue
+            column, there = values[name], int((~np.isnan(values[name])).sum())
+            low, high = VARIABLES[name].fail
+            at_sea = "" if name != "pressure" or elevation_m is None else f" or no pressure at {elevation_m:g} m"
+            unit = slips.other_unit(name, column, out, elevation_m)
+            unused = out.sum() == there or (unit is not None and slips.nearly_all(column, out))
+            self._warnings.append(
+                f"{self._path}: {name}: {int(out.sum())}{f' of {there}' if unused else ''} values outside"
+                f" {low:g}..{high:g} {VARIABLES[name].unit}{at_sea} taken as missing, the first {column[out][0]:g}"
+                f"{': the column is not used' if unused else ''}"
+                f"{f': {slips.advice(name, column[out], unit)}' if unit else ''}"
+            )
+            column[out | unused] = np.nan
 
     def _leave_out_gathered(self, times: Times, values: dict[str, Values]) -> None:
         after_gap = grid.gathered(times)

@@ -102,3 +102,10 @@ def _place(path: Path, line: int, row: dict[str, str | None]) -> Station:
 def _file_of(folder: Path, station: str) -> Path | None:
     paths = (folder / f"{station}{suffix}" for suffix in SUFFIXES)
     return next((path for path in paths if path.is_file()), None)
+
+
+def any_near(folder: Path, station: Station, history: Path, near_km: float) -> bool:
+    """Whether stations.csv has another station within `near_km`, with a file or without. Raises DataError: as
+    `others`."""
+    rows = ((other, _file_of(folder, other.id), _km(station, other)) for other in _stations(folder / STATIONS))
+    return any(km <= near_km and not _same(station, other, history, path, km) for other, path, km in rows)

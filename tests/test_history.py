@@ -17,7 +17,7 @@ from edge_agent.config import Station
 from edge_agent.errors import DataError
 from edge_agent.history import History, read_history
 from edge_agent.observation import Flag, Judged, Observation
-from edge_agent.quality import QualityControl
+from edge_agent.quality import QualityControl, slips
 from edge_agent.store import Store
 from edge_agent.variables import VARIABLES
 from tests.forecast.series import START, recorded
@@ -220,6 +220,63 @@ def test_impossible_values_are_missing_and_counted_unless_quality_control_follow
     np.testing.assert_array_equal(past.values["temperature"], [np.nan, 20])
     assert "1 values outside -95..65 degC" in past.warnings[0] and "-9999" in past.warnings[0]
     assert read(tmp_path, text, limits=False).values["temperature"].tolist() == [-9999, 20]
+
+
+def column(tmp_path: Path, name: str, values: list[float], **options: float) -> History:
+    return read(tmp_path, f"time,{name}\n" + "".join(f"{600 * i},{v}\n" for i, v in enumerate(values)), **options)
+
+
+def test_a_column_of_which_some_would_fit_in_fahrenheit_is_said_to_be_so(tmp_path):
+    past = column(tmp_path, "temperature", [float(f) for f in range(41, 78, 3)])
+    [told] = past.warnings
+    assert "temperature: 4 values outside -95..65 degC taken as missing, the first 68: in degF they would be" in told
+    assert "convert all of it: value * 0.555556 - 17.7778" in told and "not used" not in told
+    assert np.isnan(past.values["temperature"]).sum() == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "values", "how"),
+    [
+        ("temperature", "K", [271.0, 280.5, 295.0], "value - 273.15"),
+        ("dew_point", "degF", [50.0, 62.0, 71.0], "value * 0.555556 - 17.7778"),
+        ("temperature_max", "degF", [80.0, 82.0, 71.0], "value * 0.555556 - 17.7778"),
+        ("pressure", "Pa", [96_500.0, 101_300.0, 99_000.0], "value * 0.01"),
+        ("pressure", "inHg", [28.1, 29.92, 30.3], "value * 33.8639"),
+        ("pressure_msl", "kPa", [99.1, 101.3, 102.0], "value * 10"),
+    ],
+)
+def test_a_column_in_another_unit_is_not_used_and_how_to_convert_it_is_told(tmp_path, name, unit, values, how):
+    past = column(tmp_path, name, values * 10)
+    [told] = past.warnings
+    assert "the column is not used" in told and np.isnan(past.values[name]).all()
+    assert f"if the column is in {unit}, convert all of it: {how}" in told
+
+
+def test_the_few_values_that_another_unit_leaves_possible_go_with_their_column(tmp_path):
+    past = column(tmp_path, "pressure", [*[29.9] * 30, 320.0])
+    assert "30 of 31 values outside" in past.warnings[0] and np.isnan(past.values["pressure"]).all()
+
+
+@given(st.lists(st.floats(-30, 45), min_size=3, max_size=50), st.integers(1, 3))
+def test_a_sensor_that_now_and_then_says_85_or_9999_is_not_taken_for_another_unit(ordinary, times):
+    for spike in (85.0, -9999.0, -127.0, 999.9):
+        values = np.array(ordinary * 10 + [spike] * times)
+        assert slips.other_unit("temperature", values, values == spike, None) is None
+
+
+def test_a_column_of_nothing_but_impossible_values_is_not_used_and_no_unit_is_made_up(tmp_path):
+    [told] = column(tmp_path, "temperature", [-9999.0] * 5).warnings
+    assert told.endswith("5 of 5 values outside -95..65 degC taken as missing, the first -9999: the column is not used")
+    past = column(tmp_path, "temperature", [*[-9999.0] * 95, *[12.0] * 5])
+    assert np.isnan(past.values["temperature"]).sum() == 95 and "not used" not in past.warnings[0]
+
+
+def test_gusts_in_kilometres_an_hour_are_known_by_a_storm_and_spikes_are_not(tmp_path):
+    storm = [20.0 + 2 * i for i in range(66)]
+    [told] = column(tmp_path, "wind_gust", storm).warnings
+    assert "if the column is in km/h" in told and "value * 0.277778" in told
+    [told] = column(tmp_path, "wind_gust", [*[3.0] * 50, 150.0]).warnings
+    assert "km/h" not in told
 
 
 def test_humidity_is_completed_from_dew_point_only_where_the_file_has_none(tmp_path):

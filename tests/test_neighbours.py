@@ -225,12 +225,19 @@ def test_the_station_itself_is_not_its_own_neighbour(session, tmp_path, capsys):
 
 def test_nobody_near_and_nothing_read_are_told(roof, tmp_path, capsys):
     Near(network(tmp_path / "empty", {"far": series("far")}, {"far": PLACES["far"]}), ROOF, roof)
-    assert "no station within 60 km" in capsys.readouterr().err
-    lacking = Near(network(tmp_path / "lacking", {}, {"lake": PLACES["lake"]}), ROOF, roof)
-    assert "no lake.csv" in capsys.readouterr().err and not list(lacking.histories(START, START + DAY_S))
+    assert "no other station within 60 km" in capsys.readouterr().err
     old = Near(network(tmp_path / "old", {"lake": series("lake")}, {"lake": PLACES["lake"]}), ROOF, roof)
     assert not list(old.histories(START + 90 * DAY_S, START + 99 * DAY_S)) and not old.names
     assert "no readings from" in capsys.readouterr().err
+
+
+def test_missing_files_are_named_and_are_not_called_a_want_of_stations(roof, tmp_path, capsys):
+    folder = network(tmp_path / "lacking", {"far": series("far")})
+    lacking = Near(folder, ROOF, roof)
+    told = capsys.readouterr().err
+    assert not list(lacking.histories(START, START + DAY_S))
+    assert "no lake.csv, hill.csv for stations of stations.csv" in told and "the forecast sees nobody" in told
+    assert "within 60 km" not in told
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,15 @@ def show_command(config: Path, station: str | None, json_: bool) -> None:
 
 
 def reset_command(config: Path, station: str | None) -> None:
-    """`edge-agent adaptation reset`: forget it; a running agent begins anew at its next forecast. Raises as
-    `show_command`."""
+    """`edge-agent adaptation reset`: forget it; a running agent begins anew at its next forecast.
+
+    Raises:
+        ConfigError: the configuration, or no such station.
+        StoreError: the store, or there is none yet.
+    """
     settings = load(config)
     where = station_of(settings, station)
+    open_store(settings, read_only=True).close()  # says so where there is none, and makes none
     with open_store(settings) as store:
         store.hand_learned(where.id, b"")
         store.commit()

@@ -24,7 +24,8 @@ from edge_agent.bundle.trial import Loaded, load_session
 from edge_agent.clock import SystemClock, format_time
 from edge_agent.config import Config, Station, load
 from edge_agent.console import progress
-from edge_agent.errors import BundleError, ConfigError
+from edge_agent.errors import BundleError, ConfigError, DataError
+from edge_agent.forecast import MIN_HISTORY_S
 from edge_agent.forecast.hindcast import hindcast, origins_between
 from edge_agent.forecast.near import Beside
 from edge_agent.forecast.nowcast import Batch, Nowcaster
@@ -44,13 +45,20 @@ def learn_command(config: Path, station: str | None) -> None:
 
     Raises:
         ConfigError: the configuration, no such station, or it says not to adapt.
-        DataError: less than a day of readings; BundleError: no bundle can be used; StoreError: the store.
+        DataError: less than a day of readings; BundleError: no bundle can be used; StoreError: the store, or there is
+            none yet.
     """
     settings = load(config)
     where = station_of(settings, station)
     if not settings.forecast.adapt:
         raise ConfigError(f"{config}: [forecast] adapt = false: what is learned would not be used; set it to true")
     past = _in_store(settings, where)
+    read_s = past.last - past.first if past.variables else 0
+    if read_s < MIN_HISTORY_S:
+        raise DataError(
+            f"station {where.id}: {read_s / 3600:.1f} h of readings in {settings.store.path}: learning needs more than"
+            f" {MIN_HISTORY_S // 3600} h: give it a past with `edge-agent import`, or let the agent run on"
+        )
     loaded = load_session(settings.forecast)
     if loaded.session is None:
         raise BundleError("unusable", f"{loaded.why}; what is learned is learned about a bundle's errors")

@@ -25,6 +25,7 @@ from edge_agent.bundle.devices import DEVICES
 from edge_agent.bundle.golden import unpack_golden
 from edge_agent.bundle.manifest import Device
 from edge_agent.bundle.reader import default_bundle, read_bundle
+from edge_agent.bundle.refusal import naming
 from edge_agent.clock import SystemClock, format_time
 from edge_agent.errors import BundleError, ConfigError
 
@@ -89,10 +90,16 @@ def benchmark_command(
 
 
 def benchmark(
-    path: Path, *, threads: int = 1, stations: int = 1, runs: int = RUNS, device: Device | None = None
-) -> Benchmark:
-    """Measure a bundle here. Raises BundleError: it is refused, the process failed or took more than 5 minutes."""
-    bundle = read_bundle(path)
+    path: Path, *, threads: int = 1, stations: int = 1, runs: int = RUNS, device: Device | None = None,
+    quiet: bool = False,
+) -> Benchmark:  # fmt: skip
+    """Measure a bundle here. `quiet`: as `read_bundle`.
+
+    Raises:
+        BundleError: it is refused, the process failed or took more than 5 minutes.
+    """
+    with naming(path):
+        bundle = read_bundle(path, quiet=quiet)
     command = [sys.executable, "-P", "-m", "edge_agent.bundle.benchmark", str(path)]
     started = time.monotonic()
     try:

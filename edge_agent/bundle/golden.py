@@ -190,8 +190,7 @@ def main(arguments: Sequence[str]) -> int:
             raise BundleError("digest-mismatch", f"{path} was replaced while it was tried: try again")
         check_golden(bundle)
     except BundleError as error:
-        detail = str(error).removeprefix(f"refused ({error.refused}): ")
-        sys.stdout.write(f"{error.refused}\t{' '.join(detail.split())}\n")
+        sys.stdout.write(f"{error.refused}\t{' '.join(error.detail.split())}\n")
         return _REFUSED
     return 0
 

@@ -53,13 +53,19 @@ def default_bundle() -> Path:
 
 
 def read_bundle(
-    path: Path, *, device: Device | None = None, allow_unsigned: bool = True, limits: Limits | None = None
+    path: Path,
+    *,
+    device: Device | None = None,
+    allow_unsigned: bool = True,
+    limits: Limits | None = None,
+    quiet: bool = False,
 ) -> Bundle:
     """The bundle in a file, checked against the manifest, the task's tensors and the graph itself.
 
     Args:
         device: also hold it against this device class's limits.
         allow_unsigned: False refuses every file but the one shipped with the agent.
+        quiet: no warning that it is not signed, as of a file this process has just written.
 
     Raises:
         BundleError: refused; the words are listed in docs/bundle.md.
@@ -76,8 +82,8 @@ def read_bundle(
     check_manifest(manifest, device, len(model))
     check_model(manifest, model)
     if trust == "unsigned" and not allow_unsigned:
-        raise BundleError("unsigned", f"{path} is not signed and the configuration does not allow that")
-    if trust == "unsigned":
+        raise BundleError("unsigned", "it is not signed and the configuration does not allow that")
+    if trust == "unsigned" and not quiet:
         log.warning(
             "bundle %s (%s) is not signed: whoever could write the file decides the forecasts", manifest.name, path
         )
@@ -105,13 +111,13 @@ def _read_file(path: Path, limits: Limits) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise BundleError("unreadable", f"{path} is not a regular file")
         if status.st_size > limits.bundle_bytes:
-            raise BundleError("oversize", f"{path} has {status.st_size} bytes, allowed are {limits.bundle_bytes}")
+            raise BundleError("oversize", f"the file has {status.st_size} bytes, allowed are {limits.bundle_bytes}")
         with path.open("rb") as file:
             raw = file.read(limits.bundle_bytes + 1)
     except OSError as error:
         raise BundleError("unreadable", f"{path}: {error.strerror}") from error
     if len(raw) > limits.bundle_bytes:
-        raise BundleError("oversize", f"{path} has more than {limits.bundle_bytes} bytes")
+        raise BundleError("oversize", f"the file has more than {limits.bundle_bytes} bytes")
     return raw
 
 

@@ -10,6 +10,7 @@ import click
 from edge_agent.bundle.golden import verify_golden
 from edge_agent.bundle.manifest import Budget, Manifest, Tensor
 from edge_agent.bundle.reader import Bundle, default_bundle, read_bundle
+from edge_agent.bundle.refusal import naming
 from edge_agent.bundle.skill import BASELINES, pool
 
 _LEADS_S = (900, 1800, 3600, 10_800, 21_600)
@@ -18,9 +19,10 @@ _LEADS_S = (900, 1800, 3600, 10_800, 21_600)
 def show_command(bundle_: Path | None, json_: bool, verify: bool) -> None:
     """Print a bundle; with `verify`, run its golden samples first. Raises `BundleError` as reading and verifying do."""
     path = bundle_ or default_bundle()
-    bundle = read_bundle(path)
-    if verify:
-        verify_golden(path, bundle.digest)
+    with naming(path):
+        bundle = read_bundle(path)
+        if verify:
+            verify_golden(path, bundle.digest)
     if json_:
         click.echo(bundle.manifest_json.decode(), nl=not bundle.manifest_json.endswith(b"\n"))
         return

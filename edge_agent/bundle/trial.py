@@ -12,6 +12,7 @@ from pathlib import Path
 from edge_agent.bundle.devices import DEVICES
 from edge_agent.bundle.golden import verify_golden
 from edge_agent.bundle.reader import default_bundle, read_bundle
+from edge_agent.bundle.refusal import remedy
 from edge_agent.config import Forecast as ForecastConfig
 from edge_agent.errors import BundleError
 from edge_agent.inference import Session
@@ -50,7 +51,7 @@ def _try(path: Path, config: ForecastConfig) -> Loaded:
 
         return Loaded(open_session(bundle, config.threads, device), bundle.manifest.name, bundle.digest)
     except BundleError as error:
-        hint = ": set allow_unsigned = true in [forecast] if you trust it" if error.refused == "unsigned" else ""
+        hint = f": {remedy(error.refused)}" if error.refused == "unsigned" else ""
         return Loaded(None, why=f"bundle {path.name}: {error}{hint}")
     except ImportError as error:
         return Loaded(None, why=f"bundle {path.name}: its runtime cannot be loaded here ({error})")

@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_agent.bundle.golden import verify_golden
 from edge_agent.bundle.reader import default_bundle, read_bundle
+from edge_agent.bundle.refusal import naming
 from edge_agent.clock import SystemClock, format_time, parse_time
 from edge_agent.config import Station
 from edge_agent.config_values import value_problem
@@ -85,12 +86,13 @@ def nowcast_command(
 
 def load_nowcaster(bundle: Path | None) -> Nowcaster:
     """A nowcaster with the bundle in a file, or with the one shipped. Another than that is tried on its golden samples
-    before it is let into this process. Raises BundleError: refused."""
+    before it is let into this process. Raises BundleError: refused, with its file and what to do."""
     path = bundle or default_bundle()
-    read = read_bundle(path)
-    if read.trust != "package":
-        verify_golden(path, read.digest)
-    return Nowcaster(open_session(read))
+    with naming(path):
+        read = read_bundle(path)
+        if read.trust != "package":
+            verify_golden(path, read.digest)
+        return Nowcaster(open_session(read))
 
 
 def given_station(history: Path, latitude: float, longitude: float, elevation: float) -> Station:

@@ -20,7 +20,7 @@ from edge_agent.forecast.groups import REACH_KM, groups
 from edge_agent.forecast.nowcast import Nowcaster, Seen, site_of
 from edge_agent.forecast.windows import Windows
 from edge_agent.history import History, read_history
-from edge_agent.network import others
+from edge_agent.network import any_near, others
 
 MOST = 12  # neighbours seen: the nearest of the group
 
@@ -70,7 +70,9 @@ class Near(Beside):
         found = others(folder, station, history, REACH_KM)
         super().__init__(station, [(other, partial(_from_file, path, other)) for other, path in found])
         if not self:
-            tell([f"{folder}: no station within {REACH_KM:g} km: the forecast sees nobody"])
+            far = not any_near(folder, station, history, REACH_KM)  # else their files are missing, which was told
+            why = f"no other station within {REACH_KM:g} km: " if far else ""
+            tell([f"{folder}: {why}the forecast sees nobody"])
 
 
 def _from_file(path: Path, station: Station) -> History:

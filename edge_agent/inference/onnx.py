@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 CPU = "CPUExecutionProvider"
 # What a device class may run a graph on, best first; the processor comes after these.
 ACCELERATORS: dict[Device, tuple[str, ...]] = {"jetson_nano": ("TensorrtExecutionProvider", "CUDAExecutionProvider")}
-_ERROR = 3  # ONNX Runtime's log severity: errors only
+ERRORS_ONLY = 3  # ONNX Runtime's log severity: errors only
 
 # The runtime's own exceptions have no common base: every one it defines, and what its binding raises.
-_FAILURES: tuple[type[Exception], ...] = (
+FAILURES: tuple[type[Exception], ...] = (
     *(value for value in vars(native).values() if isinstance(value, type) and issubclass(value, Exception)),
     RuntimeError,
     ValueError,
@@ -64,8 +64,8 @@ class OnnxSession:
             return empty(self.manifest)
         try:
             results = self._session.run(self._outputs, feed)
-        except _FAILURES as error:
-            raise BundleError("runtime", f"{self.manifest.name}: the model failed: {_short(error)}") from error
+        except FAILURES as error:
+            raise BundleError("runtime", f"{self.manifest.name}: the model failed: {in_short(error)}") from error
         named = dict(zip(self._outputs, results, strict=True))
         for tensor in self.manifest.outputs:
             check(tensor, named[tensor.name], stations, "output")
@@ -86,21 +86,21 @@ def open_model(model: bytes, threads: int = 1, name: str = "model", device: Devi
         BundleError: `runtime`, ONNX Runtime cannot load it.
     """
     onnxruntime.disable_telemetry_events()
-    onnxruntime.set_default_logger_severity(_ERROR)
+    onnxruntime.set_default_logger_severity(ERRORS_ONLY)
     *accelerated, alone = providers_for(device, onnxruntime.get_available_providers())
     for providers in accelerated:
         try:
             session = onnxruntime.InferenceSession(model, _options(threads), providers=providers)
-        except _FAILURES as error:
-            log.warning("%s: %s does not start here (%s)", name, providers[0], _short(error))
+        except FAILURES as error:
+            log.warning("%s: %s does not start here (%s)", name, providers[0], in_short(error))
             continue
         if providers[0] in session.get_providers():  # ONNX Runtime goes on without one whose libraries are missing
             return session
         log.warning("%s: %s does not start here: its libraries are missing or do not fit", name, providers[0])
     try:
         return onnxruntime.InferenceSession(model, _options(threads), providers=alone)
-    except _FAILURES as error:
-        raise BundleError("runtime", f"{name}: onnxruntime cannot load it: {_short(error)}") from error
+    except FAILURES as error:
+        raise BundleError("runtime", f"{name}: onnxruntime cannot load it: {in_short(error)}") from error
 
 
 def _options(threads: int) -> Any:
@@ -110,11 +110,12 @@ def _options(threads: int) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.enable_cpu_mem_arena = False  # the arena never gives back what the largest batch took
     options.enable_mem_pattern = False
-    options.log_severity_level = _ERROR
+    options.log_severity_level = ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads must not heat a Pi
     options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
 
 
-def _short(error: Exception) -> str:
+def in_short(error: Exception) -> str:
+    """The first line of what the runtime says."""
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

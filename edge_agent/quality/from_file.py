@@ -151,7 +151,8 @@ def read_neighbours(folder: Path, station: Station, history: Path) -> Neighbours
             tell(past.warnings)
             near.append((other, past))
     if not near:
-        tell([f"{folder}: no station within {limits.NEIGHBOUR_KM:g} km and {limits.NEIGHBOUR_HEIGHT_M:g} m of height"])
+        reach = f"{limits.NEIGHBOUR_KM:g} km and {limits.NEIGHBOUR_HEIGHT_M:g} m of height"
+        tell([f"{folder}: no other station with a file within {reach}: nothing is compared with neighbours"])
     return near
 
 

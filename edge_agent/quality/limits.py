@@ -282,6 +282,8 @@ UNIT_SLIPS: dict[str, tuple[str, ...]] = {
     "wind_gust": ("km/h", "mph"),
     "humidity": ("1",),
 }
+# Columns of a file whose units are told as those of another variable.
+UNIT_LIKE = dict.fromkeys(("temperature_max", "temperature_min", "soil_temperature"), "temperature")
 
 # --- space: against the nearest neighbours ---
 

@@ -34,7 +34,7 @@ class Instructions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def measure(bundle: Path) -> tuple[Benchmark, ...]:
     """A bundle on this machine: one station with one thread and with four, 64 stations in one run."""
-    return tuple(benchmark(bundle, threads=t, stations=s, runs=runs) for t, s, runs in MEASURED)
+    return tuple(benchmark(bundle, threads=t, stations=s, runs=runs, quiet=True) for t, s, runs in MEASURED)
 
 
 def meant_for(precision: str, chosen: Sequence[str]) -> tuple[Device, ...]:

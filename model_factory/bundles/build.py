@@ -35,7 +35,7 @@ from edge_agent.variables import VARIABLES, Kind
 from model_factory.bundles.budget import budgets, meant_for, measure
 from model_factory.bundles.card import Card, crps_changes, render_card
 from model_factory.bundles.golden_inputs import golden_inputs
-from model_factory.bundles.graph import without_notes
+from model_factory.bundles.graph import read_without_notes
 from model_factory.bundles.plot import skill_plot
 from model_factory.bundles.proof import Proof, prove
 from model_factory.quantize.measure import compare_models
@@ -118,8 +118,10 @@ def build_bundle(
         raise ConfigError(f"--precision {precision}: a LiteRT model is FP32")
     devices = meant_for(precision, device)
     file = TFLITE if runtime == LITERT else MODEL
-    model = _bytes(run / TFLITE) if runtime == LITERT else without_notes(_bytes(run / f"model_{precision}.onnx"))
-    inputs = _golden_inputs(run, looks_around(model, runtime))
+    path = run / (TFLITE if runtime == LITERT else f"model_{precision}.onnx")
+    litert = f"`python -m model_factory.quantize.litert {run}` makes it, in an environment of its own (docs/bundle.md)"
+    model = _bytes(path, litert) if runtime == LITERT else read_without_notes(path)
+    inputs = _golden_inputs(run, looks_around(model, runtime, str(path)))
     outputs = _answers(model, runtime, inputs)
     check_answers(inputs, outputs)
     rows = read_skill(proof or run, precision)
@@ -138,13 +140,13 @@ def build_bundle(
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         draft = Path(folder) / out.name
         _write(draft, manifest, files | {CARD: b"# draft\n"})
-        read_bundle(draft)
+        read_bundle(draft, quiet=True)
         measured = measure(draft)
         manifest = msgspec.structs.replace(manifest, budgets=budgets(measured, run, devices))
         card = _card(run, config, manifest, measured, inputs, proof or run, proved)
         _write(draft, manifest, files | {CARD: render_card(card).encode()})
         for one in devices:
-            bundle = read_bundle(draft, device=one)
+            bundle = read_bundle(draft, device=one, quiet=True)
         verify_golden(draft, bundle.digest)
         os.replace(draft, out)
     return bundle
@@ -300,7 +302,7 @@ def _card(
 def run_config(run: Path) -> dict[str, Any]:
     """RUN/config.json. Raises DataError: it is not one that training writes."""
     try:
-        config = json.loads(_bytes(run / "config.json"))
+        config = json.loads(_bytes(run / "config.json", "train, quantize and evaluate first"))
         float(config["test_fraction"]), list(config["hold_out"]), [dict(network) for network in config["networks"]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{run}/config.json: {error!r}: train the run again") from error
@@ -337,9 +339,10 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str | i
     return rows
 
 
-def looks_around(model: bytes, runtime: Runtime) -> bool:
-    """Whether a model takes groups of neighbours; a LiteRT model, which sees one station at a time, never does."""
-    return runtime == ONNX and station_task.GROUP.name in [tensor.name for tensor in open_model(model).get_inputs()]
+def looks_around(model: bytes, runtime: Runtime, name: str) -> bool:
+    """Whether a model takes groups of neighbours; a LiteRT model, which sees one station at a time, never does. Raises
+    BundleError: ONNX Runtime cannot load it; `name` is told."""
+    return runtime == ONNX and station_task.GROUP.name in [t.name for t in open_model(model, name=name).get_inputs()]
 
 
 def _golden_inputs(run: Path, group: bool) -> dict[str, Array]:
@@ -359,8 +362,8 @@ def _unpacked(raw: bytes) -> dict[str, Array]:
         return {name: archive[name] for name in archive.files}
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, remedy: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}: train, quantize and evaluate first") from error
+        raise DataError(f"{path}: {error.strerror}: {remedy}") from error

@@ -8,6 +8,8 @@ is made sure that the two are of one recipe and say much the same.
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,13 +110,13 @@ def _windows(run: Path) -> dict[str, Array]:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: {error}: model-factory export {run} DATA/") from error
 
 
 def _means(path: Path, windows: Mapping[str, Array]) -> Array:
     try:
-        session = open_model(path.read_bytes())
+        session = open_model(path.read_bytes(), name=str(path))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}: export and quantize both runs first") from error
     asked = {given.name for given in session.get_inputs()}

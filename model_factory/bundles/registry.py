@@ -59,12 +59,14 @@ def promote_command(
     """`model-factory promote`: see its help.
 
     Raises:
-        ConfigError: `ship` without a registry.
+        ConfigError: `ship` without a registry, or the registry is no folder.
         DataError: pairs are missing or share nothing, the registry's index cannot be read, or the bundle cannot be
             built; BundleError: it is refused by its own reader.
     """
     if ship and not registry:
         raise ConfigError("--ship puts weights into a registry's bundle: name it, --registry DIR")
+    if registry and registry.exists() and not registry.is_dir():
+        raise ConfigError(f"--registry {registry}: is a file: name a folder, which is made where it is not there")
     run_config(candidate)
     index = read_index(registry) if registry else Index()
     current = index.current()

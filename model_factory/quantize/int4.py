@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer  # type: ignore[import-untyped]
 
 from edge_agent.errors import DataError
-from model_factory.bundles.graph import without_notes
+from model_factory.bundles.graph import read_graph, without_notes
 from model_factory.quantize.int8 import PART, Quantized, select
 
 BLOCK, ACCURACY_LEVEL = 128, 4
@@ -34,7 +34,7 @@ def quantize_int4(fp32_path: Path, out_path: Path, *, part: str = PART, exclude:
     Raises:
         DataError: as `quantize_int8`; a Gemm with factors other than 1 or a transposed input.
     """
-    model = onnx.load(fp32_path)
+    model = read_graph(fp32_path)
     chosen, excluded = select(model, part, exclude)
     kinds = {node.name: node.op_type for node in model.graph.node if node.name in chosen}
     if "Conv" in kinds.values():

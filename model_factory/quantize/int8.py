@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +30,14 @@ from onnxruntime.quantization.shape_inference import quant_pre_process  # type: 
 
 from edge_agent.errors import DataError
 from edge_agent.inference import Array
-from model_factory.bundles.graph import without_notes
+from model_factory.bundles.graph import read_graph, without_notes
 from model_factory.quantize.measure import Comparison, compare_models
 
 log = logging.getLogger(__name__)
 
 LINEAR = ("Conv", "Gemm", "MatMul")
 PART = "core"  # the station model's network; its front and back have no weights to quantize
+_BROKEN = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading a damaged one raises
 _BATCH = 32
 
 
@@ -62,9 +65,10 @@ def quantize_int8(
         exclude: names of nodes or weights that stay in float.
 
     Raises:
-        DataError: no layer to quantize, a name in `exclude` that is not there, or no calibration data.
+        DataError: no model in the file, no layer to quantize, a name in `exclude` that is not there, or no calibration
+            data.
     """
-    chosen, excluded = select(onnx.load(fp32_path), part, exclude)
+    chosen, excluded = select(read_graph(fp32_path), part, exclude)
     reader = _Reader(calibration)
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
@@ -122,11 +126,13 @@ def select(model: onnx.ModelProto, part: str, exclude: Sequence[str]) -> tuple[t
 
 def quantize_command(run: Path, calibration: int = 256, exclude: Sequence[str] = (), bits: int = 8) -> None:
     """`model-factory quantize`: RUN/model_fp32.onnx -> RUN/model_int8.onnx, calibrated with at most `calibration`
-    samples of RUN/calibration.npz, which training drew from the part it may see; or, with 4 bits, model_int4.onnx."""
+    samples of RUN/calibration.npz, which training drew from the part it may see; or, with 4 bits, model_int4.onnx.
+
+    Raises:
+        DataError: model or calibration are missing or damaged, or there is nothing to quantize.
+    """
     fp32, out = run / "model_fp32.onnx", run / f"model_int{bits}.onnx"
     samples = load_calibration(run / "calibration.npz", calibration)
-    if not fp32.exists():
-        raise DataError(f"{fp32} is not there: train (or export) the model first")
     if bits == 4:
         from model_factory.quantize.int4 import quantize_int4
 
@@ -146,16 +152,20 @@ def load_calibration(path: Path, most: int) -> dict[str, Array]:
         DataError: not there, not an npz, or arrays of unequal length.
     """
     if not path.exists():
-        raise DataError(f"{path} is not there: training writes it")
+        raise DataError(f"{path} is not there: {_calibrated_by(path)}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             samples = {name: archive[name][:most] for name in archive.files}
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    except _BROKEN as error:
+        raise DataError(f"{path} cannot be read ({error}): {_calibrated_by(path)}") from error
     lengths = {len(value) for value in samples.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise DataError(f"{path}: arrays must be equally long and not empty, found lengths {sorted(lengths)}")
     return samples
+
+
+def _calibrated_by(path: Path) -> str:
+    return f"`model-factory export {path.parent} DATA/` writes it"
 
 
 def batches(samples: Mapping[str, Array], size: int = _BATCH) -> Iterator[dict[str, Array]]:

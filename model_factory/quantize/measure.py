@@ -14,7 +14,7 @@ import numpy as np
 from edge_agent.bundle import station_task
 from edge_agent.inference import Array
 from edge_agent.inference.onnx import open_model
-from model_factory.bundles.graph import without_notes
+from model_factory.bundles.graph import read_without_notes
 
 BATCHES = (1, 64)
 _TURN, _MOST = 5, 400  # runs in a turn, runs in all
@@ -62,7 +62,7 @@ class Comparison:
 
 def compare_models(fp32: Path, quantized: Path, samples: Mapping[str, Array], *, seconds: float = 2.0) -> Comparison:
     """Both models on the same samples, about `seconds` of timing per batch size; sizes without exporters' notes."""
-    raw = [without_notes(path.read_bytes()) for path in (fp32, quantized)]
+    raw = [read_without_notes(path) for path in (fp32, quantized)]
     pair = (open_model(raw[0], name="fp32"), open_model(raw[1], name="quantized"))
     count = len(next(iter(samples.values())))
     speed = [_race(pair, _rows(samples, n), n, seconds) for n in BATCHES if n <= count]

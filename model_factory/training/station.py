@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edge_agent import __version__
-from edge_agent.errors import ConfigError
+from edge_agent.errors import ConfigError, DataError
 from edge_agent.grid import GRID_VARIABLES
 from model_factory.models.front import LEADS, SCALE_LEADS, Framed, Front, interpolation
 from model_factory.models.station import SIZES, Core, Size, StationModel
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 DRAWN_AT_ONCE = 500
 FRAMED_AT_ONCE = {"cpu": 50, "cuda": 500}  # what a cache holds; what fills a GPU
 LENGTHS = {"brief": 200, "long": 800}  # steps of the two runs that a network is made of
+TRAINED = "name a folder that `model-factory train station` wrote, or train again"
 JOURNAL_EVERY = 20
 CHECKPOINT_EVERY = 50
 CALIBRATION = 255
@@ -54,6 +57,12 @@ class Settings:
     test_fraction: float = 0.2
     hold_out: tuple[str, ...] = ()
     size: Size = field(default_factory=Size)
+
+
+class Config(msgspec.Struct):
+    """Of config.json what an export needs."""
+
+    settings: Settings
 
 
 @dataclass(slots=True)
@@ -156,10 +165,13 @@ def train_command(
 
 
 def export_command(run: Path, data: Path) -> None:
-    """`model-factory export`: see its help."""
-    held = json.loads((run / "config.json").read_text())["settings"]
-    settings = Settings(**held | {"hold_out": tuple(held["hold_out"]), "size": Size(**held["size"])})
-    export_run(run, read_corpus(data, settings, torch.device("cpu")))
+    """`model-factory export`: see its help.
+
+    Raises:
+        DataError: RUN has no config.json or weights.pt as training writes them, or DATA cannot be read.
+    """
+    load_model(run)  # before minutes of reading
+    export_run(run, read_corpus(data, read_settings(run), torch.device("cpu")))
 
 
 def read_corpus(data: Path, settings: Settings, device: torch.device) -> Corpus:
@@ -375,11 +387,27 @@ def export_run(run: Path, corpus: Corpus) -> None:
     export_onnx(load_model(run), run / "model_fp32.onnx")
 
 
+def read_settings(run: Path) -> Settings:
+    """The settings in a run's config.json. Raises DataError: it is not there, or not as training writes it."""
+    path = run / "config.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Config).settings
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}: {TRAINED}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not the config.json of a run ({error}): {TRAINED}") from error
+
+
 def load_model(run: Path) -> StationModel:
-    """The trained model of a run's folder, ready to forecast."""
-    size = Size(**json.loads((run / "config.json").read_text())["settings"]["size"])
-    model = StationModel(size)
-    model.load_state_dict(torch.load(run / "weights.pt", map_location="cpu", weights_only=True))
+    """The trained model of a run's folder, ready to forecast. Raises DataError: no weights that fit its settings."""
+    model, path = StationModel(read_settings(run).size), run / "weights.pt"
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}: {TRAINED}") from error
+    except (RuntimeError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        why = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise DataError(f"{path}: not the weights of this run ({why[0][:200]}): {TRAINED}") from error
     return model.eval()
 
 

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.bundle.station_task import EVENTS, OUTPUT_VARIABLES
+from edge_agent.errors import DataError
 from edge_agent.forecast import LEADS_S, QUANTILES
+from model_factory.bundles.graph import made_by
 from model_factory.verification.pairs import Index, Record, windows_at
 
 CHUNK = 256
@@ -52,12 +54,23 @@ def ask(model: Model, one: Record, origins: Index, others: Sequence[Record]) -> 
 
 
 def onnx_model(path: Path) -> Model:
-    """An ONNX graph of the station task as a `Model`."""
+    """An ONNX graph of the station task as a `Model`.
+
+    Raises:
+        DataError: ONNX Runtime cannot load it.
+    """
     import onnxruntime  # type: ignore[import-untyped]
+
+    from edge_agent.inference.onnx import CPU, ERRORS_ONLY, FAILURES, in_short
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = os.cpu_count() or 1
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = ERRORS_ONLY
+    raw = path.read_bytes()
+    try:
+        session = onnxruntime.InferenceSession(raw, options, providers=[CPU])
+    except FAILURES as error:
+        raise DataError(f"{path}: onnxruntime cannot load it ({in_short(error)}): {made_by(path)}") from error
     wanted = {tensor.name for tensor in session.get_inputs()}
 
     def run(history: Rows, site: Rows, origin: Index, group: Index) -> tuple[Rows, Rows, Rows]:

@@ -17,10 +17,12 @@ from edge_agent.bundle.reader import read_bundle
 from edge_agent.bundle.trial import Loaded
 from edge_agent.cli import main
 from edge_agent.clock import format_time, parse_time
+from edge_agent.config import load
 from edge_agent.forecast.hindcast import origins_between
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.inference.onnx import OnnxSession
 from edge_agent.observation import Flag, Judged, Observation, Verdict
+from edge_agent.transfer import open_store
 from tests.adaptation.station import STATION, filled, follow
 from tests.agents import write_config
 from tests.forecast.series import STATES, write_csv
@@ -103,7 +105,24 @@ def test_where_nothing_can_be_learned_it_says_why(tmp_path):
     file = write_csv(tmp_path / "past.csv", series(0.5, 900, names=STATES))
     assert run(main, ["import", str(file), "--config", str(config)]).exit_code == 0
     short = run(main, ["adaptation", "learn", "--config", str(config)])
-    assert short.exit_code == 1 and "h of readings" in short.stderr
+    assert short.exit_code == 1 and "h of readings" in short.stderr and "edge-agent import" in short.stderr
+
+
+@pytest.mark.parametrize("command", ["reset", "learn", "show"])
+def test_without_a_store_none_is_made_and_its_remedy_is_told(tmp_path, command):
+    config = write_config(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    done = CliRunner().invoke(main, ["adaptation", command, "--config", str(config)])
+    assert done.exit_code == 1 and not done.stdout
+    assert f"store {load(config).store.path}: not there yet" in done.stderr and "edge-agent import" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_from_an_empty_store_nothing_is_learned_and_import_is_named(tmp_path):
+    config = write_config(tmp_path)
+    open_store(load(config)).close()
+    done = CliRunner().invoke(main, ["adaptation", "learn", "--config", str(config)])
+    assert done.exit_code == 1 and "0.0 h of readings" in done.stderr and "edge-agent import" in done.stderr
 
 
 def test_a_nowcast_from_a_file_may_learn_from_it_first(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from edge_agent.bundle import show
+from edge_agent.bundle import refusal, show
 from edge_agent.cli import main
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -70,3 +70,31 @@ def test_a_card_cannot_drive_the_terminal(tmp_path: Path) -> None:
     result = run(str(make_tiny_bundle(tmp_path / "a.bundle", card="# \x1b[2J\x9b31mred ä °C\n")))
     assert "\x1b" not in result.output and "\x9b" not in result.output
     assert "red ä °C" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["bundle", "show"], ["benchmark"], ["nowcast"], ["hindcast"]])
+def test_every_command_that_reads_a_bundle_names_a_refused_one_and_what_to_do(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    path = make_tiny_bundle(tmp_path / "a.bundle")
+    path.write_bytes(path.read_bytes()[:-100])
+    site = ["--latitude", "47", "--longitude", "8", "--elevation", "400"]
+    from_file = arguments[0] in ("nowcast", "hindcast")
+    done = CliRunner().invoke(main, [*arguments, str(path), *([*site, "--bundle", str(path)] if from_file else [])])
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"edge-agent: bundle {path}: refused (not-a-zip): it is not a zip file, or it was cut short: copy the file"
+        " again, or make it anew with `model-factory bundle`\n"
+    )
+
+
+def test_the_remedy_is_that_of_what_is_wrong(tmp_path: Path) -> None:
+    told = run(str(make_tiny_bundle(tmp_path / "a.bundle", schema=2))).output
+    assert f"bundle {tmp_path}/a.bundle: refused (schema-version)" in told and "update Stationcast" in told
+    told = run(str(make_tiny_bundle(tmp_path / "b.bundle", runtime={"onnxruntime": "99"}))).output
+    assert f"bundle {tmp_path}/b.bundle: refused (runtime)" in told and "another version of the runtime" in told
+
+
+def test_every_word_with_a_remedy_of_its_own_is_one_of_the_reasons() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "bundle.md").read_text()
+    assert all(f"| `{word}` |" in page for word in refusal.REMEDIES)

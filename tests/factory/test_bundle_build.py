@@ -290,3 +290,38 @@ def test_a_bundle_is_held_against_the_devices_it_is_meant_for(run: Path) -> None
     assert [row.device for row in bundle.manifest.budgets] == ["jetson_nano"]
     with pytest.raises(ConfigError, match="--device browser: fp32 is for raspberry_pi_4, jetson_nano"):
         make(run, device=("browser",))
+
+
+def refused(run: Path, *options: str) -> str:
+    """The one line that `model-factory bundle` ends with."""
+    done = CliRunner().invoke(main, ["bundle", str(run), "--out", str(run / "a.bundle"), *options])
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit), done.exception
+    assert done.output.count("\n") == 1
+    return done.output
+
+
+@pytest.mark.parametrize("damaged", [b"", b"garbage", tiny_model()[:-400]])
+def test_a_damaged_model_is_named_with_the_command_that_makes_it(run: Path, damaged: bytes) -> None:
+    (run / "model_int8.onnx").write_bytes(damaged)
+    (run / "skill.json").unlink()
+    told = refused(run)
+    assert f"{run}/model_int8.onnx" in told and f"model-factory quantize {run}" in told
+    (run / "model_fp32.onnx").write_bytes(damaged)
+    told = refused(run, "--precision", "fp32")
+    assert f"{run}/model_fp32.onnx" in told and f"model-factory export {run}" in told
+
+
+def test_a_model_that_the_runtime_does_not_load_is_named(run: Path) -> None:
+    model = onnx.load_from_string(tiny_model())
+    model.graph.node[0].op_type = "Nonsense"
+    (run / "model_fp32.onnx").write_bytes(model.SerializeToString())
+    assert f"{run}/model_fp32.onnx: onnxruntime cannot load it" in refused(run, "--precision", "fp32")
+
+
+def test_without_a_litert_model_its_own_command_is_named(run: Path) -> None:
+    assert f"python -m model_factory.quantize.litert {run}" in refused(run, "--runtime", "ai-edge-litert")
+
+
+def test_of_its_own_draft_it_does_not_say_that_it_is_not_signed(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make(run)
+    assert "not signed" not in caplog.text

@@ -71,3 +71,13 @@ def test_a_run_without_its_config_is_not_promoted(run: Path, tmp_path: Path) -> 
     one = candidate(run, "one", 1.0)
     (one / "config.json").write_text("{}")
     assert "config.json" in promote(one, tmp_path / "registry", 1)
+
+
+def test_a_registry_that_is_a_file_is_refused_before_anything_is_judged(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "registry"
+    file.write_text("mine")
+    told = promote(candidate(run, "first", 1.0), file, 1)
+    assert told.strip() == (
+        f"model-factory: --registry {file}: is a file: name a folder, which is made where it is not there"
+    )
+    assert file.read_text() == "mine"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 
 from edge_agent.adaptation.learner import Learner
@@ -302,3 +303,21 @@ def test_an_adapted_model_is_scored_on_what_a_hindcast_issues(tmp_path: Path) ->
     assert not np.allclose(month, whole)
     with pytest.raises(DataError, match="less than a day"):
         adapted.adapted_forecasts(model, one, np.array([3, 200]))
+
+
+@pytest.mark.parametrize("damaged", [b"garbage", tiny_model()[:-400]])
+def test_a_damaged_model_is_named_with_the_command_that_makes_it(tmp_path: Path, damaged: bytes) -> None:
+    path = tmp_path / "model_int8.onnx"
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=f"{path}: .*model-factory quantize {tmp_path}`"):
+        onnx_model(path)
+
+
+def test_the_runtime_warns_about_nothing_in_a_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """An initializer that nothing uses, as quantization leaves some: ONNX Runtime would say so."""
+    model = onnx.load_from_string(tiny_model())
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), "left over"))
+    path = tmp_path / "model_int8.onnx"
+    path.write_bytes(model.SerializeToString())
+    onnx_model(path)
+    assert capfd.readouterr().err == ""

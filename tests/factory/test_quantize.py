@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_agent.bundle.check import CONTRIBUTED, STANDARD_DOMAINS
@@ -16,6 +17,7 @@ from edge_agent.bundle.onnx_wire import read_model
 from edge_agent.errors import DataError
 from edge_agent.inference.onnx import open_model
 from model_factory.bundles.graph import without_notes
+from model_factory.cli import main
 from model_factory.quantize.int4 import quantize_int4
 from model_factory.quantize.int8 import batches, load_calibration, quantize_command, quantize_int8
 from model_factory.quantize.measure import Comparison, compare_models
@@ -243,3 +245,18 @@ def test_convolutions_are_stored_in_int4_and_run_in_float(tmp_path: Path) -> Non
         open_model((tmp_path / f"{name}.onnx").read_bytes()).run(None, {"x": x})[0] for name in ("fp32", "int4")
     )
     assert np.sqrt(np.mean((after - before) ** 2)) < 0.15 * before.std()
+
+
+@pytest.mark.parametrize("bits", ["8", "4"])
+@pytest.mark.parametrize("name", ["model_fp32.onnx", "calibration.npz"])
+@pytest.mark.parametrize("cut", [0.0, 0.4, 0.9])
+def test_a_damaged_file_is_named_with_the_command_that_makes_it(
+    tmp_path: Path, name: str, cut: float, bits: str
+) -> None:
+    make_model(tmp_path / "model_fp32.onnx")
+    np.savez_compressed(tmp_path / "calibration.npz", **inputs(20))
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: int(cut * len(whole))])
+    done = CliRunner().invoke(main, ["quantize", str(tmp_path), "--bits", bits])
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit), done.exception
+    assert f"{tmp_path}/{name}" in done.output and f"model-factory export {tmp_path} DATA/" in done.output

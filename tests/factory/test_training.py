@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
@@ -266,3 +267,33 @@ def test_the_exported_graph_forecasts_as_the_model_does(data: Path, tmp_path: Pa
         expected = training.load_model(tmp_path)(*(torch.from_numpy(v) for v in inputs.values()))
     for got, want in zip(session.run(None, inputs), expected, strict=True):
         np.testing.assert_allclose(got, want.numpy(), atol=5e-3)
+
+
+@pytest.mark.parametrize("config", [None, "{", "{}", "[]", '{"settings": {"hold_out": [], "size": {"width": "x"}}}'])
+def test_an_export_without_a_config_names_the_file_and_the_remedy(
+    data: Path, tmp_path: Path, config: str | None
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    told = failed_export(tmp_path, data)
+    assert f"{tmp_path}/config.json" in told and "model-factory train station" in told
+
+
+@pytest.mark.parametrize("weights", [None, b"", b"not weights"])
+def test_an_export_without_weights_names_the_file_and_the_remedy(
+    data: Path, tmp_path: Path, weights: bytes | None
+) -> None:
+    training.write_run(StationModel(SETTINGS.size), SETTINGS, data, tmp_path, CPU)
+    (tmp_path / "weights.pt").unlink()
+    if weights is not None:
+        (tmp_path / "weights.pt").write_bytes(weights)
+    told = failed_export(tmp_path, data)
+    assert f"{tmp_path}/weights.pt" in told and "model-factory train station" in told
+
+
+def failed_export(run: Path, data: Path) -> str:
+    """The one line that `model-factory export` ends with."""
+    done = CliRunner().invoke(cli.main, ["export", str(run), str(data)])
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit), done.exception
+    assert done.output.count("\n") == 1
+    return done.output
