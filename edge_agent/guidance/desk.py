@@ -23,13 +23,13 @@ from edge_agent.forecast.blend import Blend
 from edge_agent.forecast.persistence import BOUNDS
 from edge_agent.grid import GRID_VARIABLES, STEP_S
 from edge_agent.guidance import Floats, Run, Times
+from edge_agent.guidance.hours import HOUR_S, in_hours
 from edge_agent.guidance.observed import Observed
 from edge_agent.guidance.rolling import Corrected, Rolling
 from edge_agent.guidance.sources import Guidance
 from edge_agent.history import History, steps_ending
 from edge_agent.variables import VARIABLES, Kind
 
-HOUR_S = 3600
 STEPS = 7 * 24
 STALE_S = 12 * HOUR_S  # since a run became usable: after that a newer one should be there
 MOST_MEMORY = 64_000_000  # bytes of the file
@@ -66,7 +66,7 @@ class Desk:
             return
         self._source[station] = guidance
         at = self._stations[station]
-        run = guidance.at(self._places[at])
+        run = in_hours(guidance.at(self._places[at]))
         missing = np.full(len(run.valid), np.nan)
         self._rolling.take(at, Run(run.issued, run.valid, {name: run.values.get(name, missing) for name in CORRECTED}))
 
@@ -122,7 +122,7 @@ class Desk:
         why = "" if level is Level.FULL else f"{guidance.source}: its newest run is {age // HOUR_S} h old"
         variables, raw = {}, {}
         for name, corrected in found.items():
-            mean, quantiles, said = self._hourly(name, corrected, origin, steps)
+            mean, quantiles, said = self._hourly(corrected, origin, steps)
             raw[name] = VariableForecast(name, level, said, None, max(age, 0))
             own = None if nowcast is None else nowcast.variables.get(name)
             if own is not None and nowcast is not None:
@@ -136,13 +136,11 @@ class Desk:
         made = Forecast(station, origin, issued, leads, QUANTILES, level, source, "", variables, {}, why)
         return made, replace(made, source=guidance.source, variables=raw)
 
-    def _hourly(self, name: str, corrected: Corrected, origin: int, steps: int) -> tuple[Floats, Floats, Floats]:
-        """Mean [L], quantiles [L, Q] and raw guidance [L] at full hours; a sum only where it is an hour's."""
+    def _hourly(self, corrected: Corrected, origin: int, steps: int) -> tuple[Floats, Floats, Floats]:
+        """Mean [L], quantiles [L, Q] and raw guidance [L] at full hours."""
         mean, raw, quantiles = np.full(steps, np.nan), np.full(steps, np.nan), np.full((steps, len(QUANTILES)), np.nan)
         at = (corrected.valid - origin) // HOUR_S - 1
         good = ((corrected.valid - origin) % HOUR_S == 0) & (at < steps)
-        if VARIABLES[name].kind in (Kind.SUM, Kind.MAXIMUM):
-            good &= corrected.length == HOUR_S
         mean[at[good]], quantiles[at[good]], raw[at[good]] = (
             corrected.mean[good], corrected.quantiles[good], corrected.raw[good],
         )  # fmt: skip
@@ -151,15 +149,19 @@ class Desk:
     def _blend(
         self, station: str, name: str, mean: Floats, quantiles: Floats, own: VariableForecast, nowcast: Forecast
     ) -> None:
-        """Put the blend in place of the first hours' guidance, and remember both until they can be verified."""
+        """Put the blend in place of the first hours' guidance, and remember both until they can be verified. Hours of
+        which guidance says nothing are the nowcast's."""
         if name not in self._blends or own.mean is None or own.quantiles is None:
             return
         for i in range(min(6, len(mean))):
             lead = HOUR_S * (i + 1)
-            if lead not in nowcast.leads_s or np.isnan(mean[i]):
+            if lead not in nowcast.leads_s:
                 continue
             k = nowcast.leads_s.index(lead)
             before = own.mean[k : k + 1], own.quantiles[:, k][None]
+            if np.isnan(mean[i]):
+                mean[i], quantiles[i] = before[0][0], before[1][0]
+                continue
             guided = mean[i : i + 1].copy()
             mixed, fan, _ = self._blends[name].mix(np.array([i]), before, (guided, quantiles[i : i + 1].copy()))
             mean[i], quantiles[i] = mixed[0], fan[0]
