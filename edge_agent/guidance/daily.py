@@ -1,4 +1,5 @@
-"""Daily minimum, maximum and rain sum of a station's civil days, from coherent trajectories.
+"""Daily minimum, maximum and rain sum of a station's civil days, and events at any time of a night, from coherent
+trajectories.
 
 The hours of a day go together: a warm morning mostly means a warm noon. How they do is taken from this station's own
 past days (Schaake shuffle), never from the hours' marginals alone.
@@ -14,10 +15,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.bundle.manifest import Event
 from edge_agent.forecast import Forecast
 from edge_agent.forecast.persistence import BOUNDS
 from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS, STEP_S
 from edge_agent.guidance import Floats, Times
+from edge_agent.variables import VARIABLES, Kind
 
 HOUR_S, DAY_S = 3600, 86_400
 PAST_DAYS = 28
@@ -42,6 +45,15 @@ class DayOutlook:
     values: dict[str, tuple[float, Floats]]
 
 
+@dataclass(frozen=True, slots=True)
+class NightOutlook:
+    """One night, `start` to `end` (UTC seconds). `events`: name -> probability that it comes at any time of it."""
+
+    start: int
+    end: int
+    events: dict[str, float]
+
+
 def outlook(forecast: Forecast, history: NDArray[np.float32], timezone: str) -> list[DayOutlook]:
     """The days that an hourly forecast covers to their end; of today, what was read up to the origin counts.
 
@@ -60,6 +72,37 @@ def outlook(forecast: Forecast, history: NDArray[np.float32], timezone: str) -> 
                 values[name] = float(each.mean()), np.quantile(each, forecast.levels_q, method="weibull")
         if values:
             found.append(DayOutlook(day, start, end, values))
+    return found
+
+
+def nights(
+    forecast: Forecast, history: NDArray[np.float32], longitude: float, events: Sequence[Event]
+) -> list[NightOutlook]:
+    """The nights that an hourly forecast covers to their end, from the one that has begun or is the next.
+
+    The probability is the share of the trajectories with the event in one of the night's hours, and no less than that
+    of any hour still to come: the union of events is no less likely than each (Frechet's lower bound). Of a night that
+    has begun, what was read up to the origin counts.
+
+    Args:
+        forecast, history: as `outlook`.
+        longitude: degrees east; a night is 18:00 to 06:00 of local mean solar time, to the nearest full hour of UTC.
+        events: those with a probability of each hour in the forecast are told.
+    """
+    found = []
+    for start, end in _nights(forecast.origin, longitude):
+        hours = hours_of(start, end)
+        at = (hours[hours > forecast.origin] - forecast.origin) // HOUR_S - 1
+        told = {}
+        for event in events:
+            if event.name not in forecast.events or event.variable not in GRID_VARIABLES:
+                continue
+            members = _members(forecast, history, event.variable, hours)
+            if members is not None:
+                share = float(event.came(members).any(axis=1).mean())
+                told[event.name] = max(share, float(forecast.events[event.name][at].max()))
+        if told:
+            found.append(NightOutlook(start, end, told))
     return found
 
 
@@ -112,6 +155,14 @@ def _days(origin: int, zone: ZoneInfo) -> Iterator[tuple[date, int, int]]:
         yield today + timedelta(days=ahead), start, end
 
 
+def _nights(origin: int, longitude: float) -> Iterator[tuple[int, int]]:
+    """Nights from the one that has begun or is the next, with their first and last second in UTC."""
+    ahead_s = round(longitude / 15) * HOUR_S  # of UTC
+    evening = (origin + ahead_s - 6 * HOUR_S) // DAY_S * DAY_S + 18 * HOUR_S - ahead_s
+    for start in range(evening, evening + MOST_DAYS * DAY_S, DAY_S):
+        yield start, start + DAY_S // 2
+
+
 def _members(forecast: Forecast, history: NDArray[np.float32], variable: str, hours: Times) -> Floats | None:
     """Trajectories [M, H] of a variable over the hours of a day; None where an hour or the past is missing.
 
@@ -149,10 +200,12 @@ def _with_tails(levels: Floats, quantiles: Floats) -> tuple[Floats, Floats]:
 
 
 def _read(history: NDArray[np.float32], origin: int, variable: str, hours: Times) -> Floats:
-    """What was read at full hours, [H]; of rain the hour's sum; NaN where it is missing or out of the 30 days."""
+    """What was read at full hours, [H]; of sums and maxima the hour's; NaN where it is missing or out of the 30
+    days."""
     column = history[:, GRID_VARIABLES.index(variable)].astype(np.float64)
     at = HISTORY_STEPS - 1 - (origin - hours) // STEP_S
-    steps = range(4) if variable == "rain" else range(1)
+    kind = VARIABLES[variable].kind
+    steps = range(4) if kind in (Kind.SUM, Kind.MAXIMUM) else range(1)
     inside = (at < HISTORY_STEPS) & (at >= len(steps) - 1)
     parts = [np.where(inside, column[np.where(inside, at - k, 0)], np.nan) for k in steps]
-    return np.asarray(np.sum(parts, axis=0)) if len(hours) else np.empty(0)
+    return np.asarray((np.max if kind is Kind.MAXIMUM else np.sum)(parts, axis=0)) if len(hours) else np.empty(0)

@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.bundle.manifest import Event
 from edge_agent.config import Station
 from edge_agent.errors import StoreError
 from edge_agent.forecast import QUANTILES, Forecast, Level, VariableForecast
 from edge_agent.forecast.blend import Blend
+from edge_agent.forecast.chances import chance
 from edge_agent.forecast.persistence import BOUNDS
 from edge_agent.grid import GRID_VARIABLES, STEP_S
 from edge_agent.guidance import Floats, Run, Times
@@ -71,13 +73,15 @@ class Desk:
         self._rolling.take(at, Run(run.issued, run.valid, {name: run.values.get(name, missing) for name in CORRECTED}))
 
     def forecast(
-        self, histories: Mapping[str, NDArray[np.float32]], nowcasts: Mapping[str, Forecast], origin: int, issued: int
-    ) -> list[tuple[Forecast, Forecast]]:
+        self, histories: Mapping[str, NDArray[np.float32]], nowcasts: Mapping[str, Forecast], origin: int, issued: int,
+        events: Sequence[Event] = (),
+    ) -> list[tuple[Forecast, Forecast]]:  # fmt: skip
         """Hourly forecasts of the stations that have guidance, at a full hour, each with the guidance as it came.
 
         Args:
             histories: station -> [2880, 8] up to `origin`.
             nowcasts: of the same origin, by station.
+            events: whose probability is told of each hour, from the quantiles.
         """
         self._read(histories, origin)
         self._rolling.verify(origin, self._came)
@@ -87,7 +91,8 @@ class Desk:
             for s, corrected in self._rolling.forecast(name, origin).by_station():
                 parts.setdefault(s, {})[name] = corrected
         names = {i: name for name, i in self._stations.items()}
-        return [self._one(names[s], found, nowcasts.get(names[s]), origin, issued) for s, found in parts.items()]
+        made = [self._one(names[s], found, nowcasts.get(names[s]), origin, issued) for s, found in parts.items()]
+        return [(replace(forecast, events=_chances(forecast, events)), raw) for forecast, raw in made]
 
     def _read(self, histories: Mapping[str, NDArray[np.float32]], origin: int) -> None:
         """Hand over the readings since the last time."""
@@ -206,6 +211,16 @@ class Desk:
         except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
             return f"{self._memory}: cannot be used ({error}): learning starts anew"
         return ""
+
+
+def _chances(forecast: Forecast, events: Sequence[Event]) -> dict[str, Floats]:
+    """Probability [L], by name, of the events whose variable is forecast, from its quantiles; NaN where they are."""
+    found = {}
+    for event in events:
+        own = forecast.variables.get(event.variable)
+        if own is not None and own.quantiles is not None:
+            found[event.name] = chance(event, own.quantiles.T, forecast.levels_q)
+    return found
 
 
 def _consistent(variables: dict[str, VariableForecast]) -> None:

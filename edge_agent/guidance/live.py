@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -16,12 +16,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.bundle.manifest import Event
+from edge_agent.bundle.station_task import EVENTS
 from edge_agent.clock import Clock
 from edge_agent.config import Config, Guidance, read_secret
 from edge_agent.forecast import Forecast
-from edge_agent.guidance.daily import outlook
-from edge_agent.guidance.desk import HOUR_S, Desk
+from edge_agent.forecast.chances import with_derived
+from edge_agent.guidance.daily import nights, outlook
+from edge_agent.guidance.desk import Desk
 from edge_agent.guidance.fetch import Asking, get
+from edge_agent.guidance.hours import HOUR_S
 from edge_agent.guidance.sources import Guidance as Answer
 from edge_agent.guidance.sources import Source
 from edge_agent.guidance.sources.background import Background
@@ -118,9 +122,12 @@ class Guided:
             self._told = trouble
             log.warning("guidance: %s", trouble or "all is well again")
 
-    def forecasts(self, store: Histories, nowcasts: Mapping[str, Forecast], origin: int, now: int) -> list[Ahead]:
-        """Hourly forecasts of the stations that have guidance, with their civil days; none at other times than full
-        hours. What will be scored of them is handed to the store."""
+    def forecasts(
+        self, store: Histories, nowcasts: Mapping[str, Forecast], origin: int, now: int,
+        events: Sequence[Event] = with_derived(EVENTS),
+    ) -> list[Ahead]:  # fmt: skip
+        """Hourly forecasts of the stations that have guidance, with their civil days and nights; none at other times
+        than full hours. What will be scored of them is handed to the store. `events`: whose probability is told."""
         if self._desk is None:
             return []
         while True:
@@ -133,15 +140,16 @@ class Guided:
         ids = [station.id for station in self._stations]
         grids = store.history(ids, origin)
         same = {station: one for station, one in nowcasts.items() if one.origin == origin}
-        found = self._desk.forecast(dict(zip(ids, grids, strict=True)), same, origin, now)
+        found = self._desk.forecast(dict(zip(ids, grids, strict=True)), same, origin, now, events)
         if self._clock.monotonic() - self._kept_at >= KEEP_S:
             self._kept_at = self._clock.monotonic()
             self._desk.keep()
-        zones = {station.id: station.timezone for station in self._stations}
         made, rows = [], []
         for forecast, raw in found:
-            grid, zone = grids[ids.index(forecast.station)], zones[forecast.station]
-            made.append(Ahead(forecast, raw, outlook(forecast, grid, zone), zone))
+            at = ids.index(forecast.station)
+            grid, station = grids[at], self._stations[at]
+            days, zone = outlook(forecast, grid, station.timezone), station.timezone
+            made.append(Ahead(forecast, raw, days, zone, nights(forecast, grid, station.longitude, events)))
             rows += rows_of(made[-1], grid)
         if rows:
             store.wait(rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -20,7 +20,7 @@ from edge_agent.forecast import Floats, Forecast, Level, VariableForecast, persi
 from edge_agent.forecast.climatology import climatology
 from edge_agent.grid import GRID_VARIABLES, MATCH_S, STEP_S
 from edge_agent.guidance import Times
-from edge_agent.guidance.daily import DAY_S, HOUR_S, OF_DAY, DayOutlook, hours_of, plain
+from edge_agent.guidance.daily import DAY_S, HOUR_S, OF_DAY, DayOutlook, NightOutlook, hours_of, plain
 from edge_agent.store import Keeper
 from edge_agent.store.forecast_rows import Packed, pack_forecast, unpack_forecast
 from edge_agent.store.waiting import Key
@@ -39,12 +39,13 @@ MOST_BYTES = 1_000_000  # of a row
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """An hourly forecast, `raw`: the guidance as it came at the same leads, and the civil days it covers."""
+    """An hourly forecast, `raw`: the guidance as it came at the same leads, and the civil days and nights it covers."""
 
     forecast: Forecast
     raw: Forecast
     days: list[DayOutlook]
     timezone: str
+    nights: Sequence[NightOutlook] = ()
 
 
 class _Row(msgspec.Struct, array_like=True):
