@@ -145,11 +145,14 @@ class Forecasting:
             self._store.add_forecast(forecast, others)
 
     def keep_learned(self, origin: int | None) -> None:
-        """Keep what the stations learned whose turn it is at `origin`; None: of all, where that takes no time.
+        """Keep what the stations learned whose turn it is at `origin`; None: of all, and of guidance, where that takes
+        no time.
 
         Raises:
             StoreError: it could not be kept.
         """
+        if origin is None:
+            self._guided.keep_at_stop()
         if self._adaptation is None:
             return
         if origin is None:

@@ -20,6 +20,7 @@ from edge_agent.bundle.manifest import Event
 from edge_agent.bundle.station_task import EVENTS
 from edge_agent.clock import Clock
 from edge_agent.config import Config, Guidance, read_secret
+from edge_agent.errors import StoreError
 from edge_agent.forecast import Forecast
 from edge_agent.forecast.chances import with_derived
 from edge_agent.guidance.daily import nights, outlook
@@ -40,6 +41,7 @@ WAIT_S = 2.0  # real seconds between looks at what is due
 BETWEEN_S = 1.0  # and between two stations' questions
 QUEUE = 100
 KEEP_S = 6 * HOUR_S  # between copies of what was learned
+STOP_S = 2.0  # real seconds that the last one may take
 
 
 class Histories(Protocol):
@@ -121,6 +123,20 @@ class Guided:
         if trouble != self._told:
             self._told = trouble
             log.warning("guidance: %s", trouble or "all is well again")
+
+    def keep_at_stop(self) -> None:
+        """Keep what was learned since the last time; where that takes longer than a stop may, the last copy stands."""
+        if self._desk is not None and self._desk.changed:
+            keeping = threading.Thread(target=self._keep, name="guidance memory", daemon=True)
+            keeping.start()
+            keeping.join(STOP_S)
+
+    def _keep(self) -> None:
+        assert self._desk is not None
+        try:
+            self._desk.keep()
+        except StoreError as error:
+            log.warning("%s", error)
 
     def forecasts(
         self, store: Histories, nowcasts: Mapping[str, Forecast], origin: int, now: int,

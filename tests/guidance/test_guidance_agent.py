@@ -50,6 +50,7 @@ def test_at_a_full_hour_the_agent_publishes_hours_and_days_from_a_background(tmp
         finally:
             running.end()
             server.shutdown()
+    assert (tmp_path / "store.sqlite.guidance").is_file()  # as it was told to stop, long before the next copy
     [forecast] = hours
     assert forecast.level is Level.FULL
     assert forecast.origin == NOON and forecast.leads_s[-1] == 72 * 3600
