@@ -23,7 +23,7 @@ from edge_agent.forecast.chances import chance
 from edge_agent.forecast.persistence import BOUNDS
 from edge_agent.grid import GRID_VARIABLES, STEP_S
 from edge_agent.guidance import Floats, Run, Times, memory
-from edge_agent.guidance.hours import HOUR_S, in_hours
+from edge_agent.guidance.hours import HOUR_S, in_hours, with_quarters
 from edge_agent.guidance.observed import Observed
 from edge_agent.guidance.rolling import Corrected, Rolling
 from edge_agent.guidance.sources import Guidance
@@ -88,6 +88,9 @@ class Desk:
         """Give the newest run of a station to what corrects it, with all its columns."""
         guidance, at = self._source[station], self._stations[station]
         run = in_hours(guidance.at(self._places[at]))
+        quarters = guidance.quarters
+        if quarters is not None and quarters.native:  # interpolated ones say nothing that hours do not
+            run = with_quarters(run, quarters.at(self._places[at]))
         missing = np.full(len(run.valid), np.nan)
         values = {name: run.values.get(name, missing) for name in self._columns}
         self._rolling.take(at, Run(run.issued, run.valid, values))
@@ -134,8 +137,9 @@ class Desk:
                 self._until[s, name] = origin
 
     def _came(self, station: int, name: str, valid: Times, length_s: Times) -> Floats:
-        observed = self._observed.get(station)
-        return np.full(len(valid), np.nan) if observed is None else observed.came(name, valid, length_s)
+        """What came, [N]; of sums and maxima that of the hour, whatever lies between two valid times."""
+        observed, hour = self._observed.get(station), np.full(len(valid), HOUR_S)
+        return np.full(len(valid), np.nan) if observed is None else observed.came(name, valid, hour)
 
     def _one(
         self, station: str, found: Mapping[str, Corrected], nowcast: Forecast | None, origin: int, issued: int

@@ -1,4 +1,5 @@
-"""A run at full hours, whatever its own steps: what guidance with steps of 15 minutes to 3 hours says of each hour.
+"""A run at full hours, whatever its own steps: what guidance with steps of 15 minutes to 3 hours says of each hour, and
+between them.
 
 Pure. Must never change the total of a sum, or fill a gap of more than 3 hours.
 """
@@ -32,6 +33,20 @@ def in_hours(run: Run) -> Run:
         else:
             values[name] = run.at(name, hours)
     return Run(run.issued, hours, values)
+
+
+def with_quarters(run: Run, quarters: Run) -> Run:
+    """A run that also has the states of another one at times between its own, where that knows them."""
+    inside = (quarters.valid > run.valid[0]) & (quarters.valid < run.valid[-1])
+    valid = np.union1d(run.valid, quarters.valid[inside])
+    between = ~np.isin(valid, run.valid)
+    values = {}
+    for name in run.values:
+        values[name] = own = run.at(name, valid)
+        if name in quarters.values and VARIABLES[name].kind in (Kind.STATE, Kind.DIRECTION):
+            said = quarters.at(name, valid)
+            values[name] = np.where(between & ~np.isnan(said), said, own)
+    return Run(run.issued, valid, values)
 
 
 def _starts(valid: Times) -> Times:

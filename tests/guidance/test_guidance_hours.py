@@ -16,7 +16,7 @@ from edge_agent.config import load
 from edge_agent.forecast import QUANTILES, Forecast, Level, VariableForecast
 from edge_agent.grid import GRID_VARIABLES
 from edge_agent.guidance import Run
-from edge_agent.guidance.hours import HOUR_S, in_hours
+from edge_agent.guidance.hours import HOUR_S, in_hours, with_quarters
 from edge_agent.guidance.live import Guided
 from edge_agent.guidance.sources import Source
 from edge_agent.guidance.sources.openweathermap import OpenWeatherMap
@@ -69,6 +69,15 @@ def test_six_hours_are_not_spread():
 def test_a_missing_step_leaves_its_hours_missing():
     found = in_hours(run(3 * HOUR_S, rain=[3.0, np.nan, 3.0]))
     np.testing.assert_allclose(found.values["rain"], [1, 1, 1, np.nan, np.nan, np.nan, 1, 1, 1])
+
+
+def test_states_between_hours_are_those_of_the_quarters():
+    hours = run(HOUR_S, temperature=[0.0, 4.0, 0.0], rain=[1.0, 2.0, 3.0])
+    quarters = Run(T0, T0 + HOUR_S + 900 * np.arange(5), {"temperature": np.array([9.0, 7.0, np.nan, 8.0, 9.0])})
+    found = with_quarters(hours, quarters)
+    assert ((found.valid - T0) / HOUR_S).tolist() == [1, 1.25, 1.5, 1.75, 2, 3]
+    np.testing.assert_allclose(found.values["temperature"], [0, 7, 2, 8, 4, 0])
+    np.testing.assert_allclose(found.values["rain"], [1, np.nan, np.nan, np.nan, 2, 3])
 
 
 @given(st.lists(st.sampled_from([1, 2, 3]), min_size=2, max_size=20), st.data())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from edge_agent.config import load
 from edge_agent.errors import NetworkError
 from edge_agent.forecast import QUANTILES, Forecast, Level, VariableForecast
 from edge_agent.grid import GRID_VARIABLES
+from edge_agent.guidance import Run
 from edge_agent.guidance.desk import CORRECTED, MOST_PREDICTORS, STALE_S, Desk
 from edge_agent.guidance.hours import HOUR_S
 from edge_agent.guidance.live import Guided
@@ -243,6 +245,43 @@ def test_further_predictors_of_a_background_are_used_and_outlive_a_restart(confi
     [(forecast, _)] = again.forecast({"home": grid(origin)}, {}, origin, origin)
     own = forecast.variables["temperature"]
     assert own.mean is not None and np.isfinite(own.mean).all()
+
+
+def test_quarters_are_taken_where_they_are_a_model_s_own(config, tmp_path):
+    """The forecast stays one of hours."""
+    valid = ORIGIN + 900 * np.arange(1, 25)
+    run = Run(ORIGIN, valid, {"temperature": truth(valid) + 9.0})
+    for native in (True, False):
+        desk = Desk(config.stations, tmp_path / "memory")
+        desk.take("home", replace(guidance(ORIGIN), quarters=Guidance("open-meteo", run, np.nan, native, "")))
+        found = desk._rolling.newest_run(0)
+        assert found is not None
+        at = np.array([ORIGIN + 900])
+        warm = found.at("temperature", at)[0] - truth(at)[0]
+        assert warm == pytest.approx(9.0 if native else WARM, abs=0.1)
+        [(forecast, _)] = desk.forecast({"home": grid(ORIGIN)}, {}, ORIGIN, ORIGIN)
+        assert forecast.leads_s == tuple(HOUR_S * k for k in range(1, 49))
+        own = forecast.variables["temperature"]
+        assert own.mean is not None
+        np.testing.assert_allclose(own.mean, truth(ORIGIN + HOUR_S * np.arange(1, 49)) + WARM)  # nothing learned yet
+
+
+def test_rain_of_an_hour_is_learned_as_such_beside_quarters(config, tmp_path):
+    """Guidance that says half of what falls is put right, whether or not there are steps between the hours."""
+    made = []
+    for quarters in (True, False):
+        desk = Desk(config.stations, tmp_path / "memory")
+        for origin in range(ORIGIN, ORIGIN + 4 * 24 * HOUR_S, HOUR_S):
+            valid, fine = origin + HOUR_S * np.arange(25), origin + 900 * np.arange(1, 25)
+            run = Run(origin, valid, {"rain": np.full(25, 2.0), "temperature": truth(valid)})
+            between = Guidance("open-meteo", Run(origin, fine, {"temperature": truth(fine)}), np.nan, True, "")
+            desk.take("home", Guidance("open-meteo", run, np.nan, True, "", between if quarters else None))
+            past = grid(origin)
+            past[:, GRID_VARIABLES.index("rain")] = 1.0
+            [(forecast, _)] = desk.forecast({"home": past}, {}, origin, origin)
+        made.append(forecast.variables["rain"].mean)
+    np.testing.assert_allclose(made[0], made[1])
+    assert made[0][0] == pytest.approx(4.0, abs=0.3)
 
 
 def test_so_many_predictors_are_used_and_no_more(config, tmp_path, caplog):
