@@ -27,6 +27,7 @@ PAST_DAYS = 28
 LEAST_PAST_DAYS = 10
 MOST_DAYS = 8
 TAIL = 0.414  # of the way from the median to the 5 % quantile, beyond it to the 1 % quantile: as normal tails have it
+PLAIN = ("guidance", "persistence", "climatology")  # what days and nights are held against
 OF_DAY: dict[str, tuple[str, np.ufunc]] = {
     "temperature_min": ("temperature", np.minimum),
     "temperature_max": ("temperature", np.maximum),
@@ -99,7 +100,7 @@ def nights(
                 continue
             members = _members(forecast, history, event.variable, hours)
             if members is not None:
-                share = float(event.came(members).any(axis=1).mean())
+                share = float(any_time(event, members).mean())
                 told[event.name] = max(share, float(forecast.events[event.name][at].max()))
         if told:
             found.append(NightOutlook(start, end, told))
@@ -120,28 +121,66 @@ def plain(raw: Forecast, history: NDArray[np.float32], days: Sequence[DayOutlook
         raw: guidance as it came, at the leads of the hourly forecast that the days are of.
         history: [2880, 8] up to its origin.
     """
-    found: dict[str, list[dict[str, float]]] = {"guidance": [], "persistence": [], "climatology": []}
+    found: dict[str, list[dict[str, float]]] = {source: [] for source in PLAIN}
     for day in days:
         hours = hours_of(day.start, day.end)
-        told: dict[str, dict[str, float]] = {source: {} for source in found}
+        told: dict[str, dict[str, float]] = {source: {} for source in PLAIN}
         for name in day.values:
             variable, of = OF_DAY[name]
-            said = _read(history, raw.origin, variable, hours)
-            ahead = hours > raw.origin
-            own = raw.variables[variable].mean
-            if own is not None:
-                said[ahead] = own[(hours[ahead] - raw.origin) // HOUR_S - 1]
-            back = max(-(-(int(hours[-1]) - raw.origin) // DAY_S), 1)
-            past = np.array(
-                [of.reduce(_read(history, raw.origin, variable, hours - DAY_S * k)) for k in range(back, PAST_DAYS + 1)]
-            )
-            whole = past[~np.isnan(past)]
-            told["guidance"][name] = float(of.reduce(said))
-            told["persistence"][name] = float(whole[0]) if len(whole) else np.nan
-            told["climatology"][name] = float(whole.mean()) if len(whole) else np.nan
+            said, past = _said_and_past(raw, history, variable, hours)
+            for source, value in _beside(float(of.reduce(said)), of.reduce(past, axis=1)).items():
+                told[source][name] = value
         for source, values in told.items():
             found[source].append(values)
     return found
+
+
+def plain_nights(
+    raw: Forecast, history: NDArray[np.float32], nights: Sequence[NightOutlook], events: Sequence[Event]
+) -> dict[str, list[dict[str, float]]]:
+    """As `plain`, of nights: by night, event -> 1 or 0, of climatology how often it came in such nights in the past.
+
+    Args:
+        events: those that the nights' probabilities are of, or some of them.
+    """
+    found: dict[str, list[dict[str, float]]] = {source: [] for source in PLAIN}
+    for night in nights:
+        hours = hours_of(night.start, night.end)
+        told: dict[str, dict[str, float]] = {source: {} for source in PLAIN}
+        for event in events:
+            if event.name in night.events:
+                said, past = _said_and_past(raw, history, event.variable, hours)
+                for source, value in _beside(float(any_time(event, said)), any_time(event, past)).items():
+                    told[source][event.name] = value
+        for source, values in told.items():
+            found[source].append(values)
+    return found
+
+
+def any_time(event: Event, values: Floats) -> Floats:
+    """Whether an event came in one of the hours [..., H], 1 or 0, [...]; NaN: in none that is known, and one is not."""
+    came = event.came(values)
+    return np.asarray(np.where((came == 1.0).any(axis=-1), 1.0, came.max(axis=-1)))
+
+
+def _said_and_past(raw: Forecast, history: NDArray[np.float32], variable: str, hours: Times) -> tuple[Floats, Floats]:
+    """What was read and guidance says of some hours, [H], and what was read at these hours of past days, [D, H], newest
+    first."""
+    said = _read(history, raw.origin, variable, hours)
+    ahead = hours > raw.origin
+    own = raw.variables[variable].mean
+    if own is not None:
+        said[ahead] = own[(hours[ahead] - raw.origin) // HOUR_S - 1]
+    back = max(-(-(int(hours[-1]) - raw.origin) // DAY_S), 1)
+    past = [_read(history, raw.origin, variable, hours - DAY_S * k) for k in range(back, PAST_DAYS + 1)]
+    return said, np.stack(past)
+
+
+def _beside(said: float, past: Floats) -> dict[str, float]:
+    """What stands beside a forecast, by source. `past`: of past days, newest first."""
+    whole = past[~np.isnan(past)]
+    newest, usual = (float(whole[0]), float(whole.mean())) if len(whole) else (np.nan, np.nan)
+    return dict(zip(PLAIN, (said, newest, usual), strict=True))
 
 
 def _days(origin: int, zone: ZoneInfo) -> Iterator[tuple[date, int, int]]:

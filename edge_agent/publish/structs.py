@@ -355,7 +355,8 @@ class ScoreSeries(Payload, frozen=True):
 
 class VerifyPayload(Payload, frozen=True):
     """How good the forecasts that came due on a UTC day were: by source (what was issued, and the baselines on the same
-    pairs; `hourly:` and `daily:` before it: of hours and days), then by variable (or `event:<name>`), then by lead."""
+    pairs; `hourly:`, `daily:` and `nightly:` before it: of hours, days and nights), then by variable (or
+    `event:<name>`), then by lead."""
 
     day: Day
     leads_s: Annotated[list[Annotated[int, Meta(ge=1)]], Meta(max_length=MAX_STEPS)]

@@ -164,7 +164,7 @@ def test_the_recorded_five_days_in_three_hour_steps_are_whole_hours_and_days(tmp
     days = made[0].days
     assert len(days) >= 5 and {*days[0].values} == {"temperature_min", "temperature_max", "rain_24h"}
     validate("forecast/daily", to_json(daily_payload(forecast, days, "UTC", 3 * HOUR_S)))
-    assert {key[3] for key, _ in past.rows} == {"hourly", "daily"}
+    assert {key[3] for key, _ in past.rows} == {"hourly", "daily", "nightly"}
 
     assert {*forecast.events} == {"rain", "frost", "gust"} and {p.shape for p in forecast.events.values()} == {(hours,)}
     assert forecast.events["frost"][1:].max() < 0.2  # of a Lisbon April
