@@ -314,7 +314,7 @@ class Agent:
     def _publish_hourly(self, origin: int) -> None:
         for ahead in self._forecasting.hourly(origin):
             self._publisher.hourly(ahead.forecast)
-            self._publisher.daily(ahead.forecast, ahead.days, ahead.timezone)
+            self._publisher.daily(ahead.forecast, ahead.days, ahead.timezone, ahead.nights)
 
     def _states(self) -> frozenset[tuple[str, str, bool]]:
         """What sensors, broker, store and clock do, and what is wrong with them: a change is worth a status at once."""

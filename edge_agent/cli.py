@@ -336,9 +336,9 @@ def skill(config: Path, **options: Any) -> None:
     """Whether the forecasts were any good here: those the running agent issued, against what was then read.
 
     RMSE, CRPS and 80 % coverage per variable and lead, beside persistence, diurnal-anomaly persistence, climatology and
-    whatever else was scored, and skill over 7, 30 and 90 days; where there is guidance, the same of hours and days,
-    beside the guidance as it came. Scores are kept for 400 days, by week once they are five
-    weeks old.
+    whatever else was scored, and skill over 7, 30 and 90 days; where there is guidance, the same of hours, days and
+    nights, beside the guidance as it came. Scores are kept for 400 days, by week once they are five weeks
+    old.
     """
     from edge_agent.verified import skill_command
 

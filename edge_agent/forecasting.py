@@ -13,11 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from edge_agent.adaptation.live import Adaptation
+from edge_agent.bundle.station_task import EVENTS
 from edge_agent.bundle.trial import Loaded, load_session
 from edge_agent.clock import Clock
 from edge_agent.config import Config, Station
 from edge_agent.forecast import Forecast
 from edge_agent.forecast.baselines import beside
+from edge_agent.forecast.chances import with_derived
 from edge_agent.forecast.groups import groups, whole
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.guidance.live import Guided
@@ -124,8 +126,9 @@ class Forecasting:
         return found
 
     def hourly(self, origin: int) -> list[Ahead]:
-        """Corrected guidance, blended with the newest nowcasts; as `Guided.forecasts`."""
-        return self._guided.forecasts(self._store, self.last, origin, int(self._clock.now()))
+        """Corrected guidance, blended with the newest nowcasts; as `Guided.forecasts`, with the bundle's events."""
+        events = with_derived(EVENTS) if self._nowcaster is None else self._nowcaster.all_events
+        return self._guided.forecasts(self._store, self.last, origin, int(self._clock.now()), events)
 
     def keep(self, forecasts: Sequence[Forecast]) -> None:
         """Store a chunk's forecasts with the baselines that verification will hold them against: from the same history,
@@ -142,11 +145,14 @@ class Forecasting:
             self._store.add_forecast(forecast, others)
 
     def keep_learned(self, origin: int | None) -> None:
-        """Keep what the stations learned whose turn it is at `origin`; None: of all, where that takes no time.
+        """Keep what the stations learned whose turn it is at `origin`; None: of all, and of guidance, where that takes
+        no time.
 
         Raises:
             StoreError: it could not be kept.
         """
+        if origin is None:
+            self._guided.keep_at_stop()
         if self._adaptation is None:
             return
         if origin is None:

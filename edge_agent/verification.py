@@ -46,13 +46,14 @@ class ScoreRow:
 
     `source`: `bundle` and `fallback` are what was issued, from the model or from the persistence that stood in for it;
     `persistence`, `anomaly-persistence` and `climatology` are the baselines on the pairs of `bundle`, made when that
-    was issued from the same history: rows that came late did not help them. `hourly:forecast` and `daily:forecast` are
-    the hours and days that were issued; after the same prefix `guidance`, `persistence` and `climatology` stand beside
-    them, each a single value whose `sum_crps` is that of its absolute errors; a day's lead counts the days up to its
-    end, today's is one. Errors are forecast minus observed, in the
-    variable's unit, on the circle for directions. `inside80` counts observations within the central 80 % interval. An
-    event is the variable `event:<name>`: its error is probability minus outcome, `sum_sq` and `sum_crps` are both the
-    sum of the Brier score, and `inside80` is 0. Once five weeks old, the days of a week are one row on its Monday.
+    was issued from the same history: rows that came late did not help them. `hourly:forecast`, `daily:forecast` and
+    `nightly:forecast` are the hours, days and nights that were issued; after the same prefix `guidance`, `persistence`
+    and `climatology` stand beside them, each a single value whose `sum_crps` is that of its absolute errors, or in
+    which an event comes or does not (of nights, climatology is how often it came); a day's or night's lead counts the
+    days up to its end, today's is one. Errors are forecast minus observed, in the variable's unit, on the circle for
+    directions. `inside80` counts observations within the central 80 % interval. An event is the variable
+    `event:<name>`: its error is probability minus outcome, `sum_sq` and `sum_crps` are both the sum of the Brier score,
+    and `inside80` is 0. Once five weeks old, the days of a week are one row on its Monday.
     """
 
     station: str

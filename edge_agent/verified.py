@@ -28,8 +28,12 @@ YEAR_DAYS = 400  # all that the store keeps
 SHOWN_LEADS_S = (900, 1800, 3600, 7200, 10_800, 21_600)
 BAR = "anomaly-persistence"  # what skill is stated against; of events: how often they came
 ISSUED = ("bundle", "fallback", "forecast")
-AHEAD = {"hourly": "hours", "daily": "days; a day's lead counts the days up to its end, today's is one"}
-GUIDANCE = "guidance"  # what the skill of hours and days is stated against
+AHEAD = {
+    "hourly": "hours",
+    "daily": "days; a day's lead counts the days up to its end, today's is one",
+    "nightly": "nights, at any time; the lead counts them, that of the one that has begun or is the next is one",
+}
+GUIDANCE = "guidance"  # what the skill of hours, days and nights is stated against
 _HEADS = {"persistence": "persist.", "anomaly-persistence": "anomaly", "climatology": "climate"}
 _WORDS = {
     "persistence": "persist.  the last value stays",
@@ -43,7 +47,7 @@ Key = tuple[str, int]  # variable or `event:<name>`, lead in seconds
 class Score(msgspec.Struct, frozen=True):
     """Of one source, variable (or event) and lead. Of an event `brier` is there, of a variable the others, in its
     unit. A source other than `bundle` and `fallback` has the pairs of `bundle` where its `n` is the same. Sources that
-    begin with `hourly:` and `daily:` are of hours and days, as `verification.ScoreRow` has them."""
+    begin with `hourly:`, `daily:` and `nightly:` are of hours, days and nights, as `verification.ScoreRow` has them."""
 
     variable: str
     unit: str
@@ -188,9 +192,9 @@ def render(station: str, days: int, tables: dict[int, Table]) -> Iterator[str]:
 
 
 def render_ahead(words: str, tables: dict[int, Table], days: int) -> Iterator[str]:
-    """Hours or days, against the guidance as it came."""
+    """Hours, days or nights, against the guidance as it came."""
     table = tables[days]
-    yield f"Forecasts of {words}. skill: 1 - RMSE / RMSE of guidance"
+    yield f"Forecasts of {words}. skill: 1 - RMSE / RMSE of guidance, of events Brier's"
     others = table.others()
     for name in table.variables():
         yield ""

@@ -125,6 +125,19 @@ def test_hours_and_days_stand_apart_from_nowcasts_and_are_held_against_guidance(
     }  # fmt: skip
 
 
+def test_nights_are_told_by_the_brier_score_of_their_events(agent: Path) -> None:
+    today = format_time(SystemClock().now())[:10]
+    with Store.open("store.sqlite") as store:
+        for source, score in (("forecast", 0.5), ("guidance", 2.0), ("climatology", 1.0)):
+            row = ScoreRow("roof", today, f"nightly:{source}", "event:frost", 86_400, 4, 0.0, 1.0, score, score, 0)
+            store.add_scores([row])
+        store.commit()
+    _, nights = skill().split("Forecasts of nights")
+    [line] = [line.split() for line in nights.splitlines() if line.split()[:2] == ["24", "h"]]
+    assert "event:frost, Brier score" in nights
+    assert [*map(float, line[3:6]), line[6]] == [0.125, 0.25, 0.5, "75"]
+
+
 def test_a_picture_is_drawn(agent: Path) -> None:
     skill("--plot", "skill.png", "--days", "90")
     assert Path("skill.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -6,6 +6,7 @@ Must never weigh by anything but verified errors, or by what each says of its ow
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,18 @@ class Blend:
         self._errors = np.zeros((leads, 3))  # nowcast squared, guidance squared, product
         self._pairs = np.zeros(leads)
         self._shift = np.zeros((leads, len(levels)))
+
+    def arrays(self) -> tuple[Floats, ...]:
+        """All that was learned; written into, it is taken up again."""
+        return self._errors, self._pairs, self._shift
+
+    def check(self, arrays: Sequence[NDArray[Any]]) -> None:
+        """Raises ValueError: other arrays than `arrays` gives, or with numbers that are none."""
+        for given, own in zip(arrays, self.arrays(), strict=True):
+            if given.shape != own.shape or given.dtype != own.dtype or not np.isfinite(given).all():
+                raise ValueError("of other leads or levels")
+        if (arrays[0][:, :2] < 0).any() or (arrays[1] < 0).any():
+            raise ValueError("squares or numbers below zero")
 
     def mix(
         self, lead: Columns, nowcast: tuple[Floats, Floats], guided: tuple[Floats, Floats]

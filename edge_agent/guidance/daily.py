@@ -1,4 +1,5 @@
-"""Daily minimum, maximum and rain sum of a station's civil days, from coherent trajectories.
+"""Daily minimum, maximum and rain sum of a station's civil days, and events at any time of a night, from coherent
+trajectories.
 
 The hours of a day go together: a warm morning mostly means a warm noon. How they do is taken from this station's own
 past days (Schaake shuffle), never from the hours' marginals alone.
@@ -14,16 +15,19 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.bundle.manifest import Event
 from edge_agent.forecast import Forecast
 from edge_agent.forecast.persistence import BOUNDS
 from edge_agent.grid import GRID_VARIABLES, HISTORY_STEPS, STEP_S
 from edge_agent.guidance import Floats, Times
+from edge_agent.variables import VARIABLES, Kind
 
 HOUR_S, DAY_S = 3600, 86_400
 PAST_DAYS = 28
 LEAST_PAST_DAYS = 10
 MOST_DAYS = 8
 TAIL = 0.414  # of the way from the median to the 5 % quantile, beyond it to the 1 % quantile: as normal tails have it
+PLAIN = ("guidance", "persistence", "climatology")  # what days and nights are held against
 OF_DAY: dict[str, tuple[str, np.ufunc]] = {
     "temperature_min": ("temperature", np.minimum),
     "temperature_max": ("temperature", np.maximum),
@@ -40,6 +44,15 @@ class DayOutlook:
     start: int
     end: int
     values: dict[str, tuple[float, Floats]]
+
+
+@dataclass(frozen=True, slots=True)
+class NightOutlook:
+    """One night, `start` to `end` (UTC seconds). `events`: name -> probability that it comes at any time of it."""
+
+    start: int
+    end: int
+    events: dict[str, float]
 
 
 def outlook(forecast: Forecast, history: NDArray[np.float32], timezone: str) -> list[DayOutlook]:
@@ -63,6 +76,37 @@ def outlook(forecast: Forecast, history: NDArray[np.float32], timezone: str) -> 
     return found
 
 
+def nights(
+    forecast: Forecast, history: NDArray[np.float32], longitude: float, events: Sequence[Event]
+) -> list[NightOutlook]:
+    """The nights that an hourly forecast covers to their end, from the one that has begun or is the next.
+
+    The probability is the share of the trajectories with the event in one of the night's hours, and no less than that
+    of any hour still to come: the union of events is no less likely than each (Frechet's lower bound). Of a night that
+    has begun, what was read up to the origin counts.
+
+    Args:
+        forecast, history: as `outlook`.
+        longitude: degrees east; a night is 18:00 to 06:00 of local mean solar time, to the nearest full hour of UTC.
+        events: those with a probability of each hour in the forecast are told.
+    """
+    found = []
+    for start, end in _nights(forecast.origin, longitude):
+        hours = hours_of(start, end)
+        at = (hours[hours > forecast.origin] - forecast.origin) // HOUR_S - 1
+        told = {}
+        for event in events:
+            if event.name not in forecast.events or event.variable not in GRID_VARIABLES:
+                continue
+            members = _members(forecast, history, event.variable, hours)
+            if members is not None:
+                share = float(any_time(event, members).mean())
+                told[event.name] = max(share, float(forecast.events[event.name][at].max()))
+        if told:
+            found.append(NightOutlook(start, end, told))
+    return found
+
+
 def hours_of(start: int, end: int) -> Times:
     """The full hours of a day, its last second among them, [H]."""
     return np.arange(-(-(start + 1) // HOUR_S) * HOUR_S, end + 1, HOUR_S, dtype=np.int64)
@@ -77,28 +121,66 @@ def plain(raw: Forecast, history: NDArray[np.float32], days: Sequence[DayOutlook
         raw: guidance as it came, at the leads of the hourly forecast that the days are of.
         history: [2880, 8] up to its origin.
     """
-    found: dict[str, list[dict[str, float]]] = {"guidance": [], "persistence": [], "climatology": []}
+    found: dict[str, list[dict[str, float]]] = {source: [] for source in PLAIN}
     for day in days:
         hours = hours_of(day.start, day.end)
-        told: dict[str, dict[str, float]] = {source: {} for source in found}
+        told: dict[str, dict[str, float]] = {source: {} for source in PLAIN}
         for name in day.values:
             variable, of = OF_DAY[name]
-            said = _read(history, raw.origin, variable, hours)
-            ahead = hours > raw.origin
-            own = raw.variables[variable].mean
-            if own is not None:
-                said[ahead] = own[(hours[ahead] - raw.origin) // HOUR_S - 1]
-            back = max(-(-(int(hours[-1]) - raw.origin) // DAY_S), 1)
-            past = np.array(
-                [of.reduce(_read(history, raw.origin, variable, hours - DAY_S * k)) for k in range(back, PAST_DAYS + 1)]
-            )
-            whole = past[~np.isnan(past)]
-            told["guidance"][name] = float(of.reduce(said))
-            told["persistence"][name] = float(whole[0]) if len(whole) else np.nan
-            told["climatology"][name] = float(whole.mean()) if len(whole) else np.nan
+            said, past = _said_and_past(raw, history, variable, hours)
+            for source, value in _beside(float(of.reduce(said)), of.reduce(past, axis=1)).items():
+                told[source][name] = value
         for source, values in told.items():
             found[source].append(values)
     return found
+
+
+def plain_nights(
+    raw: Forecast, history: NDArray[np.float32], nights: Sequence[NightOutlook], events: Sequence[Event]
+) -> dict[str, list[dict[str, float]]]:
+    """As `plain`, of nights: by night, event -> 1 or 0, of climatology how often it came in such nights in the past.
+
+    Args:
+        events: those that the nights' probabilities are of, or some of them.
+    """
+    found: dict[str, list[dict[str, float]]] = {source: [] for source in PLAIN}
+    for night in nights:
+        hours = hours_of(night.start, night.end)
+        told: dict[str, dict[str, float]] = {source: {} for source in PLAIN}
+        for event in events:
+            if event.name in night.events:
+                said, past = _said_and_past(raw, history, event.variable, hours)
+                for source, value in _beside(float(any_time(event, said)), any_time(event, past)).items():
+                    told[source][event.name] = value
+        for source, values in told.items():
+            found[source].append(values)
+    return found
+
+
+def any_time(event: Event, values: Floats) -> Floats:
+    """Whether an event came in one of the hours [..., H], 1 or 0, [...]; NaN: in none that is known, and one is not."""
+    came = event.came(values)
+    return np.asarray(np.where((came == 1.0).any(axis=-1), 1.0, came.max(axis=-1)))
+
+
+def _said_and_past(raw: Forecast, history: NDArray[np.float32], variable: str, hours: Times) -> tuple[Floats, Floats]:
+    """What was read and guidance says of some hours, [H], and what was read at these hours of past days, [D, H], newest
+    first."""
+    said = _read(history, raw.origin, variable, hours)
+    ahead = hours > raw.origin
+    own = raw.variables[variable].mean
+    if own is not None:
+        said[ahead] = own[(hours[ahead] - raw.origin) // HOUR_S - 1]
+    back = max(-(-(int(hours[-1]) - raw.origin) // DAY_S), 1)
+    past = [_read(history, raw.origin, variable, hours - DAY_S * k) for k in range(back, PAST_DAYS + 1)]
+    return said, np.stack(past)
+
+
+def _beside(said: float, past: Floats) -> dict[str, float]:
+    """What stands beside a forecast, by source. `past`: of past days, newest first."""
+    whole = past[~np.isnan(past)]
+    newest, usual = (float(whole[0]), float(whole.mean())) if len(whole) else (np.nan, np.nan)
+    return dict(zip(PLAIN, (said, newest, usual), strict=True))
 
 
 def _days(origin: int, zone: ZoneInfo) -> Iterator[tuple[date, int, int]]:
@@ -110,6 +192,14 @@ def _days(origin: int, zone: ZoneInfo) -> Iterator[tuple[date, int, int]]:
         ]
         start, end = (int(midnight.timestamp()) for midnight in midnights)
         yield today + timedelta(days=ahead), start, end
+
+
+def _nights(origin: int, longitude: float) -> Iterator[tuple[int, int]]:
+    """Nights from the one that has begun or is the next, with their first and last second in UTC."""
+    ahead_s = round(longitude / 15) * HOUR_S  # of UTC
+    evening = (origin + ahead_s - 6 * HOUR_S) // DAY_S * DAY_S + 18 * HOUR_S - ahead_s
+    for start in range(evening, evening + MOST_DAYS * DAY_S, DAY_S):
+        yield start, start + DAY_S // 2
 
 
 def _members(forecast: Forecast, history: NDArray[np.float32], variable: str, hours: Times) -> Floats | None:
@@ -149,10 +239,12 @@ def _with_tails(levels: Floats, quantiles: Floats) -> tuple[Floats, Floats]:
 
 
 def _read(history: NDArray[np.float32], origin: int, variable: str, hours: Times) -> Floats:
-    """What was read at full hours, [H]; of rain the hour's sum; NaN where it is missing or out of the 30 days."""
+    """What was read at full hours, [H]; of sums and maxima the hour's; NaN where it is missing or out of the 30
+    days."""
     column = history[:, GRID_VARIABLES.index(variable)].astype(np.float64)
     at = HISTORY_STEPS - 1 - (origin - hours) // STEP_S
-    steps = range(4) if variable == "rain" else range(1)
+    kind = VARIABLES[variable].kind
+    steps = range(4) if kind in (Kind.SUM, Kind.MAXIMUM) else range(1)
     inside = (at < HISTORY_STEPS) & (at >= len(steps) - 1)
     parts = [np.where(inside, column[np.where(inside, at - k, 0)], np.nan) for k in steps]
-    return np.asarray(np.sum(parts, axis=0)) if len(hours) else np.empty(0)
+    return np.asarray((np.max if kind is Kind.MAXIMUM else np.sum)(parts, axis=0)) if len(hours) else np.empty(0)

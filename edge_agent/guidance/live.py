@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -16,12 +16,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.bundle.manifest import Event
+from edge_agent.bundle.station_task import EVENTS
 from edge_agent.clock import Clock
 from edge_agent.config import Config, Guidance, read_secret
+from edge_agent.errors import StoreError
 from edge_agent.forecast import Forecast
-from edge_agent.guidance.daily import outlook
-from edge_agent.guidance.desk import HOUR_S, Desk
+from edge_agent.forecast.chances import with_derived
+from edge_agent.guidance.daily import nights, outlook
+from edge_agent.guidance.desk import Desk
 from edge_agent.guidance.fetch import Asking, get
+from edge_agent.guidance.hours import HOUR_S
 from edge_agent.guidance.sources import Guidance as Answer
 from edge_agent.guidance.sources import Source
 from edge_agent.guidance.sources.background import Background
@@ -36,6 +41,7 @@ WAIT_S = 2.0  # real seconds between looks at what is due
 BETWEEN_S = 1.0  # and between two stations' questions
 QUEUE = 100
 KEEP_S = 6 * HOUR_S  # between copies of what was learned
+STOP_S = 2.0  # real seconds that the last one may take
 
 
 class Histories(Protocol):
@@ -118,9 +124,26 @@ class Guided:
             self._told = trouble
             log.warning("guidance: %s", trouble or "all is well again")
 
-    def forecasts(self, store: Histories, nowcasts: Mapping[str, Forecast], origin: int, now: int) -> list[Ahead]:
-        """Hourly forecasts of the stations that have guidance, with their civil days; none at other times than full
-        hours. What will be scored of them is handed to the store."""
+    def keep_at_stop(self) -> None:
+        """Keep what was learned since the last time; where that takes longer than a stop may, the last copy stands."""
+        if self._desk is not None and self._desk.changed:
+            keeping = threading.Thread(target=self._keep, name="guidance memory", daemon=True)
+            keeping.start()
+            keeping.join(STOP_S)
+
+    def _keep(self) -> None:
+        assert self._desk is not None
+        try:
+            self._desk.keep()
+        except StoreError as error:
+            log.warning("%s", error)
+
+    def forecasts(
+        self, store: Histories, nowcasts: Mapping[str, Forecast], origin: int, now: int,
+        events: Sequence[Event] = with_derived(EVENTS),
+    ) -> list[Ahead]:  # fmt: skip
+        """Hourly forecasts of the stations that have guidance, with their civil days and nights; none at other times
+        than full hours. What will be scored of them is handed to the store. `events`: whose probability is told."""
         if self._desk is None:
             return []
         while True:
@@ -133,15 +156,16 @@ class Guided:
         ids = [station.id for station in self._stations]
         grids = store.history(ids, origin)
         same = {station: one for station, one in nowcasts.items() if one.origin == origin}
-        found = self._desk.forecast(dict(zip(ids, grids, strict=True)), same, origin, now)
+        found = self._desk.forecast(dict(zip(ids, grids, strict=True)), same, origin, now, events)
         if self._clock.monotonic() - self._kept_at >= KEEP_S:
             self._kept_at = self._clock.monotonic()
             self._desk.keep()
-        zones = {station.id: station.timezone for station in self._stations}
         made, rows = [], []
         for forecast, raw in found:
-            grid, zone = grids[ids.index(forecast.station)], zones[forecast.station]
-            made.append(Ahead(forecast, raw, outlook(forecast, grid, zone), zone))
+            at = ids.index(forecast.station)
+            grid, station = grids[at], self._stations[at]
+            days, zone = outlook(forecast, grid, station.timezone), station.timezone
+            made.append(Ahead(forecast, raw, days, zone, nights(forecast, grid, station.longitude, events)))
             rows += rows_of(made[-1], grid)
         if rows:
             store.wait(rows)

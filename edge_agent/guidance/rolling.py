@@ -274,8 +274,9 @@ class Rolling:
         columns = {column: run.at(column, valid) for column in given}
         found = {"guidance": raw} | columns | clocks(valid, station.longitude) | members(layout, raw, columns)
         place = {"latitude": station.latitude, "longitude": station.longitude, "elevation": station.elevation_m}
-        begin = np.array([max(origin, int(run.valid[0]))])
-        around = [run.at(name, np.clip(valid + step, run.valid[0], run.valid[-1])) for step in (-HOUR_S, HOUR_S)]
+        known = run.valid[~np.isnan(run.values[name])]  # of a run made hourly, a state begins after the sums
+        begin = np.array([max(origin, int(known[0]))])
+        around = [run.at(name, np.clip(valid + step, known[0], known[-1])) for step in (-HOUR_S, HOUR_S)]
         scalars = place | _recent_errors(recent, origin)
         newest = scalars.pop("newest_value")
         found |= {column: np.full(n, value) for column, value in scalars.items()}

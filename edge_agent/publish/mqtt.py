@@ -12,7 +12,7 @@ from typing import Protocol
 from edge_agent.clock import Clock
 from edge_agent.config import Config
 from edge_agent.forecast import Forecast
-from edge_agent.guidance.daily import DayOutlook
+from edge_agent.guidance.daily import DayOutlook, NightOutlook
 from edge_agent.publish.connection import Connection
 from edge_agent.publish.corrections import Corrections, Revised
 from edge_agent.publish.feed import Feed, Outbox
@@ -100,9 +100,11 @@ class Publisher:
         payload = forecast_payload(forecast, HOURLY_EXPIRY_S)
         self._keep(forecast.station, "forecast/hourly", payload, expires=forecast.issued + HOURLY_EXPIRY_S)
 
-    def daily(self, forecast: Forecast, days: Sequence[DayOutlook], timezone: str) -> None:
-        """Publish the civil days of a station's hourly forecast."""
-        payload = daily_payload(forecast, days, timezone, HOURLY_EXPIRY_S)
+    def daily(
+        self, forecast: Forecast, days: Sequence[DayOutlook], timezone: str, nights: Sequence[NightOutlook] = ()
+    ) -> None:
+        """Publish the civil days and the nights of a station's hourly forecast."""
+        payload = daily_payload(forecast, days, timezone, HOURLY_EXPIRY_S, nights)
         self._keep(forecast.station, "forecast/daily", payload, expires=forecast.issued + HOURLY_EXPIRY_S)
 
     def status(self, station: str, payload: StatusPayload) -> None:

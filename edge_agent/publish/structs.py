@@ -144,8 +144,17 @@ class DayForecast(Payload, frozen=True):
     vars: dict[Name, DayValue]
 
 
+class NightForecast(Payload, frozen=True):
+    """A night, from `start` to `end`. `events`: by name the probability that it comes at any time of it."""
+
+    start: Time
+    end: Time
+    events: dict[Word, Probability | None]
+
+
 class DailyPayload(Payload, frozen=True, omit_defaults=True):
-    """Minimum, maximum and rain sum of a station's civil days (`timezone`). Otherwise as `ForecastPayload`."""
+    """Minimum, maximum and rain sum of a station's civil days (`timezone`), and what its nights may bring. Otherwise as
+    `ForecastPayload`."""
 
     issued: Time
     expires: Time
@@ -156,6 +165,7 @@ class DailyPayload(Payload, frozen=True, omit_defaults=True):
     quantiles: Annotated[list[Annotated[float, Meta(gt=0, lt=1)]], Meta(max_length=MAX_LEVELS)]
     days: Annotated[list[DayForecast], Meta(max_length=10)]
     why: Text = ""
+    nights: Annotated[list[NightForecast], Meta(max_length=10)] = []
 
 
 class SensorStatus(Payload, frozen=True):
@@ -345,7 +355,8 @@ class ScoreSeries(Payload, frozen=True):
 
 class VerifyPayload(Payload, frozen=True):
     """How good the forecasts that came due on a UTC day were: by source (what was issued, and the baselines on the same
-    pairs; `hourly:` and `daily:` before it: of hours and days), then by variable (or `event:<name>`), then by lead."""
+    pairs; `hourly:`, `daily:` and `nightly:` before it: of hours, days and nights), then by variable (or
+    `event:<name>`), then by lead."""
 
     day: Day
     leads_s: Annotated[list[Annotated[int, Meta(ge=1)]], Meta(max_length=MAX_STEPS)]

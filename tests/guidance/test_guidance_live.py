@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,11 @@ import pytest
 from edge_agent.clock import ManualClock, format_time
 from edge_agent.config import load
 from edge_agent.errors import NetworkError
-from edge_agent.forecast import Forecast, Level
+from edge_agent.forecast import QUANTILES, Forecast, Level, VariableForecast
 from edge_agent.grid import GRID_VARIABLES
-from edge_agent.guidance.desk import HOUR_S, STALE_S, Desk
+from edge_agent.guidance import Run
+from edge_agent.guidance.desk import CORRECTED, MOST_PREDICTORS, STALE_S, Desk
+from edge_agent.guidance.hours import HOUR_S
 from edge_agent.guidance.live import Guided
 from edge_agent.guidance.sources import Guidance, Source
 from edge_agent.guidance.sources.background import Background
@@ -34,11 +38,11 @@ def truth(t: np.ndarray) -> np.ndarray:
     return 5.0 + 4.0 * np.sin(2 * np.pi * (t % 86_400) / 86_400)
 
 
-def grid(origin: int) -> np.ndarray:
+def grid(origin: int, of: Callable[[np.ndarray], np.ndarray] = truth) -> np.ndarray:
     """[2880, 8]: temperature alone."""
     t = origin + 900 * np.arange(-2879, 1)
     out = np.full((len(t), len(GRID_VARIABLES)), np.nan, np.float32)
-    out[:, GRID_VARIABLES.index("temperature")] = truth(t)
+    out[:, GRID_VARIABLES.index("temperature")] = of(t)
     return out
 
 
@@ -117,6 +121,178 @@ def test_what_was_learned_outlives_a_restart(config, tmp_path):
         assert own is not None
         wrong.append(np.abs(own[:6] - truth(origin + HOUR_S * np.arange(1, 7))).mean())
     assert wrong[0] < 0.5 < wrong[1]
+
+
+def nowcast(origin: int, wrong: float) -> Forecast:
+    """Of temperature, with a steady error."""
+    leads = tuple(range(900, 6 * HOUR_S + 1, 900))
+    mean = truth(origin + np.array(leads)) + wrong
+    fan = mean + np.linspace(-1.0, 1.0, len(QUANTILES))[:, None]
+    own = VariableForecast("temperature", Level.NOWCAST_ONLY, mean, fan, 0)
+    return Forecast(
+        "home", origin, origin + 6, leads, QUANTILES, Level.NOWCAST_ONLY, "wx", "", {"temperature": own}, {}
+    )
+
+
+def blended(desk: Desk, origin: int) -> np.ndarray:
+    """The first hours' temperature where a new run and a nowcast that is 3 degrees too cold meet, [6]."""
+    desk.take("home", guidance(origin))
+    [(forecast, _)] = desk.forecast({"home": grid(origin)}, {"home": nowcast(origin, -3.0)}, origin, origin)
+    mean = forecast.variables["temperature"].mean
+    assert mean is not None
+    return mean[:6]
+
+
+def test_what_a_blend_learned_outlives_a_restart(config, tmp_path):
+    """After two days of a nowcast that is wrong the guidance has the say, also after a restart."""
+    memory = tmp_path / "memory"
+    desk = Desk(config.stations, memory)
+    for origin in range(ORIGIN, ORIGIN + 48 * HOUR_S, HOUR_S):
+        blended(desk, origin)
+    desk.keep()
+    assert not desk.changed
+    again, anew = Desk(config.stations, memory), Desk(config.stations, memory)
+    assert again.recall() == ""
+    anew._rolling.restore(desk._rolling.arrays())
+    origin = ORIGIN + 48 * HOUR_S
+    wrong = [np.abs(blended(one, origin) - truth(origin + HOUR_S * np.arange(1, 7))).mean() for one in (again, anew)]
+    assert wrong[0] < wrong[1] - 0.5
+
+
+def test_what_an_earlier_agent_kept_is_taken_up(config, tmp_path):
+    """Until now the file held neither a version nor blends."""
+    desk = Desk(config.stations, tmp_path / "memory")
+    forecasts(desk, 3 * 24)
+    with (tmp_path / "memory").open("wb") as file:
+        np.savez_compressed(file, **desk._rolling.arrays())
+    again = Desk(config.stations, tmp_path / "memory")
+    assert again.recall() == ""
+    for key, value in desk._rolling.arrays().items():
+        np.testing.assert_array_equal(value, again._rolling.arrays()[key])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"version": np.array(99)},
+        {"version": np.array("two")},
+        {"columns": np.array(["temperature"])},
+        {"columns": np.array([*CORRECTED, "temperature__a", "temperature__a"])},
+        {"columns": np.array([*CORRECTED, *(f"temperature__{c}" for c in "abcdefghijklmnopq")])},
+        {"blend.temperature.1": np.full(6, -1.0)},
+        {"blend.temperature.2": np.full((6, 11), np.nan)},
+        {"blend.temperature.0": np.zeros((2, 3))},
+    ],
+)
+def test_a_memory_that_is_not_ours_is_left_and_nothing_of_it_taken(config, tmp_path, wrong):
+    path = tmp_path / "memory"
+    desk = Desk(config.stations, path)
+    forecasts(desk, 24)
+    desk.keep()
+    with np.load(path) as kept:
+        arrays = {name: kept[name] for name in kept.files}
+    with path.open("wb") as file:
+        np.savez_compressed(file, **(arrays | wrong))
+    again, anew = Desk(config.stations, path), Desk(config.stations, path)
+    assert "learning starts anew" in again.recall()
+    for key, value in anew._rolling.arrays().items():
+        np.testing.assert_array_equal(value, again._rolling.arrays()[key])
+    assert blended(again, ORIGIN) == pytest.approx(blended(anew, ORIGIN))
+
+
+def changing(t: np.ndarray) -> np.ndarray:
+    """degC; of weather that no hour and no day before tells."""
+    return 4.0 * sum(np.sin(2 * np.pi * t / (hours * HOUR_S) + hours) for hours in (13.1, 31.7, 53.3))
+
+
+def with_members(issued: int, seed: int, *, told: bool) -> Guidance:
+    """Guidance that is wrong by another amount each hour; where it is told, another model is right."""
+    valid = issued // HOUR_S * HOUR_S + HOUR_S * np.arange(25)
+    right = changing(valid)
+    wrong = right + np.random.default_rng(seed).normal(0.0, 3.0, len(valid))
+    values = {"temperature": {"unit": "degC", "values": wrong.tolist()}}
+    if told:
+        values |= {"temperature__control": {"unit": "degC", "values": right.tolist()}}
+    answer = background(
+        issued=format_time(issued), valid_time=[format_time(t) for t in valid], variables=values, elevation=None
+    )
+    return Background("https://weather.example").parse(answer, issued)
+
+
+def last_error(desk: Desk, *, told: bool, days: int = 10) -> float:
+    """Of the hours 3 to 11 ahead, over the last day of some; hours apart from a run's first."""
+    errors = []
+    for origin in range(ORIGIN, ORIGIN + days * 24 * HOUR_S, HOUR_S):
+        if (origin - ORIGIN) % (6 * HOUR_S) == 0:
+            desk.take("home", with_members(origin, origin, told=told))
+        [(forecast, _)] = desk.forecast({"home": grid(origin, changing)}, {}, origin, origin)
+        mean = forecast.variables["temperature"].mean
+        assert mean is not None
+        errors.append(np.abs(mean[2:11] - changing(origin + HOUR_S * np.arange(3, 12))).mean())
+    return float(np.mean(errors[-24:]))
+
+
+def test_further_predictors_of_a_background_are_used_and_outlive_a_restart(config, tmp_path):
+    with_, without = Desk(config.stations, tmp_path / "with"), Desk(config.stations, tmp_path / "without")
+    assert last_error(with_, told=True) < 0.6 * last_error(without, told=False)
+    with_.keep()
+    again = Desk(config.stations, tmp_path / "with")
+    assert again.recall() == ""
+    for key, value in with_._rolling.arrays().items():
+        np.testing.assert_array_equal(value, again._rolling.arrays()[key])
+    origin = ORIGIN + 10 * 24 * HOUR_S
+    again.take("home", guidance(origin))  # another source, which has none of them
+    [(forecast, _)] = again.forecast({"home": grid(origin)}, {}, origin, origin)
+    own = forecast.variables["temperature"]
+    assert own.mean is not None and np.isfinite(own.mean).all()
+
+
+def test_quarters_are_taken_where_they_are_a_model_s_own(config, tmp_path):
+    """The forecast stays one of hours."""
+    valid = ORIGIN + 900 * np.arange(1, 25)
+    run = Run(ORIGIN, valid, {"temperature": truth(valid) + 9.0})
+    for native in (True, False):
+        desk = Desk(config.stations, tmp_path / "memory")
+        desk.take("home", replace(guidance(ORIGIN), quarters=Guidance("open-meteo", run, np.nan, native, "")))
+        found = desk._rolling.newest_run(0)
+        assert found is not None
+        at = np.array([ORIGIN + 900])
+        warm = found.at("temperature", at)[0] - truth(at)[0]
+        assert warm == pytest.approx(9.0 if native else WARM, abs=0.1)
+        [(forecast, _)] = desk.forecast({"home": grid(ORIGIN)}, {}, ORIGIN, ORIGIN)
+        assert forecast.leads_s == tuple(HOUR_S * k for k in range(1, 49))
+        own = forecast.variables["temperature"]
+        assert own.mean is not None
+        np.testing.assert_allclose(own.mean, truth(ORIGIN + HOUR_S * np.arange(1, 49)) + WARM)  # nothing learned yet
+
+
+def test_rain_of_an_hour_is_learned_as_such_beside_quarters(config, tmp_path):
+    """Guidance that says half of what falls is put right, whether or not there are steps between the hours."""
+    made = []
+    for quarters in (True, False):
+        desk = Desk(config.stations, tmp_path / "memory")
+        for origin in range(ORIGIN, ORIGIN + 4 * 24 * HOUR_S, HOUR_S):
+            valid, fine = origin + HOUR_S * np.arange(25), origin + 900 * np.arange(1, 25)
+            run = Run(origin, valid, {"rain": np.full(25, 2.0), "temperature": truth(valid)})
+            between = Guidance("open-meteo", Run(origin, fine, {"temperature": truth(fine)}), np.nan, True, "")
+            desk.take("home", Guidance("open-meteo", run, np.nan, True, "", between if quarters else None))
+            past = grid(origin)
+            past[:, GRID_VARIABLES.index("rain")] = 1.0
+            [(forecast, _)] = desk.forecast({"home": past}, {}, origin, origin)
+        made.append(forecast.variables["rain"].mean)
+    np.testing.assert_allclose(made[0], made[1])
+    assert made[0][0] == pytest.approx(4.0, abs=0.3)
+
+
+def test_so_many_predictors_are_used_and_no_more(config, tmp_path, caplog):
+    valid = [format_time(ORIGIN + HOUR_S * k) for k in range(25)]
+    values = {f"temperature__{k}": {"unit": "degC", "values": [1.0] * 25} for k in range(40)}
+    values |= {"temperature": {"unit": "degC", "values": [1.0] * 25}, "rain_24h__x": {"unit": "mm", "values": [0] * 25}}
+    answer = background(issued=format_time(ORIGIN), valid_time=valid, variables=values, elevation=None)
+    desk = Desk(config.stations, tmp_path / "memory")
+    desk.take("home", Background("https://weather.example").parse(answer, ORIGIN))
+    assert desk._columns == (*CORRECTED, *(f"temperature__{k}" for k in range(MOST_PREDICTORS)))
+    assert "begins anew" in caplog.text
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", b"\x00" * 1000])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -66,14 +67,37 @@ def test_recorded_open_meteo_answers_are_read_in_our_units_and_in_utc(name, step
         assert np.nanmin(values) >= low and np.nanmax(values) <= high
 
 
+def with_quarters(**more: object) -> bytes:
+    """Two hours, and the recorded steps of 15 minutes, of the same place."""
+    told = json.loads(answer("api-open-meteo", "forecast_minutely15_unixtime"))
+    hours = json.loads(open_meteo(temperature_2m=[10.0, 11.0]))
+    return json.dumps({**told, "hourly": hours["hourly"], "hourly_units": hours["hourly_units"], **more}).encode()
+
+
+def test_hours_are_asked_for_with_six_hours_of_quarters():
+    asked = parse_qs(urlsplit(OpenMeteo().url(STATION)).query)
+    hours, quarters = (asked[block][0].split(",") for block in ("hourly", "minutely_15"))
+    assert "temperature_2m" in hours and "temperature_2m" in quarters
+    assert "precipitation" in hours and "precipitation" not in quarters
+    assert asked["forecast_minutely_15"] == ["24"]
+
+
 @RECORDED
 def test_quarter_hours_are_marked_native_only_where_a_model_has_them():
-    told = answer("api-open-meteo", "forecast_minutely15_unixtime")
-    source = OpenMeteo()
-    found = source.parse_block(told, NOW, "minutely_15")
-    assert found.native and set(np.diff(found.run.valid)) == {900}
-    moved = json.dumps({**json.loads(told), "latitude": -30.0}).encode()
-    assert not source.parse_block(moved, NOW, "minutely_15").native
+    found = OpenMeteo().parse(with_quarters(), NOW)
+    assert found.quarters is not None and found.quarters.native
+    assert set(np.diff(found.quarters.run.valid)) == {900}
+    assert len(found.run.valid) == 2
+    moved = OpenMeteo().parse(with_quarters(latitude=-30.0), NOW)
+    assert moved.quarters is not None and not moved.quarters.native
+
+
+@RECORDED
+@pytest.mark.parametrize("block", [None, {}, {"time": [NOW]}, {"time": "now"}])
+def test_hours_do_without_quarters_that_cannot_be_read(block):
+    found = OpenMeteo().parse(with_quarters(minutely_15=block), NOW)
+    assert found.quarters is None
+    np.testing.assert_allclose(found.run.values["temperature"], [10.0, 11.0])
 
 
 @RECORDED

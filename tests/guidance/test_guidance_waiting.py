@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from edge_agent.clock import ManualClock
 from edge_agent.config import load
 from edge_agent.forecast import QUANTILES, Forecast, Level, VariableForecast
 from edge_agent.grid import GRID_VARIABLES
-from edge_agent.guidance.daily import DAY_S, HOUR_S, outlook
-from edge_agent.guidance.waiting import PARTS_H, Ahead, rows_of, score_waiting
+from edge_agent.guidance.daily import DAY_S, HOUR_S, NightOutlook, outlook
+from edge_agent.guidance.daily import nights as nights_of
+from edge_agent.guidance.waiting import ALL_EVENTS, PARTS_H, Ahead, rows_of, score_waiting
 from edge_agent.observation import Judged, Observation
 from edge_agent.store import Keeper, Store
 from edge_agent.store.waiting import LONGEST_S
@@ -60,6 +62,17 @@ def made(origin: int = ORIGIN, names: tuple[str, ...] = ("temperature",)) -> Ahe
 
     forecast = of(LEFT, quantiles=True)
     return Ahead(forecast, of(WARM, quantiles=False), outlook(forecast, history(origin), "UTC"), "UTC")
+
+
+def with_events(origin: int = ORIGIN, longitude: float = 0.0, chance: float = 0.25, told: float = 0.6) -> Ahead:
+    """Rain in each hour with one chance, and at any time of a night with another; so frost, which never is."""
+    ahead = made(origin, ("temperature", "rain"))
+    forecast = replace(ahead.forecast, events={name: np.full(168, chance) for name in ("rain", "frost")})
+    nights = [
+        NightOutlook(night.start, night.end, {"rain": told, "frost": told})
+        for night in nights_of(forecast, history(origin), longitude, ALL_EVENTS)
+    ]
+    return replace(ahead, forecast=forecast, nights=nights)
 
 
 @pytest.fixture
@@ -121,6 +134,38 @@ def test_days_are_scored_by_what_their_hours_came_to(keeper: Keeper) -> None:
         assert abs(found["daily:forecast", name, tomorrow].bias) < WARM
         assert found["daily:climatology", name, tomorrow].n == 1
     assert found["daily:guidance", "rain_24h", tomorrow].rmse == pytest.approx(0.0, abs=0.05)
+
+
+def test_events_of_hours_are_scored_by_whether_they_came(keeper: Keeper) -> None:
+    keeper.wait(rows_of(with_events(), history()))
+    found = scored(keeper, ORIGIN + DAYS * DAY_S)
+    for h, came in ((1, 0), (18, 1), (24, 0)):  # of the hour to midnight the last quarter is wet
+        assert found["hourly:forecast", "event:rain", HOUR_S * h].crps == pytest.approx((0.25 - came) ** 2)
+        assert found["hourly:forecast", "event:frost", HOUR_S * h].crps == pytest.approx(0.25**2)
+        assert found["hourly:guidance", "event:frost", HOUR_S * h].crps == 0.0
+
+
+def test_nights_are_scored_by_whether_an_event_came_at_any_time(keeper: Keeper) -> None:
+    ahead = with_events()
+    assert ahead.nights[0].start == ORIGIN + 12 * HOUR_S
+    keeper.wait(rows_of(ahead, history()))
+    found = scored(keeper, ORIGIN + DAYS * DAY_S)
+    for k in range(1, len(ahead.nights) + 1):
+        rain, frost = (found["nightly:forecast", f"event:{name}", DAY_S * k] for name in ("rain", "frost"))
+        assert (rain.n, frost.n) == (1, 1)
+        assert rain.crps == pytest.approx(0.4**2) and frost.crps == pytest.approx(0.6**2)
+        for source in ("guidance", "persistence", "climatology"):
+            assert found[f"nightly:{source}", "event:rain", DAY_S * k].crps == pytest.approx(0.0)
+
+
+def test_a_night_that_was_hardly_read_is_scored_only_if_the_event_was(keeper: Keeper) -> None:
+    """Readings end at the sixth hour of a night of which the first three were wet."""
+    origin = ORIGIN + (DAYS - 1) * DAY_S
+    keeper.wait(rows_of(with_events(origin, longitude=-90.0), history(origin)))
+    found = scored(keeper, origin + 9 * DAY_S)
+    told = {name: {lead for source, n, lead in found if (source, n) == ("nightly:forecast", name)}
+            for name in ("event:rain", "event:frost")}  # fmt: skip
+    assert told == {"event:rain": {DAY_S, 2 * DAY_S}, "event:frost": {DAY_S}}
 
 
 def test_a_day_that_was_hardly_read_is_not_scored(keeper: Keeper) -> None:

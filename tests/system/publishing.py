@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_agent import config as c
 from edge_agent.clock import SystemClock
-from edge_agent.guidance.daily import DayOutlook
+from edge_agent.guidance.daily import DayOutlook, NightOutlook
 from edge_agent.publish.mqtt import Publisher
 from edge_agent.publish.payloads import info_payload, status_payload, verify_payload
 from edge_agent.publish.policy import Waits
@@ -88,4 +88,5 @@ def publish_states(agent: Publishing, station: c.Station = STATION) -> None:
     agent.publisher.forecast(made)
     agent.publisher.hourly(made)
     day = DayOutlook(date(2024, 5, 2), now, now + 86_400, {"temperature_max": (20.0, np.linspace(15.0, 25.0, 11))})
-    agent.publisher.daily(made, [day], "UTC")
+    night = NightOutlook(now, now + 43_200, {"frost": 0.25})
+    agent.publisher.daily(made, [day], "UTC", [night])

@@ -28,7 +28,8 @@ class Guidance:
     """An answer of a source for one station.
 
     `run`: its numbers, from the earliest time they could be used; `elevation_m`: the height it answered for, NaN = not
-    said; `native`: the model's own steps, False where the source interpolated them; `licence`: what must be said of it.
+    said; `native`: the model's own steps, False where the source interpolated them; `licence`: what must be said of it;
+    `quarters`: the first hours in steps of 15 minutes, where the source has them, with a `native` of their own.
     """
 
     source: str
@@ -36,9 +37,10 @@ class Guidance:
     elevation_m: float
     native: bool
     licence: str
+    quarters: Guidance | None = None
 
     def at(self, station: Station) -> Run:
-        """The run as of the station's height."""
+        """The run as of the station's height; without the quarters."""
         values = at_height(self.run.values, self.elevation_m, station.elevation_m)
         return Run(self.run.issued, self.run.valid, values)
 

@@ -7,6 +7,7 @@ Pure: a URL, and bytes in, guidance out. An answer does not say which run it is 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -23,11 +24,17 @@ COLUMNS: dict[str, str] = {
     "wind_gusts_10m": "wind_gust", "wind_direction_10m": "wind_direction", "precipitation": "rain",
     "shortwave_radiation": "solar_radiation", "uv_index": "uv_index",
 }  # fmt: skip
+# States in steps of 15 minutes. Sums, maxima and radiation are of the step before: an hour's and a quarter's differ.
+QUARTERS = (
+    "temperature_2m", "relative_humidity_2m", "dew_point_2m", "surface_pressure", "pressure_msl", "wind_speed_10m",
+    "wind_direction_10m",
+)  # fmt: skip
 UNITS = {"°C": "degC", "°F": "degF", "mp/h": "mph", "inch": "in", "°": "degree", "W/m²": "W/m2", "": "1"}
 # Inner parts of the domains whose models have steps of 15 minutes (ICON-D2 and AROME, HRRR): south, north, west, east.
 # Elsewhere the service interpolates hourly values.
 NATIVE_15 = ((43.5, 57.5, -3.5, 20.0), (25.0, 49.0, -123.0, -68.0))
 DAYS = 8
+STEPS_15 = 24  # 6 hours
 
 
 class OpenMeteo:
@@ -40,15 +47,22 @@ class OpenMeteo:
         self._base = base
 
     def url(self, station: Station) -> str:
-        """Hourly values for the station's own elevation, so that the service does not have to guess it."""
+        """Hourly values, and the first 6 hours in steps of 15 minutes, for the station's own elevation, so that the
+        service does not have to guess it."""
         return f"{self._base}?" + query(
             latitude=station.latitude, longitude=station.longitude, elevation=station.elevation_m,
-            hourly=list(COLUMNS), wind_speed_unit="ms", timeformat="unixtime", timezone="GMT", forecast_days=DAYS,
+            hourly=list(COLUMNS), minutely_15=QUARTERS, wind_speed_unit="ms", timeformat="unixtime", timezone="GMT",
+            forecast_days=DAYS, forecast_minutely_15=STEPS_15,
         )  # fmt: skip
 
     def parse(self, answer: bytes, fetched: int) -> Guidance:
-        """The hourly values of an answer. Raises DataError: it has none."""
-        return self.parse_block(answer, fetched, "hourly")
+        """The hourly values of an answer, with its quarters, marked as native or interpolated; none where they cannot
+        be read, as the hours do without. Raises DataError: it has no hours."""
+        found = self.parse_block(answer, fetched, "hourly")
+        try:
+            return replace(found, quarters=self.parse_block(answer, fetched, "minutely_15"))
+        except DataError:
+            return found
 
     def parse_block(self, answer: bytes, fetched: int, block: str) -> Guidance:
         """As `parse`; `block`: "hourly" or "minutely_15"."""

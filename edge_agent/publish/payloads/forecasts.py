@@ -18,6 +18,7 @@ from edge_agent.publish.structs import (
     DayValue,
     EventSeries,
     ForecastPayload,
+    NightForecast,
     ScoreSeries,
     VariableSeries,
     VerifyPayload,
@@ -25,7 +26,7 @@ from edge_agent.publish.structs import (
 from edge_agent.variables import VARIABLES, variable
 
 if TYPE_CHECKING:
-    from edge_agent.guidance.daily import DayOutlook
+    from edge_agent.guidance.daily import DayOutlook, NightOutlook
 
 
 class Score(Protocol):
@@ -79,8 +80,10 @@ def forecast_payload(forecast: Forecast, expiry_s: int) -> ForecastPayload:
     )
 
 
-def daily_payload(forecast: Forecast, days: Sequence[DayOutlook], timezone: str, expiry_s: int) -> DailyPayload:
-    """The days of an hourly forecast as published, good for `expiry_s` from its issue."""
+def daily_payload(
+    forecast: Forecast, days: Sequence[DayOutlook], timezone: str, expiry_s: int, nights: Sequence[NightOutlook] = ()
+) -> DailyPayload:
+    """The days and nights of an hourly forecast as published, good for `expiry_s` from its issue."""
     ages = [own.age_s for own in forecast.variables.values() if own.age_s is not None]
     return DailyPayload(
         issued=format_time(forecast.issued),
@@ -105,6 +108,14 @@ def daily_payload(forecast: Forecast, days: Sequence[DayOutlook], timezone: str,
                 },
             )
             for day in days
+        ],
+        nights=[
+            NightForecast(
+                start=format_time(night.start),
+                end=format_time(night.end),
+                events=dict(zip(night.events, probabilities(np.array([*night.events.values()])), strict=True)),
+            )
+            for night in nights
         ],
         why=forecast.why[:MAX_TEXT],
     )
