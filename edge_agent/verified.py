@@ -17,6 +17,7 @@ import msgspec
 
 from edge_agent.clock import SystemClock, format_time
 from edge_agent.config import load
+from edge_agent.console import keep_inputs
 from edge_agent.forecast.baselines import BESIDE
 from edge_agent.store.cells import DAY_S
 from edge_agent.transfer import open_store, station_of
@@ -130,6 +131,7 @@ def skill_command(config: Path, station: str | None, days: int, json_: bool, plo
     """
     settings = load(config)
     chosen = station_of(settings, station).id
+    keep_inputs("--plot", plot, config, Path(settings.store.path))
     if plot is not None:
         from edge_agent.forecast import plots
 

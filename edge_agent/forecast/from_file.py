@@ -21,6 +21,7 @@ from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.grid import STEP_S
 from edge_agent.history import History, read_history
 from edge_agent.inference.opening import open_session
+from edge_agent.network import keep_network
 
 EXPIRY_S = 3600
 
@@ -39,6 +40,7 @@ def nowcast_command(
 ) -> None:
     """`edge-agent nowcast`: one forecast, printed. Raises StationcastError."""
     keep_inputs("--plot", plot, history, bundle)
+    keep_network("--plot", plot, neighbours)
     if plot is not None:
         from edge_agent.forecast import plots
 

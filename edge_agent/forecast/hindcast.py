@@ -31,6 +31,7 @@ from edge_agent.forecast.rows import ForecastWriter
 from edge_agent.forecast.skill import Skill
 from edge_agent.forecast.windows import Windows
 from edge_agent.history import History, read_history
+from edge_agent.network import keep_network
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -191,8 +192,9 @@ def hindcast_command(
     adapt: bool,
 ) -> None:
     """`edge-agent hindcast`: forecast, score, print, write. Raises StationcastError."""
-    keep_inputs("--out", out, history, bundle)
-    keep_inputs("--plot", plot, history, bundle)
+    for option, written in (("--out", out), ("--plot", plot)):
+        keep_inputs(option, written, history, bundle)
+        keep_network(option, written, neighbours)
     if plot is not None:
         from edge_agent.forecast import plots
 

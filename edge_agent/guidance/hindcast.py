@@ -18,7 +18,7 @@ from edge_agent import grid
 from edge_agent.adaptation.learner import Learner
 from edge_agent.clock import format_time
 from edge_agent.config import Station
-from edge_agent.console import tell
+from edge_agent.console import keep_inputs, tell
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import MIN_HISTORY_S
 from edge_agent.forecast.blend import Blend
@@ -34,6 +34,7 @@ from edge_agent.guidance.rolling import Corrected, Rolling
 from edge_agent.guidance.rows import GuidedWriter, Rows
 from edge_agent.guidance.skill import GuidedSkill
 from edge_agent.history import History, read_history
+from edge_agent.network import keep_network
 from edge_agent.variables import VARIABLES, Kind
 
 HOUR_S = 3600
@@ -229,6 +230,8 @@ def guided_hindcast_command(
     neighbours: Path | None = None,
 ) -> None:
     """`edge-agent hindcast --guidance`: forecast, score, print, write. Raises StationcastError."""
+    keep_inputs("--out", out, history, guidance, bundle)
+    keep_network("--out", out, neighbours)
     every_s = parse_every(every)
     nowcaster = load_nowcaster(bundle)
     place = None

@@ -290,3 +290,13 @@ def test_a_bundle_is_held_against_the_devices_it_is_meant_for(run: Path) -> None
     assert [row.device for row in bundle.manifest.budgets] == ["jetson_nano"]
     with pytest.raises(ConfigError, match="--device browser: fp32 is for raspberry_pi_4, jetson_nano"):
         make(run, device=("browser",))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model_fp32.onnx", "skill.json", "pairs/zurich-lake.npz"])
+def test_no_file_of_the_run_is_written_over(run: Path, name: str) -> None:
+    (run / "pairs").mkdir()
+    (run / "pairs" / "zurich-lake.npz").write_bytes(b"pairs")
+    before = (run / name).read_bytes()
+    done = CliRunner().invoke(main, ["bundle", str(run), "--precision", "fp32", "--out", str(run / name)])
+    assert done.exit_code == 1 and "this command reads that file" in done.output
+    assert (run / name).read_bytes() == before

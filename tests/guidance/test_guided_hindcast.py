@@ -177,3 +177,12 @@ def test_rain_stays_at_or_above_nothing(tmp_path, bundle):
     result = run((history, guidance), bundle, "--every", "1d", "--out", str(out))
     assert result.exit_code == 0, result.output
     assert all(float(row[name]) >= 0 for row in rows(out) for name in row if name[0] == "q" or name == "mean")
+
+
+def test_what_is_read_is_never_written_over(tmp_path, bundle):
+    history, guidance = files = daily(tmp_path, 5)
+    for file in (history, guidance, bundle):
+        before = file.read_bytes()
+        result = run(files, bundle, "--out", str(file))
+        assert result.exit_code == 1 and "this command reads that file" in result.output
+        assert file.read_bytes() == before
