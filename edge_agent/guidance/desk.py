@@ -21,7 +21,7 @@ from edge_agent.errors import StoreError
 from edge_agent.forecast import QUANTILES, Forecast, Level, VariableForecast
 from edge_agent.forecast.blend import Blend
 from edge_agent.forecast.persistence import BOUNDS
-from edge_agent.grid import GRID_VARIABLES, STEP_S
+from edge_agent.grid import GRID_VARIABLES, MATCH_S, STEP_S
 from edge_agent.guidance import Floats, Run, Times
 from edge_agent.guidance.observed import Observed
 from edge_agent.guidance.rolling import Corrected, Rolling
@@ -80,7 +80,7 @@ class Desk:
             nowcasts: of the same origin, by station.
         """
         self._read(histories, origin)
-        self._rolling.verify(origin, self._came)
+        self._rolling.verify(origin, self._came, self._settled)
         self._verify_blends(origin)
         parts: dict[int, dict[str, Corrected]] = {}
         for name in self._rolling.variables:
@@ -110,6 +110,10 @@ class Desk:
     def _came(self, station: int, name: str, valid: Times, length_s: Times) -> Floats:
         observed = self._observed.get(station)
         return np.full(len(valid), np.nan) if observed is None else observed.came(name, valid, length_s)
+
+    def _settled(self, station: int, name: str, valid: Times, now: int) -> NDArray[np.bool_]:
+        observed = self._observed.get(station)
+        return np.asarray(valid + MATCH_S <= now) if observed is None else observed.settled(name, valid, now)
 
     def _one(
         self, station: str, found: Mapping[str, Corrected], nowcast: Forecast | None, origin: int, issued: int
@@ -169,10 +173,11 @@ class Desk:
         left = []
         for one in self._waiting:
             station, name, i, valid, own, guided, fan = one
-            if valid > now:
+            s, at = self._stations[station], np.array([valid])
+            if not self._settled(s, name, at, now).all():
                 left.append(one)
                 continue
-            came = self._came(self._stations[station], name, np.array([valid]), np.array([STEP_S]))
+            came = self._came(s, name, at, np.array([STEP_S]))
             self._blends[name].learn(np.array([i]), own, guided, fan, came)
         self._waiting = left
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent import grid
 from edge_agent.adaptation.learner import Learner
@@ -101,11 +102,13 @@ class GuidedHindcast:
 
     def run(self, origins: Times, cycles: Times) -> Iterator[list[Rows]]:
         """Rows of each origin. `cycles`: when forecasts are made to learn from them, UTC seconds; ascending, both."""
-        wanted = set(origins.tolist())
+        wanted, learns = set(origins.tolist()), set(cycles.tolist())
+        hourly = len(cycles) > 1 and np.diff(cycles).max() <= HOUR_S
         for now in np.union1d(origins, cycles).tolist():
             fresh = self._tell(now)
-            self._rolling.verify(now, self._came)
-            self._verify_blends(now)
+            if now in learns or not hourly:
+                self._rolling.verify(now, self._came, self._settled)
+                self._verify_blends(now)
             rows = self._at(now, whole=fresh or now in wanted)
             if now in wanted:
                 yield rows
@@ -122,23 +125,30 @@ class GuidedHindcast:
                 times, values = self._readings(s, case, name, now)
                 if len(times):
                     self._rolling.read(s, name, times, values)
-                case.read_until[name] = now
         return fresh
 
     def _readings(self, s: int, case: Case, name: str, now: int) -> tuple[Times, Floats]:
-        """New readings of a variable; of sums and maxima, those of guidance's own intervals."""
+        """New readings of a variable; of sums and maxima, those of guidance's own intervals, once they are settled."""
         after = case.read_until.get(name, now - 2 * 86_400)
+        case.read_until[name] = now
         if VARIABLES[name].kind in (Kind.STATE, Kind.DIRECTION):
             return case.observed.between(name, after, now)
         run = self._rolling.newest_run(s)
         if run is None:
             return np.empty(0, np.int64), np.empty(0)
         valid = run.valid[(run.valid > after) & (run.valid <= now)]
+        settled = case.observed.settled(name, valid, now)
+        if not settled.all():
+            case.read_until[name] = int(valid[~settled][0]) - 1
+            valid = valid[valid <= case.read_until[name]]
         length = np.diff(run.valid, prepend=2 * run.valid[0] - run.valid[1]) if len(run.valid) > 1 else [HOUR_S]
         return valid, case.observed.came(name, valid, np.asarray(length)[np.isin(run.valid, valid)])
 
     def _came(self, station: int, name: str, valid: Times, length_s: Times) -> Floats:
         return self._cases[station].observed.came(name, valid, length_s)
+
+    def _settled(self, station: int, name: str, valid: Times, now: int) -> NDArray[np.bool_]:
+        return self._cases[station].observed.settled(name, valid, now)
 
     def _at(self, now: int, *, whole: bool) -> list[Rows]:
         """Forecasts of all variables from one origin."""
@@ -206,10 +216,13 @@ class GuidedHindcast:
         return rows
 
     def _verify_blends(self, now: int) -> None:
-        """Learn the blend's weights from forecasts whose last valid time has passed."""
+        """Learn the blend's weights from forecasts whose last observation is settled."""
         for name, waiting in self._waiting.items():
-            while waiting and waiting[0].valid[-1] <= now:
-                one = waiting.pop(0)
+            self._waiting[name] = []
+            for one in waiting:
+                if not self._settled(one.case, name, one.valid[-1:], now).all():
+                    self._waiting[name].append(one)
+                    continue
                 came = self._cases[one.case].observed.came(name, one.valid, np.full(len(one.valid), grid.STEP_S))
                 self._blends[name].learn(one.lead, one.nowcast, one.guided, one.quantiles, came)
 

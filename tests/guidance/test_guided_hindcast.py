@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from edge_agent.cli import main
 from edge_agent.clock import format_time, parse_time
 from edge_agent.forecast import from_file
-from tests.guidance.archives import DAY_S, START, daily, hourly
+from tests.guidance.archives import DAY_S, START, daily, hourly, write
 from tests.tiny_bundle import make_tiny_bundle
 
 SITE = ["--latitude", "52", "--longitude", "9", "--elevation", "60"]
@@ -76,16 +76,36 @@ def test_nothing_later_than_an_origin_enters_its_forecast(tmp_path, bundle):
     assert strip == [{k: v for k, v in row.items() if k != "observed"} for row in rows(again)]
 
 
+@pytest.mark.parametrize("off_s", [0, 120])
+def test_readings_off_the_grid_that_come_later_change_no_forecast(tmp_path, bundle, off_s):
+    """A reading 120 s after a valid time verifies it, and is not known before."""
+    history, guidance = hourly(tmp_path, 3)
+    cut = START + 2 * DAY_S
+    write(guidance, [{**row, "rain": i % 4 / 2} for i, row in enumerate(rows(guidance))])
+    read = [(parse_time(row["time"]) + off_s, float(row["temperature"])) for row in rows(history)]
+    found = []
+    for later in (0.0, 25.0):
+        moved = [(t, value + later * (t > cut)) for t, value in read]
+        write(history, [{"time": format_time(t), "temperature": x, "rain": abs(x)} for t, x in moved])
+        out = tmp_path / f"{later}.csv"
+        result = run((history, guidance), bundle, "--every", "1h", "--end", format_time(cut), "--out", str(out))
+        assert result.exit_code == 0, result.output
+        found.append([{**row, "observed": ""} for row in rows(out)])
+    assert {row["variable"] for row in found[0]} >= {"temperature", "rain"}
+    assert found[0] == found[1]
+
+
 def test_what_is_learned_does_not_depend_on_which_origins_are_written(tmp_path, bundle):
     files = hourly(tmp_path, 4)
     at = {}
-    for every in ("1h", "12h"):
+    for every in ("15min", "1h", "12h"):
         out = tmp_path / f"{every}.csv"
         result = run(files, bundle, "--every", every, "--out", str(out))
         assert result.exit_code == 0, result.output
         at[every] = {(r["origin"], r["valid_time"], r["variable"]): r for r in rows(out)}
     assert at["12h"]
-    assert all(at["1h"][key] == row for key, row in at["12h"].items())
+    for seldom, often in (("12h", "1h"), ("1h", "15min")):
+        assert all(at[often][key] == row for key, row in at[seldom].items())
 
 
 def test_one_row_an_origin_valid_time_and_variable_to_the_last_lead(tmp_path, bundle):
