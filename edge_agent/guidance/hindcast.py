@@ -209,7 +209,7 @@ class GuidedHindcast:
             for source, (base, _) in part.base.items():
                 beside[source] = base[row, :, v]
             rows.append(Rows(s, name, "nowcast", leads_s, part.observed[row, :, v], mean, quantiles, beside))
-        for e, event in enumerate(n.events):
+        for e, event in enumerate(n.all_events):
             if part.batch.rung[row, n.variables.index(event.variable)] >= 0:
                 chance, outcome = part.batch.probability[row, :, e], part.outcome[row, :, e]
                 rows.append(Rows.of_event(s, event.name, leads_s, outcome, chance))

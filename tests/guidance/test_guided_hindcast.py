@@ -115,6 +115,7 @@ def test_one_row_an_origin_valid_time_and_variable_to_the_last_lead(tmp_path, bu
     found = rows(out)
     keys = [(row["origin"], row["valid_time"], row["variable"]) for row in found]
     assert len(keys) == len(set(keys))
+    found = [row for row in found if not row["variable"].startswith("event:")]
     sources = {row["source"] for row in found}
     assert sources == {"blend", "corrected"}
     assert max(int(row["lead_s"]) for row in found) == 48 * 3600
@@ -123,6 +124,21 @@ def test_one_row_an_origin_valid_time_and_variable_to_the_last_lead(tmp_path, bu
     for row in found:
         quantiles = [float(row[name]) for name in columns if row[name]]
         assert quantiles == sorted(quantiles)
+
+
+def test_events_are_those_of_a_hindcast_without_guidance(tmp_path, bundle):
+    history, guidance = hourly(tmp_path, 3)
+    read = [{**row, "wind_gust": 14.0 * (i % 2), "rain": 0.0} for i, row in enumerate(rows(history))]
+    write(history, read)
+    out, plain = tmp_path / "out.csv", tmp_path / "plain.csv"
+    assert run((history, guidance), bundle, "--every", "3h", "--out", str(out)).exit_code == 0
+    words = ["hindcast", str(history), *SITE, "--bundle", str(bundle), "--every", "3h", "--out", str(plain)]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    events = [[row for row in rows(path) if row["variable"].startswith("event:")] for path in (out, plain)]
+    key = ("origin", "valid_time", "variable", "observed", "p")
+    ours, theirs = ({tuple(row[name] for name in key) for row in found} for found in events)
+    assert {row["variable"] for row in events[0]} == {"event:rain", "event:frost", "event:gust"}
+    assert ours == theirs
 
 
 def test_the_newest_error_helps_in_the_first_hours(tmp_path, bundle):
