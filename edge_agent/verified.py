@@ -17,7 +17,7 @@ import msgspec
 
 from edge_agent.clock import SystemClock, format_time
 from edge_agent.config import load
-from edge_agent.console import keep_inputs
+from edge_agent.console import keep_inputs, tell
 from edge_agent.forecast.baselines import BESIDE
 from edge_agent.store.cells import DAY_S
 from edge_agent.transfer import open_store, station_of
@@ -155,7 +155,9 @@ def skill_command(config: Path, station: str | None, days: int, json_: bool, plo
         for kind, of_kind in zip(AHEAD.values(), ahead, strict=True):
             if of_kind[days].variables():
                 click.echo("\n".join(["", *render_ahead(kind, of_kind, days)]))
-    if plot is not None:
+    if plot is not None and not tables[days].variables():
+        tell([f"--plot {plot}: nothing was scored, and nothing is drawn"])
+    elif plot is not None:
         plots.draw_verified(plot, tables[days], weekly(rows), f"{chosen}: forecasts of the last {days} days")
 
 

@@ -229,7 +229,9 @@ def hindcast_command(
         "warnings": past.warnings,
     }
     click.echo(skill.as_json(about) if json_ else skill.as_table(about))
-    if plot is not None:
+    if plot is not None and not skill.scored():
+        tell([f"--plot {plot}: nothing was scored, and nothing is drawn"])
+    elif plot is not None:
         plots.draw_hindcast(plot, skill, example.fans(past, station, nowcaster), title=history.name)
 
 
