@@ -339,9 +339,13 @@ def test_a_picture_that_cannot_be_drawn_is_told_before_any_forecast(tmp_path, re
 
 
 def test_commands_tell_errors_without_a_traceback(tmp_path, recording, bundle):
-    short = write_csv(tmp_path / "short.csv", recorded(0.5))
+    short, daily = write_csv(tmp_path / "short.csv", recorded(0.5)), tmp_path / "daily.csv"
+    daily.write_text("time,temperature_max,uv_index\n1700000000,12,3\n1700086400,11,4\n", encoding="utf-8")
     for path, options, message in (
         (short, [], "needs 24 h"),
+        (short, [], "short.csv"),
+        (daily, [], f"{daily}: has temperature_max, uv_index, and nothing that this command forecasts"),
+        (daily, [], "need `hindcast --guidance`"),
         (recording, ["--every", "7min"], "multiple of 15 minutes"),
         (recording, ["--start", "2023-11-16"], "no time zone"),
         (recording, ["--out", str(tmp_path / "no" / "f.csv")], "cannot be written"),

@@ -24,7 +24,7 @@ from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import MIN_HISTORY_S, chances, persistence
 from edge_agent.forecast.baselines import BASELINES
 from edge_agent.forecast.fan import Fan, fans_of
-from edge_agent.forecast.from_file import given_station, given_time, load_nowcaster
+from edge_agent.forecast.from_file import check_readings, given_station, given_time, load_nowcaster
 from edge_agent.forecast.near import Around, Beside, near_of
 from edge_agent.forecast.nowcast import Batch, Nowcaster, site_of
 from edge_agent.forecast.rows import ForecastWriter
@@ -205,7 +205,12 @@ def hindcast_command(
     near = near_of(neighbours, nowcaster, station, history)
     past = read_history(history, elevation_m=station.elevation_m)
     tell(past.warnings)
-    origins = origins_between(past, every_s, given_time("--start", start), given_time("--end", end))
+    check_readings(past, history)
+    first, last = given_time("--start", start), given_time("--end", end)
+    try:
+        origins = origins_between(past, every_s, first, last)
+    except DataError as error:
+        raise DataError(f"{history}: {error}") from None
     learner = Learner(nowcaster.leads_s, nowcaster.levels, nowcaster.events) if adapt else None
     skill, example = Skill(nowcaster, adapted=adapt), Example(origins)
     with ForecastWriter(out, nowcaster) as writer, progress(len(origins), "hindcast") as advance:
