@@ -346,9 +346,13 @@ def _regions(stations: Sequence[Station]) -> int:
 
 
 def _bounds(name: str) -> tuple[float, float]:
+    """What a forecast can be; directions are unwrapped, and have none."""
+    if VARIABLES[name].kind is Kind.DIRECTION:
+        return (-np.inf, np.inf)
+    (low, high), (least, most) = VARIABLES[name].fail, BOUNDS.get(name, (-np.inf, np.inf))
     if name in ("rain_24h", "rain_rate", "solar_radiation", "uv_index"):
-        return (0.0, np.inf)
-    return BOUNDS.get(name, (-np.inf, np.inf))
+        least = 0.0
+    return max(low, least), min(high, most)
 
 
 def _settled(name: str, pending: _Pending, rows: NDArray[np.bool_], now: int, settled: Settled) -> NDArray[np.bool_]:
