@@ -6,7 +6,7 @@ origins, verdicts when they could be known. Must never look ahead, except for th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from edge_agent.forecast.near import Beside, near_of
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.forecast.persistence import BOUNDS
 from edge_agent.guidance import Floats, Run, Times
-from edge_agent.guidance.files import ONLY, has_stations, read_guidance, read_stations, station_at
+from edge_agent.guidance.files import ONLY, Table, has_stations, read_guidance, read_stations, station_at
 from edge_agent.guidance.observed import Observed
 from edge_agent.guidance.rolling import Corrected, Rolling
 from edge_agent.guidance.rows import GuidedWriter, Rows
@@ -39,6 +39,7 @@ from edge_agent.network import keep_network
 from edge_agent.variables import VARIABLES, Kind
 
 HOUR_S = 3600
+NAMED = 5  # stations that a warning names
 BLENDED = tuple(name for name in grid.GRID_VARIABLES if VARIABLES[name].kind in (Kind.STATE, Kind.DIRECTION))
 
 
@@ -298,7 +299,11 @@ def _inputs(
         pasts, table = read_stations(history)
         places = told.places | table.places
         tell([*told.warnings, *table.warnings])
+        if list(runs) == [ONLY]:
+            raise DataError(f"{guidance}: {history} has a station column, this file has none: add one")
         both = [name for name in pasts if name in runs]
+        _tell_left_out(history, pasts, guidance, runs)
+        _tell_left_out(guidance, runs, history, pasts)
         missing = [name for name in both if place is None and name not in places]
         if missing:
             raise DataError(f"{history}: station {missing[0]}: where is it? Add latitude, longitude, elevation columns")
@@ -315,7 +320,27 @@ def _inputs(
         found = {ONLY: (station, past)}
     if not found:
         raise DataError(f"{history} and {guidance} have no station in common: their names differ")
+    _check_variables(found, told, history, guidance)
     return found, runs, columns
+
+
+def _tell_left_out(path: Path, stations: Collection[str], other: Path, its: Collection[str]) -> None:
+    """Which stations of one file the other does not have."""
+    left = sorted(set(stations) - set(its))
+    if left:
+        named = ", ".join(left[:NAMED]) + (", ..." if len(left) > NAMED else "")
+        tell([f"{path}: left out, as {other} does not have them: {len(left)} of {len(stations)} stations: {named}"])
+
+
+def _check_variables(found: Mapping[str, tuple[Station, History]], told: Table, history: Path, guidance: Path) -> None:
+    """Raises DataError: readings and guidance are of different variables."""
+    read = {name for _, past in found.values() for name, column in past.values.items() if not np.isnan(column).all()}
+    said = [name for name, column in told.values.items() if name in VARIABLES and not np.isnan(column).all()]
+    if read and not read & set(said):
+        raise DataError(
+            f"{history} and {guidance} have no variable in common: {', '.join(sorted(read))} was read, guidance is of"
+            f" {', '.join(said)}; a variable needs the same name in both"
+        )
 
 
 def _near(

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from edge_agent.cli import main
 from edge_agent.clock import format_time, parse_time
 from edge_agent.forecast import from_file
+from edge_agent.guidance.files import ONLY, read_guidance
 from tests.guidance.archives import DAY_S, START, daily, hourly, write
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -166,7 +167,14 @@ def test_the_interval_holds_what_it_promises(tmp_path, bundle):
         ("issued,valid_time,temprature", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,1", "no column of the vocabulary"),
         ("issued,valid_time,temperature", "2020-01-02,2020-01-03T00:00:00Z,1", "row 2"),
         ("issued,valid_time,temperature", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,warm", "not a number"),
+        ("issued,valid_time,temperature", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,1_5", "not a number"),
         ("issued,valid_time,temperature", "", "nothing to read"),
+        ("issued;valid_time;temperature", "2020-01-02T00:00:00Z;2020-01-03T00:00:00Z;1", "semicolons"),
+        ("issued,valid_time,temperature", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,nan", "all are missing"),
+        ("issued,valid_time,temperature", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,inf", "1 infinite values"),
+        ("issued,valid_time,temperature", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,280", "is the column in K?"),
+        ("issued,valid_time,temperature", "2020-01-03T00:00:00Z,2020-01-02T00:00:00Z,1", "columns exchanged"),
+        ("issued,valid_time,humidity", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,50", "no variable in common"),
     ],
 )
 def test_a_file_that_is_no_guidance_is_refused_by_row(tmp_path, bundle, header, row, said):
@@ -176,6 +184,92 @@ def test_a_file_that_is_no_guidance_is_refused_by_row(tmp_path, bundle, header, 
     assert result.exit_code == 1
     assert said in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "said"),
+    [
+        ("temperature", "280.15", "-95..65 degC taken as missing, the first 280.15: is the column in K?"),
+        ("temperature", "77", "the first 77: is the column in degF?"),
+        ("pressure", "101300", "the first 101300: is the column in Pa?"),
+        ("temperature", "1e300", "the first 1e+300"),
+        ("temperature__control", "1e200", "outside -1e+09..1e+09 taken as missing"),
+        ("temperature__spread", "-1e10", "outside -1e+09..1e+09 taken as missing"),
+    ],
+)
+def test_values_that_cannot_be_are_missing_and_counted_with_the_likely_unit(tmp_path, name, bad, said):
+    _, guidance = hourly(tmp_path, 2)
+    told = [{**row, name: bad} for row in rows(guidance)]
+    write(guidance, [{**row, "wind_speed": 1.0} for row in told])
+    runs, _, table = read_guidance(guidance)
+    [warning] = table.warnings
+    assert f"{name}: {len(told)} values outside" in warning and said in warning
+    assert all(np.isnan(run.values[name]).all() for run in runs[ONLY])
+
+
+def test_one_wrong_value_is_no_other_unit(tmp_path):
+    _, guidance = hourly(tmp_path, 2)
+    told = rows(guidance)
+    told[7]["temperature"] = "99999"
+    write(guidance, told)
+    [warning] = read_guidance(guidance)[2].warnings
+    assert "1 values outside" in warning and "is the column in" not in warning
+
+
+@pytest.mark.parametrize("value", ["60", "1e8"])
+def test_no_forecast_is_beyond_what_can_be(tmp_path, bundle, value):
+    """Whatever a predictor says; 60 degC is guidance, if hardly of this place."""
+    history, guidance = hourly(tmp_path, 6)
+    told = [{**row, "temperature__control": row["temperature"]} for row in rows(guidance)]
+    for row in told[-900:]:
+        row["temperature__control" if value == "1e8" else "temperature"] = value
+    write(guidance, told)
+    out = tmp_path / "out.csv"
+    assert run((history, guidance), bundle, "--every", "6h", "--out", str(out)).exit_code == 0
+    for row in rows(out):
+        for key in row:
+            if row[key] and row["variable"] == "temperature" and (key == "mean" or key.startswith("q")):
+                assert -95.0 <= float(row[key]) <= 65.0
+
+
+def test_rows_that_come_twice_and_columns_that_are_exchanged_are_told(tmp_path, bundle):
+    history, guidance = hourly(tmp_path, 3)
+    told = rows(guidance)
+    write(guidance, [*told, *told[:7]])
+    assert "7 rows repeat the times of another" in run((history, guidance), bundle, "--every", "1d").output
+    swapped = [{**row, "issued": row["valid_time"], "valid_time": row["issued"]} for row in told[1:]]
+    late = {**told[0], "valid_time": told[5]["valid_time"]}
+    write(guidance, [late, *swapped])
+    said = run((history, guidance), bundle, "--every", "1d").output
+    assert f"{len(swapped)} of {len(told)} rows" in said and "exchanged" in said
+
+
+def test_stations_that_only_one_file_has_and_places_that_change_are_told(tmp_path, bundle):
+    history, guidance = daily(tmp_path, 12, stations=4)
+    read = [row for row in rows(history) if row["station"] != "s0"]
+    for row in read[-3:]:
+        row["latitude"] = "53.5"
+    write(history, [*read, read[0]])
+    write(guidance, [row for row in rows(guidance) if row["station"] not in ("s1", "s2")])
+    said = run((history, guidance), bundle, "--every", "1d", site=False).output
+    assert f"{history}: left out, as {guidance} does not have them: 2 of 3 stations: s1, s2" in said
+    assert f"{guidance}: left out, as {history} does not have them: 1 of 2 stations: s0" in said
+    assert 'station "s3": 3 rows have another latitude' in said
+    assert f"{history}: 1 rows repeat the time of another" in said
+
+
+def test_guidance_without_the_history_s_stations_asks_for_the_column(tmp_path, bundle):
+    history, guidance = daily(tmp_path, 5, stations=2)
+    told = [row for row in rows(guidance) if row.pop("station") == "s0"]
+    write(guidance, told)
+    assert "has a station column, this file has none" in run((history, guidance), bundle, site=False).output
+
+
+def test_bytes_that_are_no_csv_are_refused(tmp_path, bundle):
+    history, guidance = daily(tmp_path, 5)
+    history.write_bytes(b"a\rb,c\n\x00\xff" * 9)
+    result = run((history, guidance), bundle)
+    assert result.exit_code == 1 and "not CSV" in result.output and str(history) in result.output
 
 
 @pytest.mark.parametrize("day", ["2001-01-02", "2039-01-02"])
