@@ -119,7 +119,8 @@ def read_history(path: Path, *, limits: bool = True, elevation_m: float | None =
     A `time` column (RFC 3339 with a zone, or epoch seconds; each row for itself) and vocabulary names, in any order and
     case. Empty, NaN, null, NA = missing. Humidity is completed from temperature and dew point where the file has none.
 
-    Rows that a year or more separates from all others are left out, where they are few (`strays`).
+    A `station` column may name one station. Rows that a year or more separates from all others are left out, where they
+    are few (`strays`).
 
     Args:
         limits: what quality control would fail or call no interval's own becomes missing, counted: values that are
@@ -140,8 +141,7 @@ def read_history(path: Path, *, limits: bool = True, elevation_m: float | None =
                 table.add(fields, before + 1, reader.line_num - before)
                 before = reader.line_num
         except csv.Error as error:
-            why = "are its line ends carriage returns? Line feeds are needed" if "new-line" in str(error) else UNPAIRED
-            raise DataError(f"{path}, row {before + 1}: not CSV ({error}): {why}") from None
+            raise DataError(f"{path}, row {before + 1}: not CSV ({error}): {why_not_csv(error)}") from None
     return table.history(limits, elevation_m)
 
 
@@ -161,6 +161,8 @@ class _Table:
         self._path = path
         self._width = 0
         self._time = 0
+        self._station: int | None = None
+        self._name = ""
         self._columns: dict[str, tuple[int, array[float]]] = {}
         self._times: array[int] = array("q")
         self._rows: array[int] = array("q")
@@ -172,10 +174,8 @@ class _Table:
         """Take the column names. Raises DataError: wrong delimiter, no time, nothing known, a name twice."""
         if not names:
             self._refuse(max(row, 1), "the file is empty: a header with `time` and vocabulary names is needed")
-        line = ",".join(names)
-        for mark, word in ((";", "semicolons"), ("\t", "tabs")):
-            if mark in line:
-                self._refuse(row, f"separated by {word}: write commas between columns, points in decimals")
+        if problem := separator_problem(names):
+            self._refuse(row, problem)
         keys = [name.strip().lower() for name in names]
         twice = [key for key, n in Counter(keys).items() if n > 1 and (key == "time" or key in VARIABLES)]
         if twice:
@@ -189,6 +189,7 @@ class _Table:
         if not known:
             self._refuse(row, f"no column of the vocabulary among {_listed(names)}; known: {', '.join(VARIABLES)}")
         self._width, self._time = len(names), keys.index("time")
+        self._station = keys.index("station") if "station" in keys else None
         self._columns = {name: (at, array("d")) for name, at in known.items()}
 
     def add(self, fields: list[str], row: int, lines: int = 1) -> None:
@@ -213,6 +214,8 @@ class _Table:
         except DataError as error:
             self._refuse(row, str(error))
         self._rows.append(row)
+        if self._station is not None:
+            self._take_station(fields[self._station].strip(), row)
         for name, (at, column) in self._columns.items():
             text = fields[at]
             try:
@@ -223,6 +226,15 @@ class _Table:
                 self._doubt("infinite values taken as missing", row)
                 value = math.nan
             column.append(value)
+
+    def _take_station(self, name: str, row: int) -> None:
+        if name and self._name and name != self._name:
+            self._refuse(
+                row,
+                f'station "{name[:40]}" after "{self._name[:40]}": one series is of one station: give each its own file'
+                " (`hindcast --guidance` takes several in one)",
+            )
+        self._name = self._name or name
 
     def history(self, limits: bool, elevation_m: float | None) -> History:
         """What was read, in order of time. Raises DataError: there were no rows."""
@@ -336,6 +348,20 @@ class _Table:
 
     def _refuse(self, row: int, why: str) -> NoReturn:
         raise DataError(f"{self._path}, row {row}: {why}")
+
+
+def separator_problem(names: list[str]) -> str:
+    """What is wrong with a header that something else than commas separates; empty where nothing is."""
+    line = ",".join(names)
+    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+        if mark in line:
+            return f"separated by {word}: write commas between columns, points in decimals"
+    return ""
+
+
+def why_not_csv(error: csv.Error) -> str:
+    """What may be wrong with a file that the reader refused."""
+    return "are its line ends carriage returns? Line feeds are needed" if "new-line" in str(error) else UNPAIRED
 
 
 def strays(times: Times) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge_agent.config import Station
 from edge_agent.config_values import value_problem
-from edge_agent.console import tell
+from edge_agent.console import keep_inputs, tell
 from edge_agent.errors import DataError
 from edge_agent.quality.spatial import distance_km
 
@@ -45,6 +45,17 @@ def others(folder: Path, station: Station, history: Path, near_km: float) -> lis
         named = ", ".join(lacking[:_NAMED] + more)
         tell([f"{folder}: no {named} for stations of {STATIONS}: they are left out"])
     return [(other, path) for _, other, path in sorted(found, key=lambda one: (one[0], one[1].id))]
+
+
+def keep_network(option: str, out: Path | None, folder: Path | None) -> None:
+    """`console.keep_inputs` for the files of a folder of stations.
+
+    Raises:
+        ConfigError: `out` is one of them; DataError: as `others`.
+    """
+    if out is not None and out.exists() and folder is not None:
+        named = (_file_of(folder, station.id) for station in _stations(folder / STATIONS))
+        keep_inputs(option, out, folder / STATIONS, *named)
 
 
 def _same(station: Station, other: Station, history: Path, path: Path | None, km: float) -> str:

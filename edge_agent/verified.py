@@ -17,6 +17,7 @@ import msgspec
 
 from edge_agent.clock import SystemClock, format_time
 from edge_agent.config import load
+from edge_agent.console import keep_inputs, tell
 from edge_agent.forecast.baselines import BESIDE
 from edge_agent.store.cells import DAY_S
 from edge_agent.transfer import open_store, station_of
@@ -134,6 +135,7 @@ def skill_command(config: Path, station: str | None, days: int, json_: bool, plo
     """
     settings = load(config)
     chosen = station_of(settings, station).id
+    keep_inputs("--plot", plot, config, Path(settings.store.path))
     if plot is not None:
         from edge_agent.forecast import plots
 
@@ -157,7 +159,9 @@ def skill_command(config: Path, station: str | None, days: int, json_: bool, plo
         for kind, of_kind in zip(AHEAD.values(), ahead, strict=True):
             if of_kind[days].variables():
                 click.echo("\n".join(["", *render_ahead(kind, of_kind, days)]))
-    if plot is not None:
+    if plot is not None and not tables[days].variables():
+        tell([f"--plot {plot}: nothing was scored, and nothing is drawn"])
+    elif plot is not None:
         plots.draw_verified(plot, tables[days], weekly(rows), f"{chosen}: forecasts of the last {days} days")
 
 

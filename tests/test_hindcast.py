@@ -22,6 +22,7 @@ from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import LEADS_S, QUANTILES, from_file
 from edge_agent.forecast.hindcast import Example, hindcast, origins_between, parse_every
 from edge_agent.forecast.nowcast import Nowcaster
+from edge_agent.forecast.rows import in_file
 from edge_agent.forecast.skill import ISSUED, Skill
 from edge_agent.forecast.windows import Windows
 from edge_agent.history import History, read_history
@@ -240,6 +241,23 @@ def test_a_picture_is_drawn(tmp_path, recording, bundle):
     assert result.exit_code == 0 and (tmp_path / "skill.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_no_picture_is_drawn_of_nothing(tmp_path, bundle):
+    pytest.importorskip("matplotlib")
+    past = recorded(3)
+    at = past.times % 900 == 600  # 5 minutes from any valid time
+    path = write_csv(tmp_path / "off.csv", History(past.times[at], {k: v[at] for k, v in past.values.items()}, []))
+    result = run(path, bundle, "--every", "6h", "--plot", str(tmp_path / "skill.png"))
+    assert result.exit_code == 0 and "nothing is drawn" in result.stderr
+    assert not (tmp_path / "skill.png").exists()
+
+
+def test_a_direction_in_a_file_is_below_360_after_rounding():
+    given = np.array([[359.97, 359.97, 340.0, 362.3], [np.nan, -0.0, -4.0, 3.0]])
+    short = in_file("wind_direction", given, mean=1)
+    np.testing.assert_array_equal(short, [[360.0, 0.0, 340.0, 362.3], [np.nan, 0.0, -4.0, 3.0]])
+    assert in_file("temperature", np.array([360.0]), mean=0) == 360.0
+
+
 # --- options and errors ---------------------------------------------------------------------------
 
 
@@ -321,9 +339,13 @@ def test_a_picture_that_cannot_be_drawn_is_told_before_any_forecast(tmp_path, re
 
 
 def test_commands_tell_errors_without_a_traceback(tmp_path, recording, bundle):
-    short = write_csv(tmp_path / "short.csv", recorded(0.5))
+    short, daily = write_csv(tmp_path / "short.csv", recorded(0.5)), tmp_path / "daily.csv"
+    daily.write_text("time,temperature_max,uv_index\n1700000000,12,3\n1700086400,11,4\n", encoding="utf-8")
     for path, options, message in (
         (short, [], "needs 24 h"),
+        (short, [], "short.csv"),
+        (daily, [], f"{daily}: has temperature_max, uv_index, and nothing that this command forecasts"),
+        (daily, [], "need `hindcast --guidance`"),
         (recording, ["--every", "7min"], "multiple of 15 minutes"),
         (recording, ["--start", "2023-11-16"], "no time zone"),
         (recording, ["--out", str(tmp_path / "no" / "f.csv")], "cannot be written"),

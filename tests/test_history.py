@@ -106,6 +106,7 @@ def test_compressed_files_are_read(tmp_path, pack, name):
         ("time,temperature\n", 2, "no rows"),
         ("", 1, "empty"),
         ("time,temperature\n0;1\n", 2, "commas"),
+        ("time,station,temperature\n0,a,1\n600,,2\n0,b,1\n", 4, "give each its own file"),
     ],
 )
 def test_a_refusal_names_the_row_and_the_remedy(tmp_path, text, row, remedy):

@@ -211,6 +211,23 @@ def test_a_bundle_that_looks_at_nobody_says_so(folder, roof, tmp_path):
     assert told.exit_code == 0 and "does not look at neighbours" in told.stderr and "sees" not in told.stdout
 
 
+@pytest.mark.parametrize("name", ["stations.csv", "lake.csv"])
+@pytest.mark.parametrize(("command", "option"), [("hindcast", "--out"), ("hindcast", "--plot"), ("nowcast", "--plot")])
+def test_no_file_of_a_neighbour_is_written_over(bundle, folder, roof, name, command, option):
+    before = (folder / name).read_bytes()
+    result = run(command, roof, "--neighbours", folder, "--bundle", bundle, option, folder / name)
+    assert result.exit_code == 1 and "this command reads that file" in result.output
+    assert (folder / name).read_bytes() == before
+
+
+def test_what_else_lies_beside_the_neighbours_may_be_replaced(bundle, folder, roof):
+    out = folder / "forecasts.csv"
+    for _ in range(2):
+        result = run("hindcast", roof, "--neighbours", folder, "--bundle", bundle, "--every", "1d", "--out", out)
+        assert result.exit_code == 0, result.output
+    out.unlink()
+
+
 def test_the_station_itself_is_not_its_own_neighbour(session, tmp_path, capsys):
     past = recorded(2, 900, NAMES)
     places = {"roof": (47.6, 8.5), "twin": (47.4, 8.5), "lake": PLACES["lake"], "copy": (47.45, 8.5)}

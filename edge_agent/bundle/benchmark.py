@@ -27,6 +27,7 @@ from edge_agent.bundle.manifest import Device
 from edge_agent.bundle.reader import default_bundle, read_bundle
 from edge_agent.bundle.refusal import naming
 from edge_agent.clock import SystemClock, format_time
+from edge_agent.console import keep_inputs
 from edge_agent.errors import BundleError, ConfigError
 
 RUNS = 200
@@ -76,9 +77,12 @@ def benchmark_command(
     """`edge-agent benchmark`: see its help.
 
     Raises:
-        BundleError: the bundle is refused, or its process failed; ConfigError: the file cannot be written.
+        BundleError: the bundle is refused, or its process failed; ConfigError: the file is the bundle, or cannot be
+            written.
     """
-    found = benchmark(path or default_bundle(), threads=threads, stations=stations, runs=runs, device=device)
+    measured = path or default_bundle()
+    keep_inputs("--out", out, measured)
+    found = benchmark(measured, threads=threads, stations=stations, runs=runs, device=device)
     raw = msgspec.json.format(msgspec.json.encode(found))
     where = out or (None if path is None else path.with_suffix(SUFFIX))
     if where is not None:

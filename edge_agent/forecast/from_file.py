@@ -19,9 +19,10 @@ from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast.fan import fans_of
 from edge_agent.forecast.near import near_of
 from edge_agent.forecast.nowcast import Nowcaster
-from edge_agent.grid import STEP_S
+from edge_agent.grid import GRID_VARIABLES, STEP_S
 from edge_agent.history import History, read_history
 from edge_agent.inference.opening import open_session
+from edge_agent.network import keep_network
 
 EXPIRY_S = 3600
 
@@ -40,6 +41,7 @@ def nowcast_command(
 ) -> None:
     """`edge-agent nowcast`: one forecast, printed. Raises StationcastError."""
     keep_inputs("--plot", plot, history, bundle)
+    keep_network("--plot", plot, neighbours)
     if plot is not None:
         from edge_agent.forecast import plots
 
@@ -49,6 +51,7 @@ def nowcast_command(
     near = near_of(neighbours, nowcaster, station, history)
     past = read_history(history, elevation_m=station.elevation_m)
     tell(past.warnings)
+    check_readings(past, history)
     at = given_time("--origin", origin)
     if at is None:
         at = past.last // STEP_S * STEP_S if adapt else past.last
@@ -108,6 +111,20 @@ def given_station(history: Path, latitude: float, longitude: float, elevation: f
     slug = re.sub(r"[^a-z0-9]+", "-", history.name.lower().split(".")[0]).strip("-")[:40]
     id_ = slug if len(slug) >= 3 else "station"
     return Station(id=id_, latitude=latitude, longitude=longitude, elevation_m=elevation)
+
+
+def check_readings(past: History, path: Path) -> None:
+    """Raises DataError: the file has no reading that a nowcast begins with."""
+    if past.variables:
+        return
+    wanted = ", ".join(GRID_VARIABLES)
+    there = [name for name, column in past.values.items() if not np.isnan(column).all()]
+    if not there:
+        raise DataError(f"{path}: no readings of {wanted}: all values are missing")
+    raise DataError(
+        f"{path}: has {', '.join(there)}, and nothing that this command forecasts ({wanted}): other variables, daily"
+        " records among them, need `hindcast --guidance`"
+    )
 
 
 def given_time(option: str, text: str | None) -> int | None:

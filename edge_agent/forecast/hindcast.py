@@ -24,13 +24,14 @@ from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import MIN_HISTORY_S, chances, persistence
 from edge_agent.forecast.baselines import BASELINES
 from edge_agent.forecast.fan import Fan, fans_of
-from edge_agent.forecast.from_file import given_station, given_time, load_nowcaster
+from edge_agent.forecast.from_file import check_readings, given_station, given_time, load_nowcaster
 from edge_agent.forecast.near import Around, Beside, near_of
 from edge_agent.forecast.nowcast import Batch, Nowcaster, site_of
 from edge_agent.forecast.rows import ForecastWriter
 from edge_agent.forecast.skill import Skill
 from edge_agent.forecast.windows import Windows
 from edge_agent.history import History, read_history
+from edge_agent.network import keep_network
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -191,8 +192,9 @@ def hindcast_command(
     adapt: bool,
 ) -> None:
     """`edge-agent hindcast`: forecast, score, print, write. Raises StationcastError."""
-    keep_inputs("--out", out, history, bundle)
-    keep_inputs("--plot", plot, history, bundle)
+    for option, written in (("--out", out), ("--plot", plot)):
+        keep_inputs(option, written, history, bundle)
+        keep_network(option, written, neighbours)
     if plot is not None:
         from edge_agent.forecast import plots
 
@@ -203,7 +205,12 @@ def hindcast_command(
     near = near_of(neighbours, nowcaster, station, history)
     past = read_history(history, elevation_m=station.elevation_m)
     tell(past.warnings)
-    origins = origins_between(past, every_s, given_time("--start", start), given_time("--end", end))
+    check_readings(past, history)
+    first, last = given_time("--start", start), given_time("--end", end)
+    try:
+        origins = origins_between(past, every_s, first, last)
+    except DataError as error:
+        raise DataError(f"{history}: {error}") from None
     learner = Learner(nowcaster.leads_s, nowcaster.levels, nowcaster.events) if adapt else None
     skill, example = Skill(nowcaster, adapted=adapt), Example(origins)
     with ForecastWriter(out, nowcaster) as writer, progress(len(origins), "hindcast") as advance:
@@ -227,7 +234,9 @@ def hindcast_command(
         "warnings": past.warnings,
     }
     click.echo(skill.as_json(about) if json_ else skill.as_table(about))
-    if plot is not None:
+    if plot is not None and not skill.scored():
+        tell([f"--plot {plot}: nothing was scored, and nothing is drawn"])
+    elif plot is not None:
         plots.draw_hindcast(plot, skill, example.fans(past, station, nowcaster), title=history.name)
 
 

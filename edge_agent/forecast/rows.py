@@ -19,7 +19,7 @@ from edge_agent.clock import format_time
 from edge_agent.errors import ConfigError
 from edge_agent.forecast import Forecast
 from edge_agent.forecast.nowcast import Nowcaster
-from edge_agent.variables import VARIABLES
+from edge_agent.variables import VARIABLES, Kind
 from edge_agent.verification import EVENT
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class ForecastWriter(ForecastFile):
         forms = []
         for v, name in enumerate(n.variables):
             digits = decimals(name)
-            numbers[:, :, v] = np.round(numbers[:, :, v], digits) + 0.0  # no -0.00
+            numbers[:, :, v] = in_file(name, numbers[:, :, v], mean=1)
             forms.append(f",{name},%.{digits}f,%.{digits}f,{f',%.{digits}f' * len(n.levels)}\n")
         chances = np.stack([part.outcome, np.round(batch.probability, 4) + 0.0], axis=3).tolist()
         empty = "," * len(n.levels)
@@ -126,10 +126,10 @@ def forecast_csv(forecast: Forecast) -> str:
     for i, lead in enumerate(forecast.leads_s):
         head = f"{lead},{format_time(forecast.origin + lead)}"
         for name, own in forecast.variables.items():
-            numbers = [math.nan] * (1 + len(forecast.levels_q))
+            numbers = np.full(1 + len(forecast.levels_q), np.nan)
             if own.mean is not None and own.quantiles is not None:
-                numbers = [own.mean[i], *own.quantiles[:, i]]
-            mean, *quantiles = (_number(x, decimals(name)) for x in numbers)
+                numbers = in_file(name, np.array([own.mean[i], *own.quantiles[:, i]]), mean=0)
+            mean, *quantiles = (_number(x, decimals(name)) for x in numbers.tolist())
             lines.append(",".join((head, name, mean, "", *quantiles)))
         for name, p in forecast.events.items():
             lines.append(",".join((head, EVENT + name, "", _number(p[i], 4), *[""] * len(forecast.levels_q))))
@@ -144,6 +144,15 @@ def quantile_columns(levels: Sequence[float]) -> list[str]:
 def decimals(name: str) -> int:
     """Digits in files: one more than the variable carries."""
     return VARIABLES[name].decimals + 1
+
+
+def in_file(name: str, numbers: Floats, mean: int) -> Floats:
+    """Numbers [..., N] of a variable with the digits of files, no -0.00; of a direction, the one at `mean` is held
+    below 360 after that: 359.97 is 0.0 and not 360.0."""
+    short = np.round(numbers, decimals(name)) + 0.0
+    if VARIABLES[name].kind is Kind.DIRECTION:
+        short[..., mean] %= 360.0
+    return np.asarray(short)
 
 
 def _number(value: float, digits: int) -> str:

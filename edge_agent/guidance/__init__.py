@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
 
 MOST_GAP_S = 3 * 3600  # between valid times, across which a state is interpolated
+MOST_FIGURE = 1e9  # of a further predictor, either way
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,10 @@ class Run:
         if kind is Kind.DIRECTION:
             return np.asarray(np.where(there, compass(first + share * (near(last, first) - first)), np.nan))
         return np.asarray(np.where(there, first + share * (last - first), np.nan))
+
+
+def beyond_limits(name: str, column: Floats) -> NDArray[np.bool_]:
+    """Which values of a column cannot be, [L]: a variable's outside its limits, a further predictor's beyond
+    `MOST_FIGURE`. NaN is none of them."""
+    low, high = VARIABLES[name].fail if name in VARIABLES else (-MOST_FIGURE, MOST_FIGURE)
+    return np.asarray((column < low) | (column > high))

@@ -21,7 +21,7 @@ from edge_agent.forecast import QUANTILES, Forecast, Level, VariableForecast
 from edge_agent.forecast.blend import Blend
 from edge_agent.forecast.chances import chance
 from edge_agent.forecast.persistence import BOUNDS
-from edge_agent.grid import GRID_VARIABLES, STEP_S
+from edge_agent.grid import GRID_VARIABLES, MATCH_S, STEP_S
 from edge_agent.guidance import Floats, Run, Times, memory
 from edge_agent.guidance.hours import HOUR_S, in_hours, with_quarters
 from edge_agent.guidance.observed import Observed
@@ -108,7 +108,7 @@ class Desk:
         """
         self.changed = True
         self._read(histories, origin)
-        self._rolling.verify(origin, self._came)
+        self._rolling.verify(origin, self._came, self._settled)
         self._verify_blends(origin)
         parts: dict[int, dict[str, Corrected]] = {}
         for name in self._rolling.variables:
@@ -140,6 +140,10 @@ class Desk:
         """What came, [N]; of sums and maxima that of the hour, whatever lies between two valid times."""
         observed, hour = self._observed.get(station), np.full(len(valid), HOUR_S)
         return np.full(len(valid), np.nan) if observed is None else observed.came(name, valid, hour)
+
+    def _settled(self, station: int, name: str, valid: Times, now: int) -> NDArray[np.bool_]:
+        observed = self._observed.get(station)
+        return np.asarray(valid + MATCH_S <= now) if observed is None else observed.settled(name, valid, now)
 
     def _one(
         self, station: str, found: Mapping[str, Corrected], nowcast: Forecast | None, origin: int, issued: int
@@ -201,10 +205,11 @@ class Desk:
         left = []
         for one in self._waiting:
             station, name, i, valid, own, guided, fan = one
-            if valid > now:
+            s, at = self._stations[station], np.array([valid])
+            if not self._settled(s, name, at, now).all():
                 left.append(one)
                 continue
-            came = self._came(self._stations[station], name, np.array([valid]), np.array([STEP_S]))
+            came = self._came(s, name, at, np.array([STEP_S]))
             self._blends[name].learn(np.array([i]), own, guided, fan, came)
         self._waiting = left
 

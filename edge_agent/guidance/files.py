@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.clock import parse_time
 from edge_agent.config import Station
 from edge_agent.config_values import value_problem
 from edge_agent.errors import DataError
-from edge_agent.guidance import Floats, Run, Times
-from edge_agent.history import MAX_FILE_BYTES, MISSING, History, read_lines
+from edge_agent.guidance import MOST_FIGURE, Floats, Run, Times, beyond_limits
+from edge_agent.history import MAX_FILE_BYTES, MISSING, History, read_lines, separator_problem, why_not_csv
 from edge_agent.packed import unpacked
+from edge_agent.quality import slips
 from edge_agent.quality.checks import impossible
 from edge_agent.variables import VARIABLES
 
@@ -50,26 +52,40 @@ class Table:
 def has_stations(path: Path) -> bool:
     """Whether a file has a `station` column. Raises DataError: it cannot be read."""
     with unpacked(path, MAX_FILE_BYTES) as stream:
-        return "station" in [name.strip().lower() for name in next(csv.reader(read_lines(path, stream)), [])]
+        header = next(_checked(path, csv.reader(read_lines(path, stream), strict=True)), [])
+        return "station" in [name.strip().lower() for name in header]
 
 
 def read_guidance(path: Path) -> tuple[dict[str, list[Run]], tuple[str, ...], Table]:
     """GUIDANCE.csv, plain, .gz or .xz: the runs of each station in order of `issued`, the columns, the table.
 
     Columns `issued` (earliest time of use) and `valid_time` (RFC 3339 with a zone, or epoch seconds), vocabulary names,
-    `<name>__<what>` for further predictors, and optionally `station`, `latitude`, `longitude`, `elevation`.
+    `<name>__<what>` for further predictors, and optionally `station`, `latitude`, `longitude`, `elevation`. Impossible
+    values become missing, counted.
 
     Raises:
-        DataError: not such a file; the message names the row and the remedy.
+        DataError: not such a file, or nothing in it can be used; the message names the row and the remedy.
     """
     table = _read(path, ("issued", "valid_time"))
     columns = tuple(table.values)
     if not any(name in VARIABLES for name in columns):
         raise DataError(f"{path}: no column of the vocabulary: name what the guidance forecasts, such as temperature")
     issued, valid = table.times["issued"], table.times["valid_time"]
+    if not (valid > issued).any():
+        raise DataError(f"{path}: no `valid_time` is later than its `issued`: are the two columns exchanged?")
+    over = int((valid <= issued).sum())
+    if over > len(valid) / 2:
+        table.warnings.append(
+            f"{path}: in {over} of {len(valid)} rows `valid_time` is not later than `issued`: are the two columns"
+            " exchanged?"
+        )
+    _leave_out_impossible(path, table)
     order = np.lexsort((valid, issued, table.station))
     key = np.stack([table.station[order], issued[order]])
     starts = np.flatnonzero(np.append(True, (np.diff(key, axis=1) != 0).any(axis=0)))
+    twice = ((np.diff(key, axis=1) == 0).all(axis=0) & (np.diff(valid[order]) == 0)).sum()
+    if twice:
+        table.warnings.append(f"{path}: {twice} rows repeat the times of another: the last one stands")
     runs: dict[str, list[Run]] = {name: [] for name in table.names}
     for start, end in zip(starts, np.append(starts[1:], len(order)), strict=True):
         rows = order[start:end]
@@ -89,17 +105,22 @@ def read_stations(path: Path) -> tuple[dict[str, History], Table]:
     table = _read(path, ("time",))
     found: dict[str, History] = {}
     out_of_range: Counter[str] = Counter()
+    twice = 0
     for index, name in enumerate(table.names):
         rows = np.flatnonzero(table.station == index)
         rows = rows[np.argsort(table.times["time"][rows], kind="stable")]
         times = table.times["time"][rows]
-        rows = rows[np.append(np.diff(times) > 0, True)] if len(times) else rows
+        last = np.append(np.diff(times) > 0, True)
+        twice += int((~last).sum())
+        rows = rows[last]
         values = {column: table.values[column][rows] for column in table.values if column in VARIABLES}
-        place = table.places.get(name)
-        for variable, bad in list(impossible(values, place[2] if place else None)):
+        elevation_m = _known_m(table.places[name][2]) if name in table.places else None
+        for variable, bad in list(impossible(values, elevation_m)):
             out_of_range[variable] += int(bad.sum())
             values[variable] = np.where(bad, np.nan, values[variable])
         found[name] = History(table.times["time"][rows], values, [])
+    if twice:
+        table.warnings.append(f"{path}: {twice} rows repeat the time of another: the last one stands")
     for variable, n in out_of_range.items():
         if n:
             table.warnings.append(f"{path}: {variable}: {n} impossible values taken as missing")
@@ -117,8 +138,38 @@ def station_at(name: str, place: tuple[float, float, float]) -> Station:
         problem = value_problem(Station, key, value)
         if problem:
             raise DataError(f"station {name}: {key} {problem}")
-    known = value_problem(Station, "elevation_m", elevation_m) is None
-    return Station(id=name, latitude=latitude, longitude=longitude, elevation_m=elevation_m if known else math.nan)
+    known_m = _known_m(elevation_m)
+    return Station(name, latitude, longitude, math.nan if known_m is None else known_m)
+
+
+def _known_m(elevation_m: float) -> float | None:
+    """An elevation where it can be one; None where it is missing or impossible."""
+    return elevation_m if value_problem(Station, "elevation_m", elevation_m) is None else None
+
+
+def _leave_out_impossible(path: Path, table: Table) -> None:
+    """In place. Raises DataError: no value of any variable is left."""
+    told = []
+    for name, column in table.values.items():
+        out = beyond_limits(name, column)
+        if out.any():
+            low, high = VARIABLES[name].fail if name in VARIABLES else (-MOST_FIGURE, MOST_FIGURE)
+            unit = f" {VARIABLES[name].unit}" if name in VARIABLES else ""
+            told.append(
+                f"{path}: {name}: {int(out.sum())} values outside {low:g}..{high:g}{unit} taken as missing, the first"
+                f" {column[out][0]:g}{_advice(name, column, out)}"
+            )
+            column[out] = np.nan
+    table.warnings.extend(told)
+    if all(np.isnan(column).all() for name, column in table.values.items() if name in VARIABLES):
+        why = "; ".join(one.removeprefix(f"{path}: ") for one in table.warnings) or "all are missing"
+        raise DataError(f"{path}: no value that can be used: {why}")
+
+
+def _advice(name: str, column: Floats, out: NDArray[np.bool_]) -> str:
+    """What to do, where another unit would explain the values that are `out` [N]; else empty."""
+    unit = slips.other_unit(name, column, out, None) if name in VARIABLES else None
+    return "" if unit is None else f": {slips.advice(name, column[out], unit)}"
 
 
 def _read(path: Path, time_columns: tuple[str, ...]) -> Table:
@@ -134,7 +185,7 @@ def _checked(path: Path, reader: Iterator[list[str]]) -> Iterator[list[str]]:
     try:
         yield from reader
     except csv.Error as error:
-        raise DataError(f"{path}: not CSV ({error}): is a quote unpaired?") from None
+        raise DataError(f"{path}: not CSV ({error}): {why_not_csv(error)}") from None
 
 
 class _Rows:
@@ -142,6 +193,8 @@ class _Rows:
 
     def __init__(self, path: Path, header: list[str], time_columns: tuple[str, ...]) -> None:
         self._path = path
+        if problem := separator_problem(header):
+            self._refuse(1, problem)
         names = [name.strip().lower() for name in header]
         twice = [name for name, n in Counter(names).items() if n > 1 and name]
         if twice:
@@ -162,6 +215,9 @@ class _Rows:
         self._index: dict[str, int] = {}
         self._of: array[int] = array("q")
         self._places: dict[str, tuple[float, float, float]] = {}
+        self._place_as: dict[str, list[str]] = {}  # as it was written last
+        self._moved: Counter[str] = Counter()
+        self._infinite = 0
 
     def add(self, fields: list[str], row: int) -> None:
         """Take a row. Raises DataError: another number of values than columns, no time, no number."""
@@ -179,29 +235,53 @@ class _Rows:
             if len(self._index) == MOST_STATIONS:
                 self._refuse(row, f"more than {MOST_STATIONS} stations: split the file")
             self._index[name] = len(self._index)
-            if self._place is not None:
-                latitude, longitude, elevation = (self._number(fields[at], row) for at in self._place)
-                self._places[name] = latitude, longitude, elevation
+        if self._place is not None:
+            self._take_place(name, [fields[at] for at in self._place], row)
         self._of.append(self._index[name])
         for where, values in self._values.values():
             values.append(self._number(fields[where], row))
+
+    def _take_place(self, name: str, written: list[str], row: int) -> None:
+        """Where a station stands: its first place counts, rows with another are counted."""
+        if self._place_as.get(name) != written:
+            latitude, longitude, elevation = place = tuple(self._number(text, row) for text in written)
+            if np.isnan(place).all():
+                return
+            first = self._places.setdefault(name, (latitude, longitude, elevation))
+            if not np.array_equal(first, place, equal_nan=True):
+                self._moved[name] += 1
+                return
+            self._place_as[name] = written
 
     def table(self) -> Table:
         """What was read. Raises DataError: no rows."""
         if not self._of:
             self._refuse(2, "no rows with values: nothing to read")
+        if self._infinite:
+            self._warnings.append(f"{self._path}: {self._infinite} infinite values taken as missing")
+        for name, n in self._moved.items():
+            self._warnings.append(
+                f'{self._path}: station "{name}": {n} rows have another latitude, longitude or elevation than the'
+                " first, which stands"
+            )
         times = {name: np.frombuffer(column, np.int64) for name, (_, column) in self._times.items()}
         values = {name: np.frombuffer(column, np.float64).copy() for name, (_, column) in self._values.items()}
         return Table(times, np.frombuffer(self._of, np.int64), tuple(self._index), values, self._places, self._warnings)
 
     def _number(self, text: str, row: int) -> float:
         try:
-            value = float(text) if "_" not in text else math.inf
+            value = float(text)
         except ValueError:
             if text.strip().lower() in MISSING:
                 return math.nan
-            self._refuse(row, f'"{text[:40]}" is not a number: leave the field empty where a value is missing')
+            self._no_number(text, row)
+        if "_" in text:
+            self._no_number(text, row)
+        self._infinite += math.isinf(value)
         return value if math.isfinite(value) else math.nan
+
+    def _no_number(self, text: str, row: int) -> NoReturn:
+        self._refuse(row, f'"{text[:40]}" is not a number: leave the field empty where a value is missing')
 
     def _refuse(self, row: int, why: str) -> NoReturn:
         raise DataError(f"{self._path}, row {row}: {why}")

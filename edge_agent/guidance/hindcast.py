@@ -6,19 +6,20 @@ origins, verdicts when they could be known. Must never look ahead, except for th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent import grid
 from edge_agent.adaptation.learner import Learner
 from edge_agent.clock import format_time
 from edge_agent.config import Station
-from edge_agent.console import tell
+from edge_agent.console import keep_inputs, tell
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import MIN_HISTORY_S
 from edge_agent.forecast.blend import Blend
@@ -28,15 +29,17 @@ from edge_agent.forecast.near import Beside, near_of
 from edge_agent.forecast.nowcast import Nowcaster
 from edge_agent.forecast.persistence import BOUNDS
 from edge_agent.guidance import Floats, Run, Times
-from edge_agent.guidance.files import ONLY, has_stations, read_guidance, read_stations, station_at
+from edge_agent.guidance.files import ONLY, Table, has_stations, read_guidance, read_stations, station_at
 from edge_agent.guidance.observed import Observed
 from edge_agent.guidance.rolling import Corrected, Rolling
 from edge_agent.guidance.rows import GuidedWriter, Rows
 from edge_agent.guidance.skill import GuidedSkill
 from edge_agent.history import History, read_history
+from edge_agent.network import keep_network
 from edge_agent.variables import VARIABLES, Kind
 
 HOUR_S = 3600
+NAMED = 5  # stations that a warning names
 BLENDED = tuple(name for name in grid.GRID_VARIABLES if VARIABLES[name].kind in (Kind.STATE, Kind.DIRECTION))
 
 
@@ -100,11 +103,13 @@ class GuidedHindcast:
 
     def run(self, origins: Times, cycles: Times) -> Iterator[list[Rows]]:
         """Rows of each origin. `cycles`: when forecasts are made to learn from them, UTC seconds; ascending, both."""
-        wanted = set(origins.tolist())
+        wanted, learns = set(origins.tolist()), set(cycles.tolist())
+        hourly = len(cycles) > 1 and np.diff(cycles).max() <= HOUR_S
         for now in np.union1d(origins, cycles).tolist():
             fresh = self._tell(now)
-            self._rolling.verify(now, self._came)
-            self._verify_blends(now)
+            if now in learns or not hourly:
+                self._rolling.verify(now, self._came, self._settled)
+                self._verify_blends(now)
             rows = self._at(now, whole=fresh or now in wanted)
             if now in wanted:
                 yield rows
@@ -121,23 +126,30 @@ class GuidedHindcast:
                 times, values = self._readings(s, case, name, now)
                 if len(times):
                     self._rolling.read(s, name, times, values)
-                case.read_until[name] = now
         return fresh
 
     def _readings(self, s: int, case: Case, name: str, now: int) -> tuple[Times, Floats]:
-        """New readings of a variable; of sums and maxima, those of guidance's own intervals."""
+        """New readings of a variable; of sums and maxima, those of guidance's own intervals, once they are settled."""
         after = case.read_until.get(name, now - 2 * 86_400)
+        case.read_until[name] = now
         if VARIABLES[name].kind in (Kind.STATE, Kind.DIRECTION):
             return case.observed.between(name, after, now)
         run = self._rolling.newest_run(s)
         if run is None:
             return np.empty(0, np.int64), np.empty(0)
         valid = run.valid[(run.valid > after) & (run.valid <= now)]
+        settled = case.observed.settled(name, valid, now)
+        if not settled.all():
+            case.read_until[name] = int(valid[~settled][0]) - 1
+            valid = valid[valid <= case.read_until[name]]
         length = np.diff(run.valid, prepend=2 * run.valid[0] - run.valid[1]) if len(run.valid) > 1 else [HOUR_S]
         return valid, case.observed.came(name, valid, np.asarray(length)[np.isin(run.valid, valid)])
 
     def _came(self, station: int, name: str, valid: Times, length_s: Times) -> Floats:
         return self._cases[station].observed.came(name, valid, length_s)
+
+    def _settled(self, station: int, name: str, valid: Times, now: int) -> NDArray[np.bool_]:
+        return self._cases[station].observed.settled(name, valid, now)
 
     def _at(self, now: int, *, whole: bool) -> list[Rows]:
         """Forecasts of all variables from one origin."""
@@ -198,17 +210,20 @@ class GuidedHindcast:
             for source, (base, _) in part.base.items():
                 beside[source] = base[row, :, v]
             rows.append(Rows(s, name, "nowcast", leads_s, part.observed[row, :, v], mean, quantiles, beside))
-        for e, event in enumerate(n.events):
+        for e, event in enumerate(n.all_events):
             if part.batch.rung[row, n.variables.index(event.variable)] >= 0:
                 chance, outcome = part.batch.probability[row, :, e], part.outcome[row, :, e]
                 rows.append(Rows.of_event(s, event.name, leads_s, outcome, chance))
         return rows
 
     def _verify_blends(self, now: int) -> None:
-        """Learn the blend's weights from forecasts whose last valid time has passed."""
+        """Learn the blend's weights from forecasts whose last observation is settled."""
         for name, waiting in self._waiting.items():
-            while waiting and waiting[0].valid[-1] <= now:
-                one = waiting.pop(0)
+            self._waiting[name] = []
+            for one in waiting:
+                if not self._settled(one.case, name, one.valid[-1:], now).all():
+                    self._waiting[name].append(one)
+                    continue
                 came = self._cases[one.case].observed.came(name, one.valid, np.full(len(one.valid), grid.STEP_S))
                 self._blends[name].learn(one.lead, one.nowcast, one.guided, one.quantiles, came)
 
@@ -229,6 +244,8 @@ def guided_hindcast_command(
     neighbours: Path | None = None,
 ) -> None:
     """`edge-agent hindcast --guidance`: forecast, score, print, write. Raises StationcastError."""
+    keep_inputs("--out", out, history, guidance, bundle)
+    keep_network("--out", out, neighbours)
     every_s = parse_every(every)
     nowcaster = load_nowcaster(bundle)
     place = None
@@ -282,7 +299,11 @@ def _inputs(
         pasts, table = read_stations(history)
         places = told.places | table.places
         tell([*told.warnings, *table.warnings])
+        if list(runs) == [ONLY]:
+            raise DataError(f"{guidance}: {history} has a station column, this file has none: add one")
         both = [name for name in pasts if name in runs]
+        _tell_left_out(history, pasts, guidance, runs)
+        _tell_left_out(guidance, runs, history, pasts)
         missing = [name for name in both if place is None and name not in places]
         if missing:
             raise DataError(f"{history}: station {missing[0]}: where is it? Add latitude, longitude, elevation columns")
@@ -299,7 +320,27 @@ def _inputs(
         found = {ONLY: (station, past)}
     if not found:
         raise DataError(f"{history} and {guidance} have no station in common: their names differ")
+    _check_variables(found, told, history, guidance)
     return found, runs, columns
+
+
+def _tell_left_out(path: Path, stations: Collection[str], other: Path, its: Collection[str]) -> None:
+    """Which stations of one file the other does not have."""
+    left = sorted(set(stations) - set(its))
+    if left:
+        named = ", ".join(left[:NAMED]) + (", ..." if len(left) > NAMED else "")
+        tell([f"{path}: left out, as {other} does not have them: {len(left)} of {len(stations)} stations: {named}"])
+
+
+def _check_variables(found: Mapping[str, tuple[Station, History]], told: Table, history: Path, guidance: Path) -> None:
+    """Raises DataError: readings and guidance are of different variables."""
+    read = {name for _, past in found.values() for name, column in past.values.items() if not np.isnan(column).all()}
+    said = [name for name, column in told.values.items() if name in VARIABLES and not np.isnan(column).all()]
+    if read and not read & set(said):
+        raise DataError(
+            f"{history} and {guidance} have no variable in common: {', '.join(sorted(read))} was read, guidance is of"
+            f" {', '.join(said)}; a variable needs the same name in both"
+        )
 
 
 def _near(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent import grid
 from edge_agent.guidance import Floats, Times
@@ -60,3 +61,13 @@ class Observed:
             if len(part) * cadence >= WHOLE * length_s[i] and cadence <= length_s[i] / WHOLE:
                 out[i] = part.sum() if kind is Kind.SUM else part.max()
         return out
+
+    def settled(self, name: str, valid: Times, now: int) -> NDArray[np.bool_]:
+        """Whether no reading later than `now` can change what came at each valid time, [N]: one stands at its very
+        second, or `grid.MATCH_S` have passed."""
+        passed = valid + grid.MATCH_S <= now
+        if name not in self._series:
+            return np.asarray(passed)
+        times = self._series[name][0]
+        there = times[np.minimum(np.searchsorted(times, valid), len(times) - 1)] == valid
+        return np.asarray(passed | ((valid <= now) & there))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.circle import wrap
 from edge_agent.config import Station
@@ -33,6 +34,7 @@ REGION_DEGREES = 2.0  # of latitude: some 220 km
 ORDINARY = {"pressure": 1.5, "pressure_msl": 1.5, "humidity": 12.0, "wind_direction": 50.0, "solar_radiation": 100.0}
 
 Came = Callable[[int, str, Times, Times], Floats]
+Settled = Callable[[int, str, Times, int], NDArray[np.bool_]]
 
 
 @dataclass(slots=True)
@@ -183,9 +185,13 @@ class Rolling:
                 self._asked_of[name][s] = issued
         return np.asarray(np.where(short, hourly, fresh[station]))
 
-    def verify(self, now: int, came: Came) -> None:
-        """Learn from what has come by `now`, as often as is worth it; a look that finds nothing is no lesson. `came`:
-        (station, variable, valid times, seconds they cover) -> observations [N], NaN = nothing was read."""
+    def verify(self, now: int, came: Came, settled: Settled) -> None:
+        """Learn from what has come by `now`, as often as is worth it; a look that finds nothing is no lesson.
+
+        Args:
+            came: (station, variable, valid times, seconds they cover) -> observations [N], NaN = nothing was read.
+            settled: (station, variable, valid times, now) -> whether no later reading can change them, [N].
+        """
         due = [now - self._learned[long] >= LEARN_S[long] for long in (0, 1)]
         if not any(due):
             return
@@ -196,6 +202,7 @@ class Rolling:
             for pending in self._pending[name]:
                 is_short = pending.issued.band < SHORT
                 rows = (pending.valid <= now) & np.where(is_short, due[0], due[1])
+                rows = _settled(name, pending, rows, now, settled)
                 if rows.any():
                     ready.append(_rows(pending, rows))
                     seen = [seen[0] or bool((rows & is_short).any()), seen[1] or bool((rows & ~is_short).any())]
@@ -340,9 +347,21 @@ def _regions(stations: Sequence[Station]) -> int:
 
 
 def _bounds(name: str) -> tuple[float, float]:
+    """What a forecast can be; directions are unwrapped, and have none."""
+    if VARIABLES[name].kind is Kind.DIRECTION:
+        return (-np.inf, np.inf)
+    (low, high), (least, most) = VARIABLES[name].fail, BOUNDS.get(name, (-np.inf, np.inf))
     if name in ("rain_24h", "rain_rate", "solar_radiation", "uv_index"):
-        return (0.0, np.inf)
-    return BOUNDS.get(name, (-np.inf, np.inf))
+        least = 0.0
+    return max(low, least), min(high, most)
+
+
+def _settled(name: str, pending: _Pending, rows: NDArray[np.bool_], now: int, settled: Settled) -> NDArray[np.bool_]:
+    """Those of the rows whose observations are settled, [N]."""
+    for s in np.unique(pending.issued.station[rows]).tolist():
+        own = rows & (pending.issued.station == s)
+        rows[own] = settled(s, name, pending.valid[own], now)
+    return rows
 
 
 def _rows(pending: _Pending, rows: np.ndarray) -> _Pending:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent.clock import format_time
-from edge_agent.forecast.rows import COLUMNS, ForecastFile, decimals, quantile_columns
+from edge_agent.forecast.rows import COLUMNS, ForecastFile, decimals, in_file, quantile_columns
 from edge_agent.guidance import Floats, Times
 from edge_agent.guidance.skill import GuidedSkill
 from edge_agent.verification import EVENT
@@ -75,5 +75,5 @@ class GuidedWriter(ForecastFile):
         digits = decimals(part.name)
         form = f",%.{digits}f,%.{digits}f,{f',%.{digits}f' * len(self._levels)}"
         numbers = np.column_stack([part.observed, part.mean, part.quantiles])
-        for head, values in zip(heads, (np.round(numbers, digits) + 0.0).tolist(), strict=True):
+        for head, values in zip(heads, in_file(part.name, numbers, mean=1).tolist(), strict=True):
             yield head + form % tuple(values) + end

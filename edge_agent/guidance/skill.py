@@ -102,9 +102,9 @@ class GuidedSkill:
         if not self.scored():
             lines += [
                 "",
-                "Nothing to score: no reading at a valid time has a forecast. Does each run reach beyond the next",
+                "Nothing to score: no reading within 150 s of a valid time has a forecast. Does each run",
+                "reach beyond the next origin? Otherwise choose a smaller --every.",
             ]
-            lines += ["origin? Otherwise choose a smaller --every."]
         return "\n".join(lines)
 
     def _line(self, name: str, lead: int) -> str:

@@ -16,11 +16,11 @@ import numpy as np
 from edge_agent.clock import format_time
 from edge_agent.config import Station
 from edge_agent.config_values import value_problem
-from edge_agent.console import tell
+from edge_agent.console import keep_inputs, tell
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast.from_file import load_nowcaster
 from edge_agent.history import History, completed, read_history
-from edge_agent.network import others
+from edge_agent.network import keep_network, others
 from edge_agent.observation import Flag
 from edge_agent.quality import limits
 from edge_agent.quality.series import Verdicts, judge_series
@@ -44,10 +44,12 @@ def qc_command(
     """`edge-agent qc`: judge a file and write a row per value that is suspect, fails or is missing.
 
     Raises:
-        ConfigError: a position that does not exist.
+        ConfigError: a position that does not exist, or `out` is a file that is read.
         DataError: a file that cannot be read or written, with the row.
         BundleError: the bundle for the forecasts is refused.
     """
+    keep_inputs("--out", out, history)
+    keep_network("--out", out, neighbours)
     station = _station(history, latitude, longitude, elevation)
     past = measured(read_history(history, limits=False))
     tell(past.warnings)

@@ -26,6 +26,7 @@ from edge_agent.bundle.golden import pack_golden, verify_golden
 from edge_agent.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest, Provenance, SkillRow
 from edge_agent.bundle.reader import CARD, GOLDEN, MANIFEST, MODEL, TFLITE, Bundle, read_bundle
 from edge_agent.clock import SystemClock, format_time
+from edge_agent.console import keep_inputs
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import LEADS_S, QUANTILES
 from edge_agent.inference import Array
@@ -39,6 +40,7 @@ from model_factory.bundles.graph import read_without_notes
 from model_factory.bundles.plot import skill_plot
 from model_factory.bundles.proof import Proof, prove
 from model_factory.quantize.measure import compare_models
+from model_factory.run_files import run_files
 from model_factory.verification.evaluate import skill_file
 from model_factory.verification.gate import Precision, read_verdict
 
@@ -66,6 +68,7 @@ def bundle_command(
     device: Sequence[str] = (),
 ) -> None:
     """`model-factory bundle`: see its help."""
+    keep_inputs("--out", out, *run_files(run), *run_files(proof))
     bundle = build_bundle(
         run, out, name=name, counter=counter, precision=precision, runtime=runtime, proof=proof, device=device
     )

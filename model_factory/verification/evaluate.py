@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 
 from edge_agent.bundle.manifest import SkillRow
 from edge_agent.bundle.station_task import OUTPUT_VARIABLES
+from edge_agent.console import keep_inputs
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.forecast import LEADS_S
 from edge_agent.forecast.groups import REACH_KM
 from edge_agent.forecast.hindcast import parse_every
 from edge_agent.network import SAME_PLACE_KM
 from edge_agent.quality.spatial import distance_km
+from model_factory.run_files import run_files
 from model_factory.training.data import StationFile, station_files
 from model_factory.verification.adapted import adapted_forecasts
 from model_factory.verification.baselines import TARGETS, TREE_TARGETS, Regressions, cached_regressions
@@ -129,10 +131,13 @@ def evaluate_command(
 
     Raises:
         DataError: no model in RUN, an unknown network, or nothing to score.
-        ConfigError: RUN has no readable config.json, or kept nothing out of training; or `every` is not a span.
+        ConfigError: RUN has no readable config.json, or kept nothing out of training; `every` is not a span; or `plot`
+            or `html` is a file of RUN or `forecasts`.
     """
     from model_factory.verification.report import draw, show, show_aims
 
+    for option, written in (("--plot", plot), ("--html", html)):
+        keep_inputs(option, written, *run_files(run), *run_files(forecasts))
     leading = precision or ("int8" if _there(run, "int8") else "fp32")
     models = {name: onnx_model(run / f"model_{name}.onnx") for name in (leading, "fp32") if _there(run, name)}
     if leading not in models:

@@ -49,6 +49,13 @@ def test_json_is_the_whole_measurement(bundle: Path, tmp_path: Path) -> None:
     assert found.precision == "fp32" and found.device is None and found.runtime.startswith("onnxruntime ")
 
 
+def test_the_bundle_is_never_written_over(bundle: Path) -> None:
+    before = bundle.read_bytes()
+    done = CliRunner().invoke(main, ["benchmark", str(bundle), "--runs", "5", "--out", str(bundle)])
+    assert done.exit_code == 1 and "this command reads that file" in done.output
+    assert bundle.read_bytes() == before
+
+
 def test_a_process_that_fails_is_told_in_one_line(bundle: Path) -> None:
     with pytest.raises(BundleError, match="the process that was to be measured failed"):
         benchmark(bundle, runs=-1)

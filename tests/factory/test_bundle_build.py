@@ -325,3 +325,13 @@ def test_without_a_litert_model_its_own_command_is_named(run: Path) -> None:
 def test_of_its_own_draft_it_does_not_say_that_it_is_not_signed(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     make(run)
     assert "not signed" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["config.json", "model_fp32.onnx", "skill.json", "pairs/zurich-lake.npz"])
+def test_no_file_of_the_run_is_written_over(run: Path, name: str) -> None:
+    (run / "pairs").mkdir()
+    (run / "pairs" / "zurich-lake.npz").write_bytes(b"pairs")
+    before = (run / name).read_bytes()
+    done = CliRunner().invoke(main, ["bundle", str(run), "--precision", "fp32", "--out", str(run / name)])
+    assert done.exit_code == 1 and "this command reads that file" in done.output
+    assert (run / name).read_bytes() == before

@@ -22,13 +22,16 @@ def test_a_look_that_finds_nothing_does_not_put_off_the_lesson():
         asked.append(int(valid[-1]))
         return np.zeros(len(valid))
 
+    def settled(_: int, __: str, valid: np.ndarray, now: int) -> np.ndarray:
+        return np.asarray(valid <= now)
+
     for day in range(100, 104):
         at = day * DAY_S
         if day > 100:
-            rolling.verify(at, came)
+            rolling.verify(at, came, settled)
             assert asked[-1:] == [at]
             rolling.forecast("temperature", at)
         valid = np.array([at + DAY_S])
         rolling.take(0, Run(at + 7 * HOUR_S, valid, {"temperature": np.ones(1)}))
-        rolling.verify(at + 7 * HOUR_S, came)
+        rolling.verify(at + 7 * HOUR_S, came, settled)
         rolling.forecast("temperature", at + 7 * HOUR_S)

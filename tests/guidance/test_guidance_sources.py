@@ -16,7 +16,7 @@ from edge_agent.clock import parse_time
 from edge_agent.config import Station
 from edge_agent.errors import DataError
 from edge_agent.grid import humidity_from_dew_point
-from edge_agent.guidance import Run
+from edge_agent.guidance import Run, beyond_limits
 from edge_agent.guidance.place import at_height, dew_point
 from edge_agent.guidance.sources import Source
 from edge_agent.guidance.sources.background import Background
@@ -149,6 +149,12 @@ def test_moved_guidance_stays_physical(temperature, humidity, there, here, press
     np.testing.assert_allclose(before["temperature"], temperature)  # the answer is left as it was
 
 
+def test_what_is_impossible_at_the_station_s_height_is_missing():
+    told = background(elevation=9000.0, variables={"temperature": {"unit": "degC", "values": [60.0, 1.0]}})
+    moved = Background("https://weather.example").parse(told, NOW).at(STATION)
+    np.testing.assert_allclose(moved.values["temperature"], [np.nan, 1.0 + 0.0065 * 8500.0])
+
+
 def test_pressure_moves_as_the_standard_atmosphere_does():
     """1013.25 hPa and 15 degC at the sea are 954.61 hPa at 500 m."""
     moved = at_height({"temperature": np.array([15.0]), "pressure": np.array([1013.25])}, 0.0, 500.0)
@@ -187,6 +193,9 @@ def test_a_background_knows_when_its_run_could_first_be_used():
         {"variables": {"temperature": {"unit": "furlong", "values": [280.0, 281.0]}}},
         {"variables": {}},
         {"variables": {"temperature": {"unit": "degC", "values": [1e9, 1e9]}}},
+        {"elevation": 1e300},
+        {"elevation": -9999.0},
+        {"elevation": 9001.0},
     ],
 )
 def test_a_background_that_contradicts_itself_is_refused(wrong):
@@ -230,8 +239,7 @@ def test_an_answer_with_anything_in_any_place_is_read_or_refused(data):
     except DataError:
         return
     assert isinstance(found.run, Run)
-    for name, values in found.run.values.items():
-        if name in VARIABLES:
-            low, high = VARIABLES[name].fail
+    for values_of in (found.run.values, found.at(STATION).values):
+        for name, values in values_of.items():
             assert len(values) == len(found.run.valid)
-            assert not ((values < low) | (values > high)).any()
+            assert not beyond_limits(name, values).any()

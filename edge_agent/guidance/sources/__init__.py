@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 
 from edge_agent.config import Station
+from edge_agent.config_values import value_problem
 from edge_agent.errors import DataError
-from edge_agent.guidance import Floats, Run, Times
+from edge_agent.guidance import Floats, Run, Times, beyond_limits
 from edge_agent.guidance.place import at_height
 from edge_agent.variables import VARIABLES
 
@@ -40,8 +41,8 @@ class Guidance:
     quarters: Guidance | None = None
 
     def at(self, station: Station) -> Run:
-        """The run as of the station's height; without the quarters."""
-        values = at_height(self.run.values, self.elevation_m, station.elevation_m)
+        """The run as of the station's height, without the quarters; what is impossible there is missing."""
+        values = possible(at_height(self.run.values, self.elevation_m, station.elevation_m))
         return Run(self.run.issued, self.run.valid, values)
 
 
@@ -83,6 +84,15 @@ def number(value: object) -> float:
     return float(value) if good and math.isfinite(value) else math.nan  # type: ignore[arg-type]
 
 
+def height(value: object, source: str) -> float:
+    """The height a source answered for, m; NaN = not said. Raises DataError: no place on land is there."""
+    elevation_m = number(value)
+    problem = None if value is None else value_problem(Station, "elevation_m", elevation_m)
+    if problem:
+        raise DataError(f"{source}: elevation {problem}")
+    return elevation_m
+
+
 def valid_times(values: object, read: Callable[[object], int], source: str) -> Times:
     """Times [L], ascending. Raises DataError: no such list, or too long."""
     if not isinstance(values, list) or not 0 < len(values) <= MOST_STEPS:
@@ -100,9 +110,7 @@ def possible(values: Mapping[str, Floats]) -> dict[str, Floats]:
     """Impossible values taken as missing; columns without any value left out."""
     out = {}
     for name, column in values.items():
-        if name in VARIABLES:
-            low, high = VARIABLES[name].fail
-            column = np.where((column < low) | (column > high), np.nan, column)
+        column = np.where(beyond_limits(name, column), np.nan, column)
         if not np.isnan(column).all():
             out[name] = column
     return out

@@ -22,7 +22,7 @@ from edge_agent.config import Station
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.guidance import Run
 from edge_agent.guidance.predictors import is_spread
-from edge_agent.guidance.sources import MOST_STEPS, Guidance, query, some, valid_times
+from edge_agent.guidance.sources import MOST_STEPS, Guidance, height, query, some, valid_times
 from edge_agent.variables import VARIABLES, conversion
 
 MOST_VARIABLES = 100
@@ -89,5 +89,4 @@ class Background:
             numbers = np.array([math.nan if v is None or abs(v) > 1e12 else v for v in column.values], np.float64)
             values[name] = factor * numbers + shift
         run = Run(issued, valid, some(values, self.name))
-        elevation = math.nan if told.elevation is None else told.elevation
-        return Guidance(self.name, run, elevation, told.native, told.licence)
+        return Guidance(self.name, run, height(told.elevation, self.name), told.native, told.licence)

@@ -15,7 +15,7 @@ import numpy as np
 from edge_agent.config import Station
 from edge_agent.errors import ConfigError, DataError
 from edge_agent.guidance import Floats, Run
-from edge_agent.guidance.sources import Guidance, decoded, number, numbers, query, some, valid_times
+from edge_agent.guidance.sources import Guidance, decoded, height, number, numbers, query, some, valid_times
 from edge_agent.variables import conversion
 
 COLUMNS: dict[str, str] = {
@@ -83,7 +83,7 @@ class OpenMeteo:
             south <= latitude <= north and west <= longitude <= east for south, north, west, east in NATIVE_15
         )
         run = Run(fetched, valid, some(values, self.name))
-        return Guidance(self.name, run, number(told.get("elevation")), native, self.licence)
+        return Guidance(self.name, run, height(told.get("elevation"), self.name), native, self.licence)
 
     def _column(self, table: Mapping[str, object], units: Mapping[str, object], key: str, length: int) -> Floats:
         unit = str(units.get(key, ""))
