@@ -172,7 +172,7 @@ def test_the_interval_holds_what_it_promises(tmp_path, bundle):
         ("issued;valid_time;temperature", "2020-01-02T00:00:00Z;2020-01-03T00:00:00Z;1", "semicolons"),
         ("issued,valid_time,temperature", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,nan", "all are missing"),
         ("issued,valid_time,temperature", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,inf", "1 infinite values"),
-        ("issued,valid_time,temperature", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,280", "if the column is in K, convert"),
+        ("issued,valid_time,temperature", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,280", "column is in K"),
         ("issued,valid_time,temperature", "2020-01-03T00:00:00Z,2020-01-02T00:00:00Z,1", "columns exchanged"),
         ("issued,valid_time,humidity", "2020-01-02T00:00:00Z,2020-01-03T00:00:00Z,50", "no variable in common"),
     ],
