@@ -110,9 +110,9 @@ def test_a_flood_of_requests_is_bounded_by_the_sensors_rate(desk):
     desk.add("roof", max_messages_s=0.5)  # thirty at once
     desk.open()
     for _ in range(100):
-        desk.post("/data/report/", BODY)
-    health = desk.sources["roof"].health()
-    assert health.accepted <= 35 and health.accepted + health.rejected["too-fast"] == 100
+        quietly(lambda: desk.post("/data/report/", BODY))  # the next may come before the thread of the last has ended
+    health, crowd = desk.sources["roof"].health(), desk.rejected("roof", "too-many-connections")
+    assert health.accepted <= 35 and health.accepted + health.rejected["too-fast"] + crowd == 100
 
 
 def test_a_hundred_thousand_bytes_of_headers_a_connection_take_no_memory(desk):
