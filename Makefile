@@ -28,7 +28,7 @@ help:  ## this list
 demo: .venv-agent/.$(KIND)  ## two recorded stations, a broker, a forecast (ARGS=--once: stop after two checked forecasts)
 	@.venv-agent/bin/edge-agent demo $(ARGS)
 
-test: system .venv/.ready  ## the whole test suite, in an environment with everything (ARGS="-k replay": a part)
+test: system .venv/.ready  ## the whole test suite, in an environment with everything (ARGS="-k replay": a part; JOBS=4: four at a time)
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 check: .venv/.ready  ## lint, format, types, and documents that no longer match the code
