@@ -7,9 +7,6 @@ is made sure that the two are of one recipe and say much the same.
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from edge_agent.errors import DataError
 from edge_agent.forecast import LEADS_S
 from edge_agent.inference import Array
 from edge_agent.inference.onnx import open_model
+from model_factory.quantize.int8 import load_calibration
 from model_factory.verification.gate import Precision
 from model_factory.verification.scoring import FINAL_PERIOD
 
@@ -62,7 +60,8 @@ def prove(
     own = [row for row in rows if row.setting == FINAL_PERIOD]
     if not own:
         raise DataError(f"{proof} was not evaluated: model-factory evaluate {proof} DATA/")
-    shipped, proved = (_means(folder / f"model_{precision}.onnx", _windows(run)) for folder in (run, proof))
+    windows = load_calibration(run / "calibration.npz")
+    shipped, proved = (_means(folder / f"model_{precision}.onnx", windows) for folder in (run, proof))
     found = apart(shipped, proved, own)
     far = {name: share for name, share in found.items() if share > MOST}
     if far:
@@ -103,15 +102,6 @@ def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
-
-
-def _windows(run: Path) -> dict[str, Array]:
-    path = run / "calibration.npz"
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: {error}: model-factory export {run} DATA/") from error
 
 
 def _means(path: Path, windows: Mapping[str, Array]) -> Array:

@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 LINEAR = ("Conv", "Gemm", "MatMul")
 PART = "core"  # the station model's network; its front and back have no weights to quantize
-_BROKEN = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading a damaged one raises
 _BATCH = 32
 
 
@@ -145,8 +144,8 @@ def quantize_command(run: Path, calibration: int = 256, exclude: Sequence[str] =
         click.echo(line)
 
 
-def load_calibration(path: Path, most: int) -> dict[str, Array]:
-    """Arrays of a calibration file by input name, at most `most` samples.
+def load_calibration(path: Path, most: int | None = None) -> dict[str, Array]:
+    """Arrays of a calibration file by input name, at most `most` samples, or all.
 
     Raises:
         DataError: not there, not an npz, or arrays of unequal length.
@@ -156,7 +155,7 @@ def load_calibration(path: Path, most: int) -> dict[str, Array]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             samples = {name: archive[name][:most] for name in archive.files}
-    except _BROKEN as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): {_calibrated_by(path)}") from error
     lengths = {len(value) for value in samples.values()}
     if len(lengths) != 1 or 0 in lengths:
